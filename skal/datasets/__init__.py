@@ -1,1 +1,6 @@
-"""Data sets by name."""
+"""Image data sets by name, ready for an active learning experiment."""
+
+from skal.datasets._augment import CropFlip
+from skal.datasets._load import load_dataset
+
+__all__ = ["CropFlip", "load_dataset"]
