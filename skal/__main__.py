@@ -1,0 +1,8 @@
+"""`python -m skal`, the same as the command `skal`."""
+
+import sys
+
+from skal.experiment.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

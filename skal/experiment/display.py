@@ -1,0 +1,83 @@
+"""What a run prints."""
+
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+_COLUMNS = {
+    "round": ("round", "d"),
+    "n_labeled": ("labels", "d"),
+    "accuracy": ("accuracy", ".4f"),
+    "balanced_accuracy": ("bal. acc.", ".4f"),
+    "nll": ("NLL", ".4f"),
+    "ece": ("ECE", ".4f"),
+    "train_s": ("train s", ".2f"),
+    "query_s": ("query s", ".2f"),
+}
+
+
+@contextmanager
+def progress_bar(config):
+    """Show a bar over the rounds of a run, on the standard error stream.
+
+    Parameters
+    ----------
+    config : RunConfig
+
+    Yields
+    ------
+    advance : callable
+        Takes the record of a round and counts it.
+    """
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rounds"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[score]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    title = f"{config.strategy} on {config.data}"
+    task = bar.add_task(title, total=config.n_rounds + 1, score="")
+
+    def advance(record):
+        score = f"{record['n_labeled']} labels, accuracy {record['accuracy']:.4f}"
+        bar.update(task, advance=1, score=score)
+
+    with bar:
+        yield advance
+
+
+def print_run(result):
+    """Print the table of a run's rounds.
+
+    Parameters
+    ----------
+    result : RunResult
+    """
+    config = result.config
+    table = Table(
+        title=f"{config.strategy} on {config.data}, {config.model}, seed {config.seed}"
+    )
+    for header, _ in _COLUMNS.values():
+        table.add_column(header, justify="right")
+    for record in result.records:
+        table.add_row(
+            *(format(record[key], form) for key, (_, form) in _COLUMNS.items())
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for line in (*result.notes, f"results: {result.path}"):
+        console.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,120 @@
+import json
+
+import numpy as np
+import pytest
+
+from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.results import RunFolder
+
+CONFIG = RunConfig(device="cpu", threads=1)
+QUERIES = {"initial": np.arange(3)}
+
+
+def record(number, accuracy=0.5, train_s=1.0):
+    return {
+        "round": number,
+        "accuracy": accuracy,
+        "train_s": train_s,
+        "query_s": 0.0,
+    }
+
+
+def started(out, config=CONFIG):
+    folder = RunFolder(out, config)
+    folder.check()
+    folder.start()
+    return folder
+
+
+def interrupted(out, *records):
+    folder = started(out)
+    for each in records:
+        folder.record(each, QUERIES)
+    return folder
+
+
+def test_folder_and_config(tmp_path):
+    folder = started(tmp_path)
+    assert folder.path == tmp_path / "digits/mlp/20+10x20/badge/seed=0"
+    content = json.loads((folder.path / "config.json").read_text())
+    assert content["options"]["epochs"] == 100 and content["options"]["threads"] == 1
+    assert content["hash"] == CONFIG.hash == RunConfig(device="cpu", threads=1).hash
+    assert {"python", "torch", "skal"} <= content["versions"].keys()
+    assert str(tmp_path) not in json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    "change", [{"epochs": 5}, {"lr": 0.1}, {"threads": 2}, {"pool_size": 50}]
+)
+def test_other_configuration_is_refused_and_untouched(tmp_path, change):
+    interrupted(tmp_path, record(0))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    other = RunConfig(**{"device": "cpu", "threads": 1, **change})
+    assert other.hash != CONFIG.hash
+    ((name, value),) = change.items()
+    with pytest.raises(UsageError, match=rf"{name} is .* there and {value} now.*--out"):
+        RunFolder(tmp_path, other).check()
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"options": 3}', "{"])
+def test_unreadable_config_is_refused(tmp_path, content):
+    folder = started(tmp_path)
+    (folder.path / "config.json").write_text(content)
+    with pytest.raises(UsageError, match="config.json that cannot be read"):
+        RunFolder(tmp_path, CONFIG).check()
+
+
+def test_foreign_files_are_refused(tmp_path):
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.path.mkdir(parents=True)
+    folder.check()
+    (folder.path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="files but no config.json"):
+        folder.check()
+
+
+def test_equal_rounds_of_a_repeated_run_are_kept(tmp_path):
+    first = interrupted(tmp_path, record(0), record(1))
+    before = first.rounds_path.read_bytes()
+    queries = (first.path / "queries.npz").read_bytes()
+    again = interrupted(tmp_path, record(0, train_s=9.0))
+    assert again.rounds_path.read_bytes() == before
+    assert (again.path / "queries.npz").read_bytes() == queries
+    again.record(record(1), QUERIES)
+    again.record(record(2), QUERIES)
+    assert [r["round"] for r in again.read_rounds()] == [0, 1, 2]
+
+
+def test_rounds_are_written_anew_from_the_first_that_differs(tmp_path):
+    interrupted(tmp_path, record(0), record(1), record(2))
+    again = interrupted(tmp_path, record(0), record(1, accuracy=0.6))
+    assert [r["accuracy"] for r in again.read_rounds()] == [0.5, 0.6]
+
+
+@pytest.mark.parametrize("torn", ['{"round": 1', '{"round": 1, "accuracy": 0.5}'])
+def test_torn_last_line_is_dropped(tmp_path, torn):
+    folder = interrupted(tmp_path, record(0))
+    with folder.rounds_path.open("a") as file:
+        file.write(torn)
+    again = interrupted(tmp_path, record(0), record(1, accuracy=0.7))
+    assert [r["accuracy"] for r in again.read_rounds()] == [0.5, 0.7]
+    assert again.rounds_path.read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("line", ["not json", '{"round": 5}', "[]", "{}"])
+def test_damaged_line_is_refused_and_untouched(tmp_path, line):
+    folder = interrupted(tmp_path, record(0))
+    content = f"{line}\n" + folder.rounds_path.read_text()
+    folder.rounds_path.write_text(content)
+    with pytest.raises(UsageError, match="damaged rounds.jsonl, line 1"):
+        started(tmp_path)
+    assert folder.rounds_path.read_text() == content
+
+
+def test_done_is_written_last_and_without_a_picture_too(tmp_path):
+    folder = interrupted(tmp_path, record(0))
+    assert not folder.done
+    folder.finish(None)
+    assert folder.done
+    assert not (folder.path / "learning_curve.png").exists()

@@ -1,0 +1,217 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from skal.datasets import load_dataset
+from skal.experiment.cli import main
+from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.run import run_experiment
+
+QUICK = {"n_rounds": 2, "epochs": 3, "device": "cpu", "threads": 1}
+FIELDS = (
+    "run_id dataset model strategy seed round n_labeled n_queried accuracy "
+    "balanced_accuracy nll ece train_s query_s acquired_class_counts device"
+).split()
+
+
+def timeless(records):
+    return [
+        {key: value for key, value in record.items() if not key.endswith("_s")}
+        for record in records
+    ]
+
+
+def files(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def badge(tmp_path_factory):
+    """A finished run, with its result."""
+    out = tmp_path_factory.mktemp("save")
+    return out, run_experiment(RunConfig(**QUICK), out=out)
+
+
+def test_files(badge):
+    out, result = badge
+    assert {path.name for path in result.path.iterdir()} == {
+        "config.json",
+        "rounds.jsonl",
+        "queries.npz",
+        "learning_curve.png",
+        "DONE",
+    }
+    lines = (result.path / "rounds.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert records == result.records
+    assert all(list(record) == FIELDS for record in records)
+    assert [record["n_labeled"] for record in records] == [20, 40, 60]
+    assert [record["n_queried"] for record in records] == [20, 20, 20]
+    assert out / records[0]["run_id"] == result.path
+
+
+def test_queries_are_rows_of_the_training_images(badge):
+    _, result = badge
+    data = load_dataset("digits", random_state=0)
+    with np.load(result.path / "queries.npz") as queries:
+        assert set(queries) == {"initial", "round_1", "round_2", "test"}
+        bought = [queries[name] for name in ("initial", "round_1", "round_2")]
+        np.testing.assert_array_equal(queries["test"], data.test_indices)
+    assert all(rows.dtype == np.int64 and len(rows) == 20 for rows in bought)
+    assert len(set(np.concatenate(bought))) == 60
+    for rows, record in zip(bought, result.records, strict=True):
+        counts = np.bincount(data.y_train[rows], minlength=10)
+        assert counts.tolist() == record["acquired_class_counts"]
+
+
+def test_same_seed_same_numbers(badge, tmp_path):
+    _, result = badge
+    torch.manual_seed(99)
+    again = run_experiment(RunConfig(**QUICK), out=tmp_path)
+    assert timeless(again.records) == timeless(result.records)
+    one, other = ((r.path / "queries.npz").read_bytes() for r in (result, again))
+    assert one == other
+
+
+def test_strategies_share_round_0_and_seeds_do_not(badge, tmp_path):
+    _, result = badge
+
+    def numbers(record):
+        named = ("run_id", "strategy", "seed")
+        return {k: v for k, v in record.items() if k not in named}
+
+    other = run_experiment(RunConfig(strategy="random", **QUICK), out=tmp_path)
+    ours, theirs, (seeded, *_) = (
+        [numbers(record) for record in timeless(records)]
+        for records in (
+            result.records,
+            other.records,
+            run_experiment(
+                RunConfig(seed=1, **{**QUICK, "n_rounds": 0}), out=tmp_path
+            ).records,
+        )
+    )
+    assert ours[0] == theirs[0]
+    assert ours[1] != theirs[1]
+    assert seeded != ours[0]
+
+
+def test_done_run_is_read_not_repeated(badge, capsys, monkeypatch):
+    out, result = badge
+    before = files(out)
+    monkeypatch.setattr("skal.experiment.run.load_dataset", None)
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in QUICK.items()]
+    assert main(["run", f"--out={out}", *options]) == 0
+    assert files(out) == before
+    printed = capsys.readouterr().out
+    assert "already done" in printed and "NLL" in printed
+    assert all(f"{record['accuracy']:.4f}" in printed for record in result.records)
+
+
+def test_other_configuration_is_exit_code_2(badge, capsys):
+    out, _ = badge
+    before = files(out)
+    options = {**QUICK, "epochs": 4}
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    assert main(["run", f"--out={out}", *options]) == 2
+    assert "epochs is 3 there and 4 now" in capsys.readouterr().err
+    assert files(out) == before
+
+
+@pytest.mark.parametrize("model", ["cnn", "resnet"])
+def test_models_run_on_part_of_the_pool(tmp_path, model):
+    config = RunConfig(model=model, pool_size=25, n_initial=10, batch_size=10, **QUICK)
+    result = run_experiment(config, out=tmp_path)
+    assert [record["n_labeled"] for record in result.records] == [10, 20, 25]
+    with np.load(result.path / "queries.npz") as queries:
+        bought = np.concatenate([queries[k] for k in ("initial", "round_1", "round_2")])
+        np.testing.assert_array_equal(np.sort(bought), queries["pool"])
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        ({"pool_size": 2000}, "--pool-size 2000 is larger than the 1437"),
+        ({"pool_size": 15}, "--n-initial 20 is larger than the pool of 15"),
+        ({"device": "abacus"}, "--device 'abacus' cannot be used.*'cpu'"),
+        ({"data": "MNIST"}, "'.*train-images-idx3-ubyte' is damaged"),
+    ],
+)
+def test_bad_input_leaves_no_folder(tmp_path, options, match):
+    root = tmp_path / "data" / "MNIST" / "raw"
+    root.mkdir(parents=True)
+    for stem in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3"):
+        (root / f"{stem}-ubyte").write_bytes(b"damaged")
+    (root / "t10k-labels-idx1-ubyte").write_bytes(b"damaged")
+    config = RunConfig(**{**QUICK, **options})
+    out = tmp_path / "save"
+    with pytest.raises(UsageError, match=match):
+        run_experiment(config, out=out, data_root=tmp_path / "data")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("stop_after", [0, 1])
+def test_ctrl_c_leaves_a_folder_that_the_same_command_ends(
+    badge, tmp_path, capsys, monkeypatch, stop_after
+):
+    from skal.experiment.results import RunFolder
+
+    _, result = badge
+    store = RunFolder.record
+
+    def interrupt(self, record, queries):
+        store(self, record, queries)
+        if record["round"] == stop_after:
+            raise KeyboardInterrupt
+
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in QUICK.items()]
+    command = ["run", f"--out={tmp_path}", *options]
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "record", interrupt)
+        assert main(command) == 130
+    error = capsys.readouterr().err
+    assert "interrupted" in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("DONE"))
+    stored = (*tmp_path.rglob("rounds.jsonl"),)[0].read_text()
+    assert stored.count("\n") == stop_after + 1
+    assert main(command) == 0
+    path = tmp_path / result.records[0]["run_id"]
+    assert (path / "DONE").exists()
+    text = (path / "rounds.jsonl").read_text()
+    assert text.startswith(stored)
+    records = [json.loads(line) for line in text.splitlines()]
+    assert timeless(records) == timeless(result.records)
+
+
+def test_the_test_split_is_scored_once_a_round(tmp_path, monkeypatch):
+    from skal.experiment import run
+
+    calls = []
+    predict_proba = run.ActiveLearningLoop.predict_proba
+
+    def count(self, X):
+        calls.append(len(X))
+        return predict_proba(self, X)
+
+    monkeypatch.setattr(run._ScoredLoop, "predict_proba", count, raising=False)
+    run_experiment(RunConfig(**QUICK), out=tmp_path)
+    assert calls == [360] * 3
+
+
+def test_without_matplotlib_the_run_ends_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    config = RunConfig(**{**QUICK, "n_rounds": 0})
+    result = run_experiment(config, out=tmp_path)
+    assert result.notes == ['no picture without matplotlib: pip install "skal[plot]"']
+    assert (result.path / "DONE").exists()
+    assert not (result.path / "learning_curve.png").exists()
+
+
+def test_the_number_of_threads_is_restored(tmp_path):
+    before = torch.get_num_threads()
+    config = RunConfig(**{**QUICK, "n_rounds": 0, "threads": before + 1})
+    run_experiment(config, out=tmp_path)
+    assert torch.get_num_threads() == before
