@@ -1,0 +1,539 @@
+"""`PoolView`: what a strategy may ask about one fitted estimator and some rows."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from scipy import sparse
+from skorch import NeuralNet
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.dataset import unpack_data
+from skorch.utils import to_device
+from sklearn.pipeline import Pipeline
+from torch import nn
+from torch.utils.data import DataLoader
+
+from skal.utils.labels import encode
+from skal.utils.rows import DatasetRows, is_dataset, n_rows, take
+from skal.utils.seeds import check_seed, isolated_rng
+from skal.utils.training import cast_inputs, final_estimator, is_net
+
+_NO_HEAD = (
+    "no embedding layer found: the output of the network is not that of one of its "
+    "nn.Linear layers (nor its softmax). Name the layer whose input is the embedding, "
+    "as in embedding_layer='fc'; the layers are {names}."
+)
+
+
+class PoolView:
+    """What a strategy may ask about one fitted estimator and one set of rows.
+
+    Outputs are computed when first read and kept. For a skorch net, probabilities,
+    logits and embeddings come from one hooked forward pass of the unmodified network.
+
+    Parameters
+    ----------
+    estimator : estimator or None
+        A fitted classifier: a skorch net, a Pipeline or search object that ends in
+        one, or any scikit-learn classifier. None knows no model: `embeddings` are the
+        rows.
+    X : array, DataFrame, sparse matrix, memmap, tensor or map-style torch Dataset
+        The rows to choose from; never changed, a Dataset is never stacked.
+    X_labeled : same kind as `X`, default=None
+        The labelled rows, for strategies that look at them.
+    y_labeled : array-like of shape (n_labeled,), default=None
+        Their labels.
+    classes : array-like of shape (n_classes,), default=None
+        All classes in sorted order; None takes the estimator's.
+    embedding_layer : str, default="auto"
+        Name of the layer of the network whose *input* is the embedding. "auto" finds
+        the nn.Linear whose output the network returns.
+    random_state : int, default=None
+        Seed of the round; None leaves strategies to draw fresh entropy.
+
+    Attributes
+    ----------
+    indices : int64 array of shape (n_samples,)
+        Row numbers in the loop's `X`; 0..n_samples-1 stand-alone.
+    labeled : PoolView
+        The labelled rows; its `y` holds their codes 0..n_classes-1.
+
+    Notes
+    -----
+    Outputs are tensors on the estimator's device, float32 or float64 as the estimator
+    gives them. Memory is O(n_samples (n_classes + n_features of the embedding)); rows
+    of an array are sliced batch by batch, never copied as a whole for a bare net.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal import MarginQuery, PoolView
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=5000).fit(X[:100], y[:100])
+    >>> pool = PoolView(model, X[100:])
+    >>> MarginQuery().fit(pool).query(pool, 3).shape
+    (3,)
+    """
+
+    def __init__(
+        self,
+        estimator,
+        X,
+        *,
+        X_labeled=None,
+        y_labeled=None,
+        classes=None,
+        embedding_layer="auto",
+        random_state=None,
+    ):
+        self.estimator = estimator
+        self.embedding_layer = embedding_layer
+        self.random_state = None if random_state is None else check_seed(random_state)
+        self._X = X.tocsr() if sparse.issparse(X) else X
+        if not hasattr(self._X, "__getitem__") or isinstance(X, list | tuple):
+            self._X = np.asarray(X)
+        self._rows = None
+        self._final = final_estimator(estimator)
+        self._net = self._final if is_net(self._final) else None
+        self._classes = None if classes is None else np.asarray(classes)
+        self._labeled_data = (X_labeled, y_labeled)
+        self._cache = {}
+        self._keep_embeddings = True
+        self.y = None
+
+    @classmethod
+    def of_rows(
+        cls, estimator, X, rows, *, labeled_rows=None, y_labeled=None, **kwargs
+    ):
+        """View rows of the loop's `X` without copying them.
+
+        Parameters
+        ----------
+        estimator, X, y_labeled, **kwargs
+            As in the constructor.
+        rows, labeled_rows : int64 arrays
+            Row numbers in `X` of the pool and of the labelled set.
+
+        Returns
+        -------
+        view : PoolView
+        """
+        view = cls(estimator, X, **kwargs)
+        view._rows = np.asarray(rows, dtype=np.int64)
+        if labeled_rows is not None:
+            view._labeled_data = (X, y_labeled)
+            view._labeled_rows = np.asarray(labeled_rows, dtype=np.int64)
+        return view
+
+    def __len__(self):
+        return n_rows(self._X) if self._rows is None else len(self._rows)
+
+    def prefetch(self, names):
+        """Say which outputs will be read, so that the one pass keeps no others.
+
+        Parameters
+        ----------
+        names : iterable of str
+            As in `QueryStrategy.requires`.
+        """
+        if not {"embeddings", "head_weight", "head_bias"} & set(names):
+            self._keep_embeddings = False
+        for_labeled = [n.removeprefix("labeled.") for n in names if "labeled." in n]
+        if for_labeled and self.has_labeled:
+            self.labeled.prefetch(for_labeled)
+
+    @property
+    def indices(self):
+        """Row numbers in the loop's `X`, int64 of shape (n_samples,)."""
+        return np.arange(len(self)) if self._rows is None else self._rows.copy()
+
+    @property
+    def has_labeled(self):
+        """Whether there are labelled rows."""
+        return self._labeled_data[0] is not None
+
+    @property
+    def labeled(self):
+        """The labelled rows as a PoolView; `labeled.y` holds their codes."""
+        if not self.has_labeled:
+            raise ValueError("this PoolView has no labelled rows; pass X_labeled.")
+        if "labeled" not in self._cache:
+            X, y = self._labeled_data
+            view = type(self)(
+                self.estimator,
+                X,
+                classes=self._classes,
+                embedding_layer=self.embedding_layer,
+                random_state=self.random_state,
+            )
+            view._rows = getattr(self, "_labeled_rows", None)
+            if y is not None:
+                view.y = encode(np.asarray(y), self.classes, name="y_labeled")
+            self._cache["labeled"] = view
+        return self._cache["labeled"]
+
+    @property
+    def classes(self):
+        """The classes, sorted, of shape (n_classes,)."""
+        if self._classes is not None:
+            return self._classes
+        return np.asarray(self._final.classes_)
+
+    @property
+    def features(self):
+        """Rows after the transformers of a Pipeline, as the final estimator sees them.
+
+        Lazy and row-indexable for a Dataset.
+        """
+        if "features" not in self._cache:
+            rows = self._X if self._rows is None else take(self._X, self._rows)
+            for transformers in _transformers(self.estimator):
+                with isolated_rng(self.random_state or 0):
+                    rows = transformers.transform(rows)
+            self._cache["features"] = rows
+        return self._cache["features"]
+
+    @property
+    def proba(self):
+        """Probabilities of shape (n_samples, n_classes)."""
+        return self._output("proba")
+
+    @property
+    def log_proba(self):
+        """Logarithms of the probabilities, from logits where there are any."""
+        return self._output("log_proba")
+
+    @property
+    def logits(self):
+        """Scores whose softmax is `proba`, of shape (n_samples, n_classes)."""
+        return self._output("logits")
+
+    @property
+    def embeddings(self):
+        """Inputs of the network's head, flattened, of shape (n_samples, n_features).
+
+        For an estimator without a network, the transformed rows.
+        """
+        if self._net is None:
+            if "embeddings" not in self._cache:
+                self._cache["embeddings"] = _dense_tensor(self.features)
+            return self._cache["embeddings"]
+        value = self._output("embeddings")
+        if value is None:
+            raise ValueError(_NO_HEAD.format(names=self._layer_names()))
+        return value
+
+    @property
+    def head_weight(self):
+        """Weights of the head, (n_classes, n_features).
+
+        None without a network, or where the named layer does not give its output. With
+        `head_bias` `embeddings @ head_weight.T + head_bias == logits`.
+        """
+        return self._head("weight")
+
+    @property
+    def head_bias(self):
+        """Bias of the head of shape (n_classes,), or None where it has none."""
+        return self._head("bias")
+
+    def _head(self, name):
+        if self._net is None:
+            return None
+        self.embeddings  # noqa: B018  # finds the head, or raises
+        value = getattr(self._cache["head"], name, None)
+        if value is None:
+            return None
+        # One output stands for two classes with logits (0, z).
+        value = value.detach()
+        return torch.cat([torch.zeros_like(value), value]) if len(value) == 1 else value
+
+    def _output(self, name):
+        if name not in self._cache:
+            if len(self) == 0:
+                raise ValueError("the pool is empty: X has no rows.")
+            if self.estimator is None:
+                raise ValueError(f"{name} needs a fitted estimator; there is none yet.")
+            if self._net is None:
+                self._predict()
+            else:
+                if "proba" in self._cache:  # a first pass left embeddings out
+                    self._keep_embeddings = True
+                self._forward()
+        return self._cache[name]
+
+    def _predict(self):
+        """Probabilities of an estimator without a network, a column for each class."""
+        final = self._final
+        if not hasattr(final, "predict_proba"):
+            raise ValueError(
+                f"{type(final).__name__} has no predict_proba, which this strategy "
+                "needs; use a probabilistic classifier, or wrap it in "
+                "CalibratedClassifierCV."
+            )
+        with isolated_rng(self.random_state or 0):
+            known = final.predict_proba(self.features)
+        codes = encode(np.asarray(final.classes_), self.classes, name="classes_")
+        proba = np.zeros((len(known), len(self.classes)), dtype=known.dtype)
+        proba[:, codes] = known
+        proba = torch.from_numpy(proba)
+        _check_distribution(proba, final)
+        log_proba = proba.log()
+        self._cache.update(proba=proba, log_proba=log_proba, logits=log_proba)
+
+    def _forward(self):
+        """Run the network once over all rows."""
+        net, module = self._net, self._net.module_
+        nonlinearity = net._get_predict_nonlinearity()
+        probe = _HeadProbe(module, self.embedding_layer)
+        modes = [(part, part.training) for part in module.modules()]
+        outputs, probas, heads, embeddings = [], [], [], []
+        try:
+            with isolated_rng(self.random_state or 0), _eager(module), probe:
+                for batch in self._batches():
+                    output = net.evaluation_step(batch, training=False)
+                    output = output[0] if isinstance(output, tuple) else output
+                    # The nonlinearity runs on the CPU, as in skorch's predict_proba.
+                    probas.append(nonlinearity(to_device(output, "cpu")))
+                    outputs.append(output)
+                    embedding, head_output = probe.read(output)
+                    if head_output is not None and head_output is not output:
+                        heads.append(head_output)
+                    if self._keep_embeddings and embedding is not None:
+                        embeddings.append(embedding)
+        finally:
+            for part, training in modes:
+                part.training = training
+        proba = torch.cat(probas)
+        _check_distribution(proba, net, self._classes)
+        logits = _find_logits([torch.cat(z) for z in (heads, outputs) if z], proba)
+        self._cache.update(
+            proba=proba.to(outputs[0].device),
+            logits=logits,
+            log_proba=torch.log_softmax(logits, dim=1),
+            head=probe.head,
+        )
+        if self._keep_embeddings:
+            self._cache["embeddings"] = torch.cat(embeddings) if embeddings else None
+
+    def _batches(self):
+        """Yield the batches that `net.predict_proba` would see, arrays without a loader.
+
+        The net's batch size is kept, because floats depend on batch mates.
+        """
+        net = self._net
+        piped = bool(_transformers(self.estimator))
+        X = self.features if piped else self._X
+        rows = None if piped else self._rows
+        options = net.get_params_for("iterator_valid")
+        plain = (
+            isinstance(X, np.ndarray | torch.Tensor)
+            and net.dataset is SkorchDataset
+            and type(net).get_dataset is NeuralNet.get_dataset
+            and type(net).get_iterator is NeuralNet.get_iterator
+            and net.iterator_valid is DataLoader
+            and not net.get_params_for("dataset")
+            and set(options) <= {"batch_size", "num_workers", "pin_memory"}
+        )
+        if plain:
+            size = options.get("batch_size", net.batch_size)
+            size = len(self) if size == -1 else size
+            for start in range(0, len(self), size):
+                stop = min(start + size, len(self))
+                batch = X[start:stop] if rows is None else take(X, rows[start:stop])
+                if isinstance(batch, np.ndarray):
+                    batch = torch.from_numpy(_native(batch))
+                yield cast_inputs(batch, net.module_), torch.zeros(stop - start)
+            return
+        if hasattr(X, "iloc"):
+            X = X.to_numpy()
+        if is_dataset(X):
+            X = DatasetRows(X, np.arange(n_rows(X)) if rows is None else rows)
+        elif rows is not None:
+            X = take(X, rows)
+        for batch in net.get_iterator(net.get_dataset(X), training=False):
+            x, y = unpack_data(batch)
+            yield cast_inputs(x, net.module_), y
+
+    def _layer_names(self):
+        module = self._net.module_
+        return [name for name, _ in module.named_modules() if name]
+
+
+class _HeadProbe:
+    """Hooks that catch the embedding and find the head while the network runs.
+
+    The head is the nn.Linear whose output the network returns (same storage), or whose
+    softmax, log-softmax or sigmoid it returns; once found, only the head is hooked.
+    """
+
+    def __init__(self, module, layer):
+        self.module = getattr(module, "_orig_mod", module)
+        self.layer = layer
+        self.head = None
+        self.site = None
+        self.calls = []
+        self.handles = []
+
+    def __enter__(self):
+        layers = dict(self.module.named_modules())
+        if self.layer != "auto":
+            if self.layer not in layers:
+                raise ValueError(
+                    f"embedding_layer={self.layer!r} is not a layer of the network; its "
+                    f"layers are {[name for name in layers if name]}."
+                )
+            self._hook([layers[self.layer]])
+        else:
+            self._hook([p for p in layers.values() if isinstance(p, nn.Linear)])
+        return self
+
+    def __exit__(self, *exc_info):
+        self._hook([])
+
+    def _hook(self, parts):
+        for handle in self.handles:
+            handle.remove()
+        self.handles = [part.register_forward_hook(self._catch) for part in parts]
+
+    def _catch(self, part, args, output):
+        self.calls.append((part, args[0] if args else None, output))
+
+    def read(self, output):
+        """Embedding and head output of the batch that gave `output`; None if unknown."""
+        calls, self.calls = self.calls, []
+        if self.site is None:
+            self._settle(calls, output)
+        mine = [call for call in calls if call[0] is self.site]
+        if not mine:
+            if self.handles:
+                raise ValueError(
+                    f"embedding_layer={self.layer!r} did not run in the forward pass; "
+                    "name a layer that runs for every batch."
+                )
+            return None, None
+        _, x, y = mine[-1]
+        if not isinstance(x, torch.Tensor):
+            raise ValueError(
+                f"embedding_layer={self.layer!r} takes no tensor as its first input."
+            )
+        x = x.detach()
+        # A view, such as one token of many, would keep the whole batch in memory.
+        x = x.clone() if x.untyped_storage().nbytes() > x.nbytes else x
+        return x.reshape(len(x), -1), (y.detach() if self.head is not None else None)
+
+    def _settle(self, calls, output):
+        """Find the head among the calls of the first batch, and hook nothing else."""
+        if self.layer != "auto":
+            self.site = calls[-1][0] if calls else None
+        for part, x, y in reversed(calls):
+            if isinstance(part, nn.Linear) and _returns(part, x, y, output):
+                self.site = self.head = part
+                break
+        if self.layer == "auto":
+            self._hook([] if self.head is None else [self.head])
+
+
+def _returns(linear, x, y, output):
+    """Tell whether the network's output is that of a Linear, or a softmax of it."""
+    if y.numel() != output.numel():
+        return False
+    y = y.reshape(output.shape)
+    if y.untyped_storage().data_ptr() != output.untyped_storage().data_ptr():
+        flat = output.ndim == 1 or output.shape[-1] == 1
+        candidates = [y.sigmoid()] if flat else [y.softmax(-1), y.log_softmax(-1)]
+        if not any(torch.allclose(c, output, rtol=1e-5, atol=1e-6) for c in candidates):
+            return False
+    # An in-place activation would share the storage and yet not be linear.
+    with torch.no_grad():
+        z = nn.functional.linear(x, linear.weight, linear.bias).reshape(output.shape)
+    return torch.allclose(z, y, rtol=1e-3, atol=1e-3 * float(z.abs().max()) + 1e-6)
+
+
+def _find_logits(candidates, proba):
+    """Scores whose softmax is `proba`: the head's, the output's, or its logarithm."""
+    for z in candidates:
+        if z.ndim == 1 or z.shape[-1] == 1:
+            z = z.reshape(-1, 1)
+            z = torch.cat([torch.zeros_like(z), z], dim=1)
+        if z.shape == proba.shape and torch.allclose(
+            z.softmax(1).to("cpu"), proba, rtol=1e-4, atol=1e-6
+        ):
+            return z
+    return proba.clamp_min(torch.finfo(proba.dtype).tiny).log().to(candidates[0].device)
+
+
+def _check_distribution(proba, estimator, classes=None):
+    name = type(estimator).__name__
+    if proba.ndim != 2:
+        raise ValueError(
+            f"{name} must give one row of probabilities a sample, got outputs of shape "
+            f"{tuple(proba.shape)}."
+        )
+    if not bool(torch.isfinite(proba).all()):
+        raise ValueError(
+            f"{name} gives NaN or infinite probabilities; training diverged, lower the "
+            "learning rate."
+        )
+    error = (proba.sum(1) - 1).abs()
+    if bool((proba < -1e-3).any()) or float(error.max()) > 1e-3:
+        raise ValueError(
+            f"the outputs of {name} are no distribution (a row sums to "
+            f"{float(proba.sum(1)[error.argmax()]):.4g}); set predict_nonlinearity of "
+            "the net to a function that turns its outputs into probabilities, such as "
+            "torch.nn.Softmax(dim=-1)."
+        )
+    if classes is not None and proba.shape[1] < len(classes):
+        raise ValueError(
+            f"the network has {proba.shape[1]} outputs, but there are {len(classes)} "
+            "classes; give its last layer one output a class."
+        )
+
+
+def _transformers(estimator):
+    """Transforming parts of nested Pipelines and search objects, outermost first."""
+    found = []
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            if len(estimator.steps) > 1:
+                found.append(estimator[:-1])
+            estimator = estimator.steps[-1][1]
+        else:
+            return found
+
+
+def _dense_tensor(rows):
+    if is_dataset(rows):
+        raise ValueError(
+            "X is a Dataset, whose rows are no embeddings; use a skorch net."
+        )
+    if sparse.issparse(rows):
+        rows = rows.toarray()
+    if not isinstance(rows, torch.Tensor):
+        try:
+            rows = np.asarray(rows)
+            rows = (
+                rows if rows.dtype in (np.float32, np.float64) else rows.astype(float)
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "the rows are not numeric, so they are no embeddings; put an encoder "
+                "before the classifier in a Pipeline."
+            ) from error
+        rows = torch.from_numpy(_native(rows))
+    return rows.reshape(len(rows), -1)
+
+
+def _native(rows):
+    """Contiguous, writable, native byte order: what torch takes without a warning."""
+    rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("="))
+    return rows if rows.flags.writeable else rows.copy()
+
+
+def _eager(module):
+    if hasattr(module, "_orig_mod"):
+        return torch.compiler.set_stance("force_eager")
+    return nullcontext()

@@ -1,0 +1,23 @@
+"""Query strategies: which rows of a pool to label next."""
+
+from skal.query._base import QueryStrategy, ScoreQuery
+from skal.query._diversity import KCenterGreedyQuery, KMeansQuery
+from skal.query._hybrid import BadgeQuery
+from skal.query._uncertainty import (
+    EntropyQuery,
+    LeastConfidenceQuery,
+    MarginQuery,
+    RandomQuery,
+)
+
+__all__ = [
+    "BadgeQuery",
+    "EntropyQuery",
+    "KCenterGreedyQuery",
+    "KMeansQuery",
+    "LeastConfidenceQuery",
+    "MarginQuery",
+    "QueryStrategy",
+    "RandomQuery",
+    "ScoreQuery",
+]

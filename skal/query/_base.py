@@ -1,0 +1,126 @@
+"""What every strategy shares: validation, seeds, and the picks of the best scores."""
+
+from abc import ABCMeta, abstractmethod
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from skal.selection import top_k
+from skal.utils.seeds import check_seed
+from skal.utils.validation import check_n_select
+
+
+class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
+    """Base of all strategies; a subclass writes `_query`.
+
+    Parameters
+    ----------
+    random_state : int, default=None
+        Together with the seed of the pool (the round's, in a loop) it makes the picks;
+        None uses the pool's seed alone.
+
+    Attributes
+    ----------
+    requires : tuple of str
+        The outputs of a `PoolView` that the strategy reads, so that they come in one
+        pass: "proba", "log_proba", "logits", "embeddings", "head_bias", "features",
+        "labeled.embeddings", ...
+    """
+
+    requires = ()
+
+    def __init__(self, *, random_state=None):
+        self.random_state = random_state
+
+    def prepare(self, estimator, *, pool_features=None):
+        """Change how the loop's private clone of the estimator trains; default: not.
+
+        Parameters
+        ----------
+        estimator : estimator
+            An unfitted private clone.
+        pool_features : callable, default=None
+            Gives pool rows as the network sees them.
+
+        Returns
+        -------
+        estimator : estimator
+        """
+        return estimator
+
+    def fit(self, pool):
+        """Train what the strategy needs; most need nothing.
+
+        Parameters
+        ----------
+        pool : PoolView
+
+        Returns
+        -------
+        self : QueryStrategy
+        """
+        return self
+
+    def query(self, pool, n_samples):
+        """Choose rows to label.
+
+        Parameters
+        ----------
+        pool : PoolView
+            The unlabelled rows.
+        n_samples : int
+            At least 1.
+
+        Returns
+        -------
+        positions : int64 array of shape (min(n_samples, len(pool)),)
+            Positions in the pool, best first, distinct.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where `n_samples` is no integer, or below 1.
+        """
+        n_samples = min(check_n_select(n_samples), len(pool))
+        if n_samples == 0:
+            return np.empty(0, dtype=np.int64)
+        pool.prefetch(self.requires)
+        picks = np.asarray(self._query(pool, n_samples, self._generator(pool)))
+        if (
+            picks.shape != (n_samples,)
+            or picks.dtype.kind not in "iu"
+            or len(np.unique(picks)) < n_samples
+            or picks.min() < 0
+            or picks.max() >= len(pool)
+        ):
+            raise RuntimeError(
+                f"{type(self).__name__}._query must give {n_samples} distinct positions "
+                f"in a pool of {len(pool)}, got {picks!r}."
+            )
+        return picks.astype(np.int64)
+
+    @abstractmethod
+    def _query(self, pool, n_samples, rng):
+        """Choose `n_samples` positions, 1 <= n_samples <= len(pool)."""
+
+    def _generator(self, pool):
+        seeds = [pool.random_state]
+        if self.random_state is not None:
+            seeds.append(check_seed(self.random_state))
+        seeds = [seed for seed in seeds if seed is not None]
+        return np.random.default_rng(np.random.SeedSequence(seeds or None))
+
+
+class ScoreQuery(QueryStrategy):
+    """Base of strategies that take the rows with the highest scores.
+
+    A subclass writes `_score`; ties are broken by a seeded random key, because pool
+    order may be sorted by class.
+    """
+
+    def _query(self, pool, n_samples, rng):
+        return top_k(self._score(pool), n_samples, random_state=rng)
+
+    @abstractmethod
+    def _score(self, pool):
+        """Scores of shape (len(pool),), higher = more wanted; array or tensor."""

@@ -1,0 +1,136 @@
+"""Strategies that read predictions only, or nothing.
+
+References
+----------
+.. [Wang2014] Wang and Shang, "A new active labeling method for deep learning",
+   IJCNN 2014.
+.. [Lewis1994] Lewis and Gale, "A sequential algorithm for training text classifiers",
+   SIGIR 1994.
+.. [Scheffer2001] Scheffer, Decomain and Wrobel, "Active hidden Markov models for
+   information extraction", IDA 2001.
+"""
+
+import torch
+
+from skal.query._base import QueryStrategy, ScoreQuery
+
+
+class RandomQuery(QueryStrategy):
+    """Take rows uniformly at random, without replacement: the baseline of all others.
+
+    Parameters
+    ----------
+    random_state : int, default=None
+        See `QueryStrategy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skal import PoolView, RandomQuery
+    >>> pool = PoolView(None, np.zeros((10, 2)))
+    >>> RandomQuery(random_state=0).fit(pool).query(pool, 3).shape
+    (3,)
+    """
+
+    def _query(self, pool, n_samples, rng):
+        return rng.permutation(len(pool))[:n_samples]
+
+
+class LeastConfidenceQuery(ScoreQuery):
+    """Take the rows whose most probable class is least probable.
+
+    The score is ``1 - max_c p_c`` [1]_.
+
+    Parameters
+    ----------
+    random_state : int, default=None
+        Breaks ties; see `QueryStrategy`.
+
+    References
+    ----------
+    .. [1] Lewis and Gale, "A sequential algorithm for training text classifiers",
+       SIGIR 1994; for deep networks Wang and Shang, IJCNN 2014.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal import LeastConfidenceQuery, PoolView
+    >>> X, y = load_iris(return_X_y=True)
+    >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
+    >>> LeastConfidenceQuery().query(pool, 3)
+    array([ 70, 133,  77])
+    """
+
+    requires = ("log_proba",)
+
+    def _score(self, pool):
+        # 1 - p from log p keeps the digits that 1 - p loses near p = 1.
+        return -torch.expm1(pool.log_proba.double().amax(1))
+
+
+class MarginQuery(ScoreQuery):
+    """Take the rows whose two most probable classes are closest in probability.
+
+    The score is ``p_(2) - p_(1)`` [1]_, the difference of the second and the first.
+
+    Parameters
+    ----------
+    random_state : int, default=None
+        Breaks ties; see `QueryStrategy`.
+
+    References
+    ----------
+    .. [1] Scheffer, Decomain and Wrobel, "Active hidden Markov models for information
+       extraction", IDA 2001; for deep networks Wang and Shang, IJCNN 2014.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal import MarginQuery, PoolView
+    >>> X, y = load_iris(return_X_y=True)
+    >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
+    >>> MarginQuery().query(pool, 3)
+    array([ 70, 133,  77])
+    """
+
+    requires = ("log_proba",)
+
+    def _score(self, pool):
+        first, second = pool.log_proba.double().topk(2, dim=1).values.unbind(1)
+        return second.exp() - first.exp()
+
+
+class EntropyQuery(ScoreQuery):
+    """Take the rows whose predicted class distribution has the largest entropy.
+
+    The score is ``-sum_c p_c log p_c`` with ``0 log 0 = 0`` [1]_.
+
+    Parameters
+    ----------
+    random_state : int, default=None
+        Breaks ties; see `QueryStrategy`.
+
+    References
+    ----------
+    .. [1] Shannon, "A mathematical theory of communication", 1948; for deep networks
+       Wang and Shang, IJCNN 2014.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal import EntropyQuery, PoolView
+    >>> X, y = load_iris(return_X_y=True)
+    >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
+    >>> EntropyQuery().query(pool, 3)
+    array([ 70, 133,  77])
+    """
+
+    requires = ("log_proba",)
+
+    def _score(self, pool):
+        log_proba = pool.log_proba.double()
+        proba = log_proba.exp()
+        return -torch.where(proba > 0, proba * log_proba, 0.0).sum(1)

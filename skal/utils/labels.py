@@ -1,0 +1,131 @@
+"""Labels of any type: which are missing, what the classes are, their codes."""
+
+from numbers import Number
+
+import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+
+def missing_mask(y, missing_label):
+    """Tell which labels are missing.
+
+    Parameters
+    ----------
+    y : array of shape (n_samples,)
+        Labels of any type.
+    missing_label : object
+        The mark: a number, NaN, None or a string.
+
+    Returns
+    -------
+    mask : bool array of shape (n_samples,)
+    """
+    if y.dtype.kind in "iufb":
+        if not isinstance(missing_label, Number):
+            return np.zeros(len(y), dtype=bool)
+        return y != y if missing_label != missing_label else y == missing_label
+    return np.array([_is_missing(label, missing_label) for label in y], dtype=bool)
+
+
+def _is_missing(label, missing_label):
+    if missing_label is None or label is None:
+        return label is missing_label
+    if isinstance(missing_label, Number) != isinstance(label, Number):
+        return False
+    if missing_label != missing_label:
+        return bool(label != label)
+    return bool(label == missing_label)
+
+
+def check_labels(y, missing_label):
+    """Validate `y` and find its missing entries.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels, some of which may be `missing_label`.
+    missing_label : object
+        The mark of a missing label.
+
+    Returns
+    -------
+    y : array of shape (n_samples,)
+    missing : bool array of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        Where known labels are continuous, NaN, None or of mixed types.
+    """
+    if isinstance(y, list | tuple) and any(label is None for label in y):
+        y = np.array(y, dtype=object)
+    y = column_or_1d(y, warn=True)
+    if y.dtype.kind not in "iufbOU":
+        y = y.astype(object)
+    missing = missing_mask(y, missing_label)
+    known = known_labels(y, ~missing)
+    if any(
+        label is None or (isinstance(label, Number) and label != label)
+        for label in (known if known.dtype.kind in "fO" else ())
+    ):
+        raise ValueError(
+            f"y holds NaN or None beside missing_label={missing_label!r}; Input y "
+            "contains NaN. To mark labels as missing with it, pass it as missing_label."
+        )
+    if len(known):
+        try:
+            np.unique(known)
+        except TypeError as error:
+            raise ValueError(
+                "y mixes labels of types that cannot be sorted, such as numbers and "
+                "strings; make them all of one type."
+            ) from error
+        check_classification_targets(known)
+    return y, missing
+
+
+def known_labels(y, mask):
+    """Labels of `y` under `mask`, object arrays turned into their natural type."""
+    known = y[mask]
+    if known.dtype != object:
+        return known
+    natural = np.array(known.tolist()) if len(known) else known
+    # np.array(["a", 1]) would turn numbers into strings, silently.
+    if natural.dtype.kind in "US" and any(not isinstance(k, str) for k in known):
+        return known
+    return natural if natural.ndim == 1 else known
+
+
+def encode(y, classes, *, name="y", strict=True):
+    """Turn labels into codes 0..C-1.
+
+    Parameters
+    ----------
+    y : array of shape (n_samples,)
+        Labels.
+    classes : array of shape (n_classes,)
+        The sorted classes.
+    name : str, default="y"
+        The parameter that an error names.
+    strict : bool, default=True
+        Raise for labels outside `classes`; otherwise they get the code `n_classes`.
+
+    Returns
+    -------
+    codes : int64 array of shape (n_samples,)
+    """
+    y = known_labels(np.asarray(y), slice(None))
+    try:
+        codes = np.searchsorted(classes, y)
+        found = classes[np.minimum(codes, len(classes) - 1)] == y
+        found = np.broadcast_to(found, len(y))
+    except TypeError:
+        codes, found = np.zeros(len(y), int), np.zeros(len(y), dtype=bool)
+    if strict and not found.all():
+        strangers = list(dict.fromkeys(np.asarray(y)[~found].tolist()))[:5]
+        raise ValueError(
+            f"{name} holds labels outside classes {classes.tolist()}: {strangers}. "
+            "Pass every class as `classes`, or correct the labels."
+        )
+    return np.where(found, codes, len(classes)).astype(np.int64)

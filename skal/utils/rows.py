@@ -1,0 +1,90 @@
+"""Rows of any container: array, DataFrame, sparse matrix, tensor, list or Dataset."""
+
+import numpy as np
+from scipy import sparse
+from torch import Tensor, as_tensor
+from torch.utils.data import Dataset
+
+
+class DatasetRows(Dataset):
+    """Some rows of a map-style Dataset, with labels of our own.
+
+    Items are loaded when they are asked for, so nothing is stacked in memory; labels
+    the Dataset itself holds never get through.
+
+    Parameters
+    ----------
+    dataset : torch Dataset
+        Items are `x` or a tuple that starts with `x`.
+    rows : array of int, shape (n_rows,)
+        Which items, in which order.
+    y : array of shape (n_rows,), default=None
+        Labels; None gives 0 for every row.
+    """
+
+    def __init__(self, dataset, rows, y=None):
+        self.dataset = dataset
+        self.rows = rows
+        self.y = y
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, position):
+        item = self.dataset[int(self.rows[position])]
+        x = item[0] if isinstance(item, tuple | list) else item
+        return x, (0 if self.y is None else self.y[position])
+
+
+def is_dataset(X):
+    """Tell whether `X` is a torch Dataset."""
+    return isinstance(X, Dataset)
+
+
+def n_rows(X):
+    """Count the rows of `X`."""
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def take(X, rows):
+    """Take rows of `X` in the given order, as the same kind of container.
+
+    Parameters
+    ----------
+    X : array, DataFrame, CSR matrix, tensor, list or Dataset
+        A Dataset gives a lazy `DatasetRows`; all else is copied.
+    rows : array of int
+        Positions.
+    """
+    if is_dataset(X):
+        return DatasetRows(X, rows)
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    if isinstance(X, Tensor):
+        return X[as_tensor(rows, device=X.device)]
+    if isinstance(X, np.ndarray) or sparse.issparse(X):
+        return X[rows]
+    return [X[row] for row in rows]
+
+
+def dataset_targets(dataset):
+    """Read the labels of a Dataset: its `targets`, else the second part of each item.
+
+    Parameters
+    ----------
+    dataset : torch Dataset
+        Without `targets`, every item is loaded once.
+
+    Returns
+    -------
+    y : array of shape (n_rows,)
+    """
+    if getattr(dataset, "targets", None) is not None:
+        return np.asarray(dataset.targets)
+    first = dataset[0]
+    if not isinstance(first, tuple | list) or len(first) < 2:
+        raise ValueError(
+            "y is None and the Dataset has neither `targets` nor items (x, y); pass y."
+        )
+    labels = [dataset[row][1] for row in range(len(dataset))]
+    return np.asarray([y.item() if isinstance(y, Tensor) else y for y in labels])

@@ -1,0 +1,328 @@
+"""Private clones of an estimator, and fits that leave no trace behind."""
+
+import signal
+import threading
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch.dataset import ValidSplit
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+
+from skal.utils.seeds import isolated_rng
+
+
+def final_estimator(estimator):
+    """Peel Pipelines and search objects down to the estimator that predicts."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif hasattr(estimator, "refit") and hasattr(estimator, "estimator"):
+            estimator = getattr(estimator, "best_estimator_", estimator.estimator)
+        else:
+            return estimator
+
+
+def is_net(estimator):
+    """Tell whether an estimator is a skorch net."""
+    return isinstance(estimator, NeuralNet)
+
+
+def cast_inputs(x, module):
+    """Cast a batch to the float type of the module's parameters.
+
+    Integers are left alone where the module looks them up in an embedding.
+    """
+    if isinstance(x, dict):
+        return {key: cast_inputs(value, module) for key, value in x.items()}
+    if isinstance(x, tuple | list):
+        return type(x)(cast_inputs(value, module) for value in x)
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+    if dtype is None or not hasattr(x, "dtype") or x.dtype == dtype:
+        return x
+    if not x.is_floating_point() and any(
+        isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in module.modules()
+    ):
+        return x
+    return x.to(dtype)
+
+
+class CastInputs:
+    """Mixin of the private net: cast inputs, and compare outputs with the classes."""
+
+    def infer(self, x, **fit_params):
+        """Cast the batch to the module's float type, then infer."""
+        return super().infer(cast_inputs(x, self.module_), **fit_params)
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        """Raise where the net has fewer outputs than classes, then get the loss."""
+        scores = y_pred[0] if isinstance(y_pred, tuple) else y_pred
+        n_classes = len(getattr(self, "classes", None) or ())
+        if scores.ndim == 2 and scores.shape[1] < n_classes:
+            raise ValueError(
+                f"the network has {scores.shape[1]} outputs, but there are {n_classes} "
+                "classes; give its last layer one output a class."
+            )
+        return super().get_loss(y_pred, y_true, *args, **kwargs)
+
+
+_EXTENDED = {}
+
+
+def extend_net(net, mixin):
+    """Put a mixin before the class of a net, in place; pickle and clone still work.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        A private clone.
+    mixin : class
+        Importable by name; a net that has it already is left alone.
+
+    Returns
+    -------
+    net : the same net
+    """
+    if not isinstance(net, mixin):
+        net.__class__ = _extended_class(mixin, type(net))
+    return net
+
+
+def _extended_class(mixin, base):
+    if (mixin, base) not in _EXTENDED:
+        origin, mixins = getattr(base, "_skal_recipe", (base, ()))
+        recipe = (origin, (*mixins, mixin))
+        _EXTENDED[mixin, base] = type(
+            base.__name__,
+            (mixin, base),
+            {
+                "_skal_recipe": recipe,
+                "__module__": base.__module__,
+                "__doc__": base.__doc__,
+                "__reduce_ex__": lambda self, protocol: (
+                    _rebuild,
+                    self._skal_recipe,
+                    self.__getstate__(),
+                ),
+            },
+        )
+    return _EXTENDED[mixin, base]
+
+
+def _rebuild(cls, mixins):
+    for mixin in mixins:
+        cls = _extended_class(mixin, cls)
+    return cls.__new__(cls)
+
+
+class TrainLoader(DataLoader):
+    """DataLoader for few labels: never a last batch of one row, never no batch at all.
+
+    A last batch of one row breaks BatchNorm, and dropping it would lose the same paid
+    label every epoch, so it joins the batch before it. `drop_last=True` with fewer rows
+    than a batch would train nothing, silently: it raises.
+    """
+
+    def __init__(self, dataset, batch_size=1, shuffle=False, sampler=None, **kwargs):
+        n_rows = len(dataset)
+        if kwargs.get("drop_last") and n_rows < (batch_size or 0):
+            raise ValueError(
+                f"drop_last=True with batch_size={batch_size} and {n_rows} rows to "
+                "train on gives no batch at all; lower the batch size of the net or "
+                "leave drop_last out."
+            )
+        joins = (
+            batch_size is not None
+            and 1 < batch_size < n_rows
+            and n_rows % batch_size == 1
+            and not kwargs.get("drop_last")
+            and kwargs.get("batch_sampler") is None
+        )
+        if joins:
+            if sampler is None and shuffle:
+                sampler = RandomSampler(dataset, generator=kwargs.get("generator"))
+            sampler = SequentialSampler(dataset) if sampler is None else sampler
+            kwargs.pop("drop_last", None)
+            kwargs["batch_sampler"] = _JoinedBatches(sampler, batch_size)
+            super().__init__(dataset, **kwargs)
+        else:
+            super().__init__(
+                dataset,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                sampler=sampler,
+                **kwargs,
+            )
+
+
+class _JoinedBatches(BatchSampler):
+    """Batches of which a last one of one row joins the one before."""
+
+    def __init__(self, sampler, batch_size):
+        super().__init__(sampler, batch_size, drop_last=False)
+
+    def __iter__(self):
+        previous = None
+        for batch in super().__iter__():
+            if previous is not None:
+                if len(batch) == 1:
+                    batch = previous + batch
+                else:
+                    yield previous
+            previous = batch
+        if previous is not None:
+            yield previous
+
+    def __len__(self):
+        full, rest = divmod(len(self.sampler), self.batch_size)
+        return full + (rest > 1) if full else 1
+
+
+def private_clone(estimator, n_classes, warm_start=False):
+    """Clone an estimator and make its net fit for few, encoded labels.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A classifier, Pipeline or search object; never touched.
+    n_classes : int
+        Labels will be 0..n_classes-1.
+    warm_start : bool, default=False
+        Let a second `fit` go on from the first.
+
+    Returns
+    -------
+    private : estimator
+        An unfitted clone. In a skorch net the *default* `train_split` is gone unless a
+        callback watches validation scores, training rows are shuffled unless the user
+        chose otherwise, inputs are cast, and `classes` is set.
+    """
+    private = clone(estimator)
+    final = final_estimator(private)
+    if warm_start:
+        _check_warm_start(final)
+        final.set_params(warm_start=True)
+    if not is_net(final):
+        return private
+    params = {}
+    if _has_default_split(final) and not _watches_validation(final):
+        params["train_split"] = None
+    if "classes" in final.get_params(deep=False):
+        params["classes"] = list(range(n_classes))
+    if final.iterator_train is DataLoader:
+        params["iterator_train"] = TrainLoader
+        given = final.get_params_for("iterator_train")
+        if not {"shuffle", "sampler", "batch_sampler"} & set(given):
+            params["iterator_train__shuffle"] = True
+    final.set_params(**params)
+    extend_net(final, CastInputs)
+    return private
+
+
+def _has_default_split(net):
+    split = net.train_split
+    return (
+        type(split) is ValidSplit
+        and split.cv == 5
+        and isinstance(split.cv, int)
+        and split.random_state is None
+    )
+
+
+def _watches_validation(net):
+    callbacks = [c[1] if isinstance(c, tuple) else c for c in net.callbacks or ()]
+    for name, callback in net.get_params(deep=False).items():
+        if name.startswith("callbacks__"):
+            callbacks.append(callback)
+    return any(
+        "valid" in str(getattr(callback, "monitor", ""))
+        or ("valid" in str(getattr(callback, "name", "")))
+        or getattr(callback, "on_train", None) is False
+        for callback in callbacks
+    )
+
+
+def _check_warm_start(final):
+    if "warm_start" not in final.get_params(deep=False):
+        raise ValueError(
+            f"warm_start=True needs an estimator with a warm_start parameter, "
+            f"{type(final).__name__} has none; pass warm_start=False."
+        )
+    if hasattr(final, "n_estimators"):
+        raise ValueError(
+            f"warm_start=True would keep the old trees of {type(final).__name__} and "
+            "learn nothing from new labels; pass warm_start=False."
+        )
+
+
+def warn_of_instances(estimator):
+    """Warn where a net was given a module instance, whose weights every clone keeps."""
+    final = final_estimator(estimator)
+    if is_net(final) and isinstance(final.module, nn.Module):
+        warnings.warn(
+            "module is an instance: every round starts from its present weights, "
+            "trained or not. Pass the class and module__... parameters to start each "
+            "round afresh.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def label_dtype(estimator):
+    """Type of the encoded labels an estimator trains on."""
+    binary = isinstance(final_estimator(estimator), NeuralNetBinaryClassifier)
+    return np.float32 if binary else np.int64
+
+
+def fit_isolated(estimator, X, y, seed, **fit_params):
+    """Fit with global generators seeded and restored, and Ctrl-C not swallowed.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted in place.
+    X, y : rows and labels
+        As the estimator takes them.
+    seed : int
+        Seeds Python's, NumPy's and torch's generators for the fit.
+    **fit_params : dict
+        Passed on to `fit`.
+
+    Returns
+    -------
+    estimator : the same estimator
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After a Ctrl-C that skorch took for an early stop.
+    """
+    with isolated_rng(seed), _interrupts_raised():
+        return estimator.fit(X, y, **fit_params)
+
+
+@contextmanager
+def _interrupts_raised():
+    # skorch ends training at a KeyboardInterrupt, because EarlyStopping raises one.
+    handler = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or handler is not signal.default_int_handler:
+        yield
+        return
+    hits = []
+
+    def record(signum, frame):
+        hits.append(signum)
+        handler(signum, frame)
+
+    signal.signal(signal.SIGINT, record)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if hits:
+        raise KeyboardInterrupt

@@ -1,0 +1,178 @@
+"""Checks of parameters and rows; the one file that imports private scikit-learn."""
+
+from contextlib import contextmanager, nullcontext
+from numbers import Integral
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import _fit_context as fit_context  # noqa: F401
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array, get_tags
+from sklearn.utils._param_validation import (  # noqa: F401
+    HasMethods,
+    Interval,
+    StrOptions,
+)
+from sklearn.utils.metadata_routing import (
+    _raise_for_params,
+    _routing_enabled,
+    process_routing,
+)
+from sklearn.utils.validation import _check_method_params as slice_params  # noqa: F401
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from skal.utils.rows import is_dataset
+
+try:  # scikit-learn >= 1.9
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # older: the loop runs without callbacks
+
+    class CallbackSupportMixin:
+        """Stand-in where scikit-learn has no callbacks."""
+
+        def _init_callback_context(self, **kwargs):
+            return None
+
+    def with_callbacks(method):
+        """Return `method` as it is."""
+        return method
+
+
+@contextmanager
+def callback_task(context, owner, sub_estimator=None, **begin):
+    """Run a block as one task of the callbacks; yields a list that may get a "stop"."""
+    requests = []
+    if context is None:
+        yield requests
+        return
+    context.call_on_fit_task_begin(estimator=owner, **begin)
+    propagate = (
+        context.propagate_callback_context(sub_estimator)
+        if hasattr(sub_estimator, "set_callbacks")
+        else nullcontext()
+    )
+    with propagate:
+        yield requests
+    if context.call_on_fit_task_end(estimator=owner, **begin):
+        requests.append("stop")
+
+
+def routed_params(owner, method, params):
+    """Parameters that metadata routing sends to the sub-estimator's `method`."""
+    if not _routing_enabled():
+        _raise_for_params(params, owner, method)
+        return {}
+    return process_routing(owner, method, **params).estimator.get(method, {})
+
+
+def check_n_select(n, name="n_samples"):
+    """Validate a number of rows to pick and return it as an int.
+
+    Raises
+    ------
+    TypeError
+        Where it is no integer.
+    ValueError
+        Where it is below 1.
+    """
+    if isinstance(n, bool | np.bool_) or not isinstance(n, Integral):
+        raise TypeError(f"{name} must be an integer >= 1, got {n!r}.")
+    if n < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {n}.")
+    return int(n)
+
+
+def entry_estimator(estimator):
+    """First estimator that rows meet: step one of a Pipeline, inside of a search."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            steps = [s for _, s in estimator.steps if s not in (None, "passthrough")]
+            estimator = steps[0]
+        elif hasattr(estimator, "refit") and hasattr(estimator, "estimator"):
+            estimator = estimator.estimator
+        else:
+            return estimator
+
+
+def check_rows(owner, X, estimator, *, accept_sparse, reset):
+    """Validate rows before any expensive work, and record features on `owner`.
+
+    Parameters
+    ----------
+    owner : estimator
+        Gets `n_features_in_` and `feature_names_in_` when `reset`.
+    X : array-like, DataFrame, sparse matrix, tensor or Dataset
+        Rows; images of any number of dimensions pass.
+    estimator : estimator
+        Its tags say whether NaN, text and sparse rows are welcome.
+    accept_sparse : bool
+        Whether sparse rows are.
+    reset : bool
+        True in `fit`, False in `predict`.
+
+    Returns
+    -------
+    X : the same rows; lists become arrays, sparse formats CSR.
+    """
+    if is_dataset(X):
+        if not hasattr(X, "__getitem__") or not hasattr(X, "__len__"):
+            raise TypeError(
+                f"X must be a map-style Dataset with len(), got {type(X).__name__}; "
+                "an IterableDataset has no rows to choose from."
+            )
+        return X
+    entry = entry_estimator(estimator)
+    tags = get_tags(entry).input_tags
+    composite = hasattr(entry, "transformers") or hasattr(entry, "transformer_list")
+    if isinstance(X, Tensor):
+        if (
+            X.is_floating_point()
+            and not tags.allow_nan
+            and not bool(X.isfinite().all())
+        ):
+            raise ValueError("Input X contains NaN or infinity.")
+        if X.ndim < 2:
+            raise ValueError(f"X must have at least 2 dimensions, got {X.ndim}.")
+        return X
+    if not (composite or tags.string or not tags.two_d_array):
+        frame = X if hasattr(X, "iloc") else None
+        X = check_array(
+            X,
+            accept_sparse="csr" if accept_sparse else False,
+            accept_large_sparse=False,
+            dtype="numeric" if not tags.categorical else None,
+            ensure_all_finite=not tags.allow_nan,
+            allow_nd=True,
+            estimator=owner,
+            input_name="X",
+        )
+        if frame is not None:
+            X = frame
+    elif sparse.issparse(X):
+        X = X.tocsr()
+    if hasattr(X, "iloc") or (getattr(X, "ndim", 0) == 2):
+        validate_data(owner, X, reset=reset, skip_check_array=True)
+    elif reset:
+        for name in ("n_features_in_", "feature_names_in_"):
+            owner.__dict__.pop(name, None)
+        if getattr(X, "ndim", 0) > 2:
+            owner.n_features_in_ = int(X.shape[1])
+    return X
+
+
+__all__ = [
+    "CallbackSupportMixin",
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "callback_task",
+    "check_is_fitted",
+    "check_n_select",
+    "check_rows",
+    "entry_estimator",
+    "fit_context",
+    "routed_params",
+    "slice_params",
+    "with_callbacks",
+]
