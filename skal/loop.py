@@ -5,6 +5,7 @@ from numbers import Integral
 from time import perf_counter
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import ClassifierTags, check_consistent_length, get_tags
@@ -298,6 +299,12 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
             mode = "ask"
         else:
             mode = "oracle" if callable(self.oracle) else "simulate"
+        nan_marks = self.missing_label != self.missing_label
+        if nan_marks and missing.all() and self.oracle is None and self.classes is None:
+            raise ValueError(
+                "Input y contains NaN only. If nothing is labelled yet, say so with "
+                "oracle='ask' or classes=...; otherwise pass the labels."
+            )
         self._check_classes(y, missing, mode)
         self._check_initial(n_samples, mode)
         return X, y, missing, mode
@@ -559,7 +566,7 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         return derive_seed(self.seed_, len(self.labeled_indices_), purpose)
 
     def _train(self, X, test, fit_params, n_queried, query_time, context):
-        """Fit a fresh private clone on all labels so far, score it, record the round."""
+        """Fit a private clone on all labels so far, score it, record the round."""
         rows = np.sort(self.labeled_indices_)
         codes = encode(known_labels(self.transduction_, rows), self.classes_)
         estimator = getattr(self, "estimator_", None) if self.warm_start else None
@@ -645,10 +652,12 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         """Rows as the estimator takes them: a bare net gets arrays, not DataFrames."""
         if is_net(self.estimator) and hasattr(X, "iloc"):
             return X.to_numpy()
+        if is_net(self.estimator) and sparse.issparse(X):
+            return sparse.csr_matrix(X)  # skorch cannot index sparse arrays by row
         return DatasetRows(X, np.arange(len(X))) if is_dataset(X) else X
 
     def _delegate(self, method, X, params):
-        """Call a method of the fitted estimator without a trace in global generators."""
+        """Call a method of the fitted estimator; leave global generators alone."""
         check_is_fitted(self, "estimator_")
         params = routed_params(self, method, params)
         X = self._for_estimator(self._check_rows(X))
@@ -838,7 +847,7 @@ class _Length:
 
 
 def _blank(y, missing_label):
-    """An array like `y` with every label missing, of a type that can hold the mark."""
+    """Make an array like `y` with every label missing, of a type that holds the mark."""
     if y.dtype.kind in "if" and isinstance(missing_label, int | float):
         as_float = missing_label != missing_label or y.dtype.kind == "f"
         dtype = np.float64 if as_float else np.int64

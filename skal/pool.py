@@ -90,7 +90,7 @@ class PoolView:
         self.estimator = estimator
         self.embedding_layer = embedding_layer
         self.random_state = None if random_state is None else check_seed(random_state)
-        self._X = X.tocsr() if sparse.issparse(X) else X
+        self._X = sparse.csr_matrix(X) if sparse.issparse(X) else X
         if not hasattr(self._X, "__getitem__") or isinstance(X, list | tuple):
             self._X = np.asarray(X)
         self._rows = None
@@ -328,7 +328,7 @@ class PoolView:
         rows = None if piped else self._rows
         options = net.get_params_for("iterator_valid")
         plain = (
-            isinstance(X, np.ndarray | torch.Tensor)
+            (isinstance(X, np.ndarray | torch.Tensor) or sparse.issparse(X))
             and net.dataset is SkorchDataset
             and type(net).get_dataset is NeuralNet.get_dataset
             and type(net).get_iterator is NeuralNet.get_iterator
@@ -342,6 +342,8 @@ class PoolView:
             for start in range(0, len(self), size):
                 stop = min(start + size, len(self))
                 batch = X[start:stop] if rows is None else take(X, rows[start:stop])
+                if sparse.issparse(batch):
+                    batch = batch.toarray()
                 if isinstance(batch, np.ndarray):
                     batch = torch.from_numpy(_native(batch))
                 yield cast_inputs(batch, net.module_), torch.zeros(stop - start)

@@ -73,6 +73,8 @@ def check_labels(y, missing_label):
             f"y holds NaN or None beside missing_label={missing_label!r}; Input y "
             "contains NaN. To mark labels as missing with it, pass it as missing_label."
         )
+    if known.dtype.kind == "f" and np.isinf(known).any():
+        raise ValueError("y holds infinity; labels must be finite.")
     if len(known):
         try:
             np.unique(known)
