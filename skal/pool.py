@@ -5,11 +5,11 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 from scipy import sparse
+from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
-from sklearn.pipeline import Pipeline
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -23,6 +23,8 @@ _NO_HEAD = (
     "nn.Linear layers (nor its softmax). Name the layer whose input is the embedding, "
     "as in embedding_layer='fc'; the layers are {names}."
 )
+
+_OF_HEAD = {"embeddings", "head_weight", "head_bias"}
 
 
 class PoolView:
@@ -99,7 +101,7 @@ class PoolView:
         self._classes = None if classes is None else np.asarray(classes)
         self._labeled_data = (X_labeled, y_labeled)
         self._cache = {}
-        self._keep_embeddings = True
+        self._expected = None
         self.y = None
 
     @classmethod
@@ -137,8 +139,7 @@ class PoolView:
         names : iterable of str
             As in `QueryStrategy.requires`.
         """
-        if not {"embeddings", "head_weight", "head_bias"} & set(names):
-            self._keep_embeddings = False
+        self._expected = {*names, *(self._expected or ())}
         for_labeled = [n.removeprefix("labeled.") for n in names if "labeled." in n]
         if for_labeled and self.has_labeled:
             self.labeled.prefetch(for_labeled)
@@ -258,8 +259,8 @@ class PoolView:
             if self._net is None:
                 self._predict()
             else:
-                if "proba" in self._cache:  # a first pass left embeddings out
-                    self._keep_embeddings = True
+                if self._expected is not None:
+                    self._expected.add(name)
                 self._forward()
         return self._cache[name]
 
@@ -287,7 +288,8 @@ class PoolView:
         net, module = self._net, self._net.module_
         nonlinearity = net._get_predict_nonlinearity()
         probe = _HeadProbe(module, self.embedding_layer)
-        modes = [(part, part.training) for part in module.modules()]
+        keep = self._expected is None or bool(_OF_HEAD & self._expected)
+        modes = _training_flags(net)
         outputs, probas, heads, embeddings = [], [], [], []
         try:
             with isolated_rng(self.random_state or 0), _eager(module), probe:
@@ -300,10 +302,10 @@ class PoolView:
                     embedding, head_output = probe.read(output)
                     if head_output is not None and head_output is not output:
                         heads.append(head_output)
-                    if self._keep_embeddings and embedding is not None:
+                    if keep and embedding is not None:
                         embeddings.append(embedding)
         finally:
-            for part, training in modes:
+            for part, training in modes.items():
                 part.training = training
         proba = torch.cat(probas)
         _check_distribution(proba, net, self._classes)
@@ -314,11 +316,11 @@ class PoolView:
             log_proba=torch.log_softmax(logits, dim=1),
             head=probe.head,
         )
-        if self._keep_embeddings:
+        if keep:
             self._cache["embeddings"] = torch.cat(embeddings) if embeddings else None
 
     def _batches(self):
-        """Yield the batches that `net.predict_proba` would see, arrays without a loader.
+        """Yield the batches of `net.predict_proba`, those of arrays without a loader.
 
         The net's batch size is kept, because floats depend on batch mates.
         """
@@ -327,6 +329,7 @@ class PoolView:
         X = self.features if piped else self._X
         rows = None if piped else self._rows
         options = net.get_params_for("iterator_valid")
+        X = X.to_numpy() if hasattr(X, "iloc") else X
         plain = (
             (isinstance(X, np.ndarray | torch.Tensor) or sparse.issparse(X))
             and net.dataset is SkorchDataset
@@ -346,10 +349,11 @@ class PoolView:
                     batch = batch.toarray()
                 if isinstance(batch, np.ndarray):
                     batch = torch.from_numpy(_native(batch))
+                # A copy, as a loader makes: the network may write to it, and the bits
+                # of a matrix product depend on how its operands lie in memory.
+                batch = batch.detach().clone(memory_format=torch.contiguous_format)
                 yield cast_inputs(batch, net.module_), torch.zeros(stop - start)
             return
-        if hasattr(X, "iloc"):
-            X = X.to_numpy()
         if is_dataset(X):
             X = DatasetRows(X, np.arange(n_rows(X)) if rows is None else rows)
         elif rows is not None:
@@ -383,8 +387,8 @@ class _HeadProbe:
         if self.layer != "auto":
             if self.layer not in layers:
                 raise ValueError(
-                    f"embedding_layer={self.layer!r} is not a layer of the network; its "
-                    f"layers are {[name for name in layers if name]}."
+                    f"embedding_layer={self.layer!r} is not a layer of the network; "
+                    f"its layers are {[name for name in layers if name]}."
                 )
             self._hook([layers[self.layer]])
         else:
@@ -403,7 +407,7 @@ class _HeadProbe:
         self.calls.append((part, args[0] if args else None, output))
 
     def read(self, output):
-        """Embedding and head output of the batch that gave `output`; None if unknown."""
+        """Embedding and head output of the batch behind `output`; None if unknown."""
         calls, self.calls = self.calls, []
         if self.site is None:
             self._settle(calls, output)
@@ -420,10 +424,10 @@ class _HeadProbe:
             raise ValueError(
                 f"embedding_layer={self.layer!r} takes no tensor as its first input."
             )
-        x = x.detach()
+        x = x.detach().to(output.dtype)
         # A view, such as one token of many, would keep the whole batch in memory.
         x = x.clone() if x.untyped_storage().nbytes() > x.nbytes else x
-        return x.reshape(len(x), -1), (y.detach() if self.head is not None else None)
+        return x.reshape(len(x), -1), (None if self.head is None else y)
 
     def _settle(self, calls, output):
         """Find the head among the calls of the first batch, and hook nothing else."""
@@ -441,16 +445,19 @@ def _returns(linear, x, y, output):
     """Tell whether the network's output is that of a Linear, or a softmax of it."""
     if y.numel() != output.numel():
         return False
-    y = y.reshape(output.shape)
-    if y.untyped_storage().data_ptr() != output.untyped_storage().data_ptr():
+    precision = torch.finfo(y.dtype).eps
+    shared = y.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+    y = y.reshape(output.shape).to(output.dtype)
+    if not shared and not torch.equal(y, output):
         flat = output.ndim == 1 or output.shape[-1] == 1
         candidates = [y.sigmoid()] if flat else [y.softmax(-1), y.log_softmax(-1)]
         if not any(torch.allclose(c, output, rtol=1e-5, atol=1e-6) for c in candidates):
             return False
     # An in-place activation would share the storage and yet not be linear.
     with torch.no_grad():
-        z = nn.functional.linear(x, linear.weight, linear.bias).reshape(output.shape)
-    return torch.allclose(z, y, rtol=1e-3, atol=1e-3 * float(z.abs().max()) + 1e-6)
+        z = nn.functional.linear(x.to(linear.weight.dtype), linear.weight, linear.bias)
+    error = (z.reshape(output.shape).to(output.dtype) - y).abs().max()
+    return bool(error <= max(1e-3, 4 * precision) * z.abs().max() + 1e-6)
 
 
 def _find_logits(candidates, proba):
@@ -460,7 +467,7 @@ def _find_logits(candidates, proba):
             z = z.reshape(-1, 1)
             z = torch.cat([torch.zeros_like(z), z], dim=1)
         if z.shape == proba.shape and torch.allclose(
-            z.softmax(1).to("cpu"), proba, rtol=1e-4, atol=1e-6
+            z.softmax(1).to("cpu", proba.dtype), proba, rtol=1e-4, atol=1e-6
         ):
             return z
     return proba.clamp_min(torch.finfo(proba.dtype).tiny).log().to(candidates[0].device)
@@ -494,7 +501,7 @@ def _check_distribution(proba, estimator, classes=None):
 
 
 def _transformers(estimator):
-    """Transforming parts of nested Pipelines and search objects, outermost first."""
+    """List the transformers of nested Pipelines and searches, outermost first."""
     found = []
     while True:
         if hasattr(estimator, "best_estimator_"):
@@ -535,7 +542,17 @@ def _native(rows):
     return rows if rows.flags.writeable else rows.copy()
 
 
+def _training_flags(net):
+    """Training flags of all modules and criteria; evaluation switches them off."""
+    parts = [getattr(net, f"{name}_") for name in (*net._modules, *net._criteria)]
+    parts = [part for part in parts if isinstance(part, nn.Module)]
+    return {inner: inner.training for part in parts for inner in part.modules()}
+
+
 def _eager(module):
-    if hasattr(module, "_orig_mod"):
-        return torch.compiler.set_stance("force_eager")
-    return nullcontext()
+    """Keep compiled code out of a hooked pass: it ignores hooks, or compiles anew."""
+    compiled = any(
+        hasattr(part, "_orig_mod") or part._compiled_call_impl is not None
+        for part in module.modules()
+    )
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
