@@ -5,16 +5,15 @@ from numbers import Integral
 from time import perf_counter
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.metrics import check_scoring
-from sklearn.utils import ClassifierTags, check_consistent_length, get_tags
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
-from sklearn.utils.metaestimators import available_if
+from sklearn.utils import check_consistent_length, get_tags
 
 from skal.pool import PoolView
 from skal.query import QueryStrategy
-from skal.utils.labels import check_labels, encode, known_labels
+from skal.utils.labels import check_labels, encode, find_classes, known_labels
+from skal.utils.ledger import LabelLedger
+from skal.utils.prediction import CodedClassifierMixin
 from skal.utils.rows import DatasetRows, dataset_targets, is_dataset, n_rows, take
 from skal.utils.seeds import check_generator, check_seed, derive_seed, isolated_rng
 from skal.utils.training import (
@@ -31,8 +30,7 @@ from skal.utils.validation import (
     Interval,
     StrOptions,
     callback_task,
-    check_is_fitted,
-    check_rows,
+    check_row_numbers,
     fit_context,
     routed_params,
     slice_params,
@@ -40,15 +38,9 @@ from skal.utils.validation import (
 )
 
 
-def _estimator_has(name):
-    def check(self):
-        getattr(getattr(self, "estimator_", self.estimator), name)
-        return True
-
-    return check
-
-
-class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
+class ActiveLearningLoop(
+    CodedClassifierMixin, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Train a classifier on labels bought round by round with a query strategy.
 
     In each round the strategy chooses `batch_size` unlabelled rows, their labels are
@@ -240,9 +232,11 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         """
         fit_params = routed_params(self, "fit", params)
         X, y, missing, mode = self._check_data(X, y)
+        self._check_initial(n_rows(X), mode)
         test = self._check_test(X_test, y_test)
+        warn_of_instances(self.estimator)
         self._start(X, y, missing, mode)
-        total = self.n_rounds if mode != "ask" else 0
+        total = 0 if mode == "ask" else self.n_rounds
         context = self._init_callback_context(
             task_name="fit", max_subtasks=None if total is None else total + 1
         )
@@ -251,7 +245,7 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
                 self._ask(X, test, fit_params, context)
             else:
                 answer = self.oracle if mode == "oracle" else lambda rows: y[rows]
-                self._buy_rounds(X, y, answer, test, fit_params, context)
+                self._buy_rounds(X, answer, test, fit_params, context)
         return self
 
     # -- checks ---------------------------------------------------------------------
@@ -277,9 +271,7 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
                 "X is a torch Dataset, which only a skorch net can take, got "
                 f"estimator {type(final).__name__}."
             )
-        X = check_rows(
-            self, X, self.estimator, accept_sparse=self._takes_sparse(), reset=True
-        )
+        X = self._check_rows(X, reset=True)
         n_samples = n_rows(X)
         if n_samples == 0:
             raise ValueError(
@@ -299,52 +291,15 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
             mode = "ask"
         else:
             mode = "oracle" if callable(self.oracle) else "simulate"
-        nan_marks = self.missing_label != self.missing_label
-        if nan_marks and missing.all() and self.oracle is None and self.classes is None:
-            raise ValueError(
-                "Input y contains NaN only. If nothing is labelled yet, say so with "
-                "oracle='ask' or classes=...; otherwise pass the labels."
-            )
-        self._check_classes(y, missing, mode)
-        self._check_initial(n_samples, mode)
+        self.classes_ = find_classes(
+            y,
+            missing,
+            self.missing_label,
+            self.classes,
+            simulate=mode == "simulate",
+            guess=self.oracle is None,
+        )
         return X, y, missing, mode
-
-    def _check_classes(self, y, missing, mode):
-        known = np.unique(known_labels(y, ~missing))
-        if self.classes is not None:
-            classes = np.unique(np.asarray(self.classes))
-            if check_labels(classes, self.missing_label)[1].any():
-                raise ValueError(
-                    f"classes holds missing_label={self.missing_label!r}; pass another "
-                    "missing_label."
-                )
-            if len(classes) < 2:
-                raise ValueError(
-                    f"classes must name at least two classes, got {classes.tolist()}."
-                )
-            encode(known, classes, name="y")
-        else:
-            classes = known
-            marker = self.missing_label
-            if (
-                self.oracle is None
-                and mode == "ask"
-                and len(known) == 1
-                and isinstance(marker, int)
-                and marker == -1
-                and known[0] == 1
-            ):
-                raise ValueError(
-                    "y holds -1 and 1 only, and missing_label=-1: is -1 a class or a "
-                    "missing label? Pass missing_label=np.nan (or None) if it is a "
-                    "class, oracle='ask' or classes=... if it marks missing labels."
-                )
-            if mode == "simulate" and len(classes) < 2:
-                raise ValueError(
-                    "y must hold at least two classes, got 1 class: "
-                    f"{classes.tolist()}."
-                )
-        self.classes_ = classes
 
     def _check_initial(self, n_samples, mode):
         initial = self.initial
@@ -366,19 +321,7 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
                     "RandomQuery() or KMeansQuery()."
                 )
         else:
-            rows = np.asarray(initial)
-            if (
-                rows.ndim != 1
-                or len(rows) == 0
-                or rows.dtype.kind not in "iu"
-                or len(np.unique(rows)) < len(rows)
-                or rows.min() < 0
-                or rows.max() >= n_samples
-            ):
-                raise ValueError(
-                    "initial must hold distinct row numbers between 0 and "
-                    f"{n_samples - 1}, got {initial!r}."
-                )
+            check_row_numbers(initial, n_samples, "initial")
 
     def _check_test(self, X_test, y_test):
         """Validate the test rows; returns None or (X, y, codes)."""
@@ -405,38 +348,34 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         )
         return X_test, y_test
 
-    def _check_rows(self, X):
-        return check_rows(
-            self, X, self.estimator, accept_sparse=self._takes_sparse(), reset=False
-        )
-
-    def _takes_sparse(self):
-        return is_net(self.estimator) or get_tags(self.estimator).input_tags.sparse
-
     # -- rounds ---------------------------------------------------------------------
 
     def _start(self, X, y, missing, mode):
-        """Set up the state of a fit; simulations begin with nothing labelled."""
-        warn_of_instances(self.estimator)
-        if self.warm_start:
+        """Set up the state of a fit; a simulation begins with nothing labelled."""
+        if self.warm_start:  # raises where the estimator cannot
             private_clone(self.estimator, 2, warm_start=True)
-        self.seed_ = check_seed(self.random_state)
-        self.strategy_ = clone(self.strategy)
         if not (self.warm_start and mode == "ask"):
             self.__dict__.pop("estimator_", None)
-        if mode == "simulate":
-            missing = np.ones_like(missing)
-        self._growing = self.classes is None and mode == "oracle"
-        self._skipped = np.zeros(len(y), dtype=bool)
-        self.labeled_indices_ = np.flatnonzero(~missing)
-        self.labeled_iter_ = np.where(missing, -1, 0).astype(np.int64)
-        self.transduction_ = y.copy()
-        if mode == "simulate":
-            self.transduction_ = _blank(y, self.missing_label)
+        self.seed_ = check_seed(self.random_state)
+        self.strategy_ = clone(self.strategy)
         self.next_query_ = np.empty(0, dtype=np.int64)
         self.history_ = {}
         self.n_iter_ = 0
+        self._ledger = LabelLedger(
+            y,
+            np.ones_like(missing) if mode == "simulate" else missing,
+            self.missing_label,
+            None if mode == "oracle" and self.classes is None else self.classes_,
+        )
+        self._publish()
         self._initial_rows = self._order_initial(X, y, mode)
+
+    def _publish(self):
+        """Show the state of the ledger, after every purchase, so that none is lost."""
+        self.classes_ = self._ledger.classes
+        self.labeled_indices_ = self._ledger.order
+        self.labeled_iter_ = self._ledger.iteration
+        self.transduction_ = self._ledger.labels
 
     def _order_initial(self, X, y, mode):
         """All rows, those of the initial set first; returns (rows, size of the set)."""
@@ -461,114 +400,84 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
             first = np.asarray(self.initial, dtype=np.int64)
         return np.concatenate([first, np.setdiff1d(shuffled, first)]), len(first)
 
-    def _buy_rounds(self, X, y, answer, test, fit_params, context):
+    def _buy_rounds(self, X, answer, test, fit_params, context):
         """Simulate, or ask a callable."""
+        bought, query_time = self._buy_initial(answer), 0.0
+        while True:
+            with callback_task(context and context.subcontext("round"), self) as stop:
+                self._train(X, test, fit_params, bought, query_time)
+            pool = self._ledger.pool()
+            if self.n_iter_ == self.n_rounds and len(pool):
+                self.termination_condition_ = "n_rounds"
+                return
+            if stop and len(pool):
+                self.termination_condition_ = "callback"
+                return
+            bought, query_time = 0, 0.0
+            while bought == 0 and len(pool):  # all rows of a batch may be skipped
+                picks, seconds = self._query(X, pool)
+                query_time += seconds
+                bought = self._buy(picks, answer, self.n_iter_ + 1)
+                pool = self._ledger.pool()
+            if bought == 0:
+                self.termination_condition_ = "pool_exhausted"
+                return
+            self.n_iter_ += 1
+
+    def _buy_initial(self, answer):
+        """Buy the initial set, and further rows until it has two classes."""
         rows, size = self._initial_rows
-        first = rows[:size] if len(self.labeled_indices_) == 0 else rows[:0]
+        first = rows[:size] if len(self._ledger) == 0 else rows[:0]
         bought = self._buy(first, answer, 0)
         for row in rows[len(first) :]:
-            if self._n_known_classes() >= 2:
+            if len(self._ledger.known_classes()) >= 2:
                 break
-            if self.labeled_iter_[row] < 0 and not self._skipped[row]:
+            if row in self._ledger.pool():
                 bought += self._buy(row[None], answer, 0)
-        if len(first) and len(self.labeled_indices_) > len(first):
+        if len(first) and bought > len(first):
             warnings.warn(
                 f"the initial set of {len(first)} rows held one class only, so "
-                f"{len(self.labeled_indices_)} were bought; initial='balanced' or a "
-                "larger n_initial avoids this.",
+                f"{bought} were bought; initial='balanced' or a larger n_initial "
+                "avoids this.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
-        if self._n_known_classes() < 2:
+        if len(self._ledger.known_classes()) < 2:
             raise ValueError(
                 "the oracle was asked for every row and gave fewer than two classes; "
                 "its answers are in transduction_."
             )
-        query_time = 0.0
-        while True:
-            with callback_task(context and context.subcontext("round"), self) as stop:
-                self._train(X, test, fit_params, bought, query_time, context)
-            pool = np.flatnonzero((self.labeled_iter_ < 0) & ~self._skipped)
-            if len(pool) == 0:
-                self.termination_condition_ = "pool_exhausted"
-            elif self.n_iter_ == self.n_rounds:
-                self.termination_condition_ = "n_rounds"
-            elif stop:
-                self.termination_condition_ = "callback"
-            else:
-                bought, query_time = 0, 0.0
-                while bought == 0 and len(pool):  # all of a batch may be skipped
-                    picks, seconds = self._query(X, pool)
-                    query_time += seconds
-                    bought = self._buy(picks, answer, self.n_iter_ + 1)
-                    pool = np.setdiff1d(pool, picks)
-                if bought:
-                    self.n_iter_ += 1
-                    continue
-                self.termination_condition_ = "pool_exhausted"
-            return
+        return bought
 
     def _ask(self, X, test, fit_params, context):
         """Train on what is labelled and choose what a person should label next."""
-        n_labeled = len(self.labeled_indices_)
-        if self._n_known_classes() < 2:
-            rows, size = self._initial_rows
-            unlabeled = rows[self.labeled_iter_[rows] < 0]
-            in_set = rows[:size][self.labeled_iter_[rows[:size]] < 0]
-            # One class only after the whole initial set: one further row at a time.
-            self.next_query_ = in_set if len(in_set) else unlabeled[:1]
+        pool = self._ledger.pool()
+        if len(self._ledger.known_classes()) < 2:
             self.__dict__.pop("estimator_", None)
-            self.termination_condition_ = (
-                "query_pending" if len(self.next_query_) else "pool_exhausted"
-            )
-            return
-        with callback_task(context and context.subcontext("round"), self):
-            self._train(X, test, fit_params, n_labeled, 0.0, context)
-        pool = np.flatnonzero(self.labeled_iter_ < 0)
-        if len(pool):
-            self.next_query_, _ = self._query(X, pool)
+            rows, size = self._initial_rows
+            rows = rows[self.labeled_iter_[rows] < 0]
+            n_open = np.isin(rows, self._initial_rows[0][:size]).sum()
+            # One class only after the whole initial set: one further row at a time.
+            self.next_query_ = rows[: max(n_open, 1)]
+        else:
+            with callback_task(context and context.subcontext("round"), self):
+                self._train(X, test, fit_params, len(self._ledger), 0.0)
+            if len(pool):
+                self.next_query_, _ = self._query(X, pool)
         self.termination_condition_ = "query_pending" if len(pool) else "pool_exhausted"
 
-    def _n_known_classes(self):
-        known = known_labels(self.transduction_, self.labeled_indices_)
-        return len(np.unique(known))
-
     def _buy(self, rows, answer, iteration):
-        """Get labels of rows and book them; returns how many were given."""
-        if len(rows) == 0:
-            return 0
-        labels = answer(rows.copy())
-        if len(labels) != len(rows):
-            raise ValueError(
-                f"oracle must answer every row it is asked for: {len(rows)} rows, "
-                f"{len(labels)} answers."
-            )
-        labels = list(labels.tolist() if hasattr(labels, "tolist") else labels)
-        given = np.array(labels, dtype=object)
-        given[:] = labels
-        given, skipped = check_labels(given, self.missing_label)
-        self._skipped[rows[skipped]] = True
-        rows, labels = rows[~skipped], given[~skipped]
-        # Booked before it is checked: a paid label outlives a bad one beside it.
-        if self.transduction_.dtype != object:
-            self.transduction_[rows] = labels.astype(self.transduction_.dtype)
-        else:
-            self.transduction_[rows] = labels
-        self.labeled_iter_[rows] = iteration
-        self.labeled_indices_ = np.concatenate([self.labeled_indices_, rows])
-        known = known_labels(self.transduction_, self.labeled_indices_)
-        if self._growing:
-            self.classes_ = np.unique(known)
-        encode(known, self.classes_, name="the oracle's answer")
-        return len(rows)
+        try:
+            return self._ledger.buy(rows, answer, iteration)
+        finally:
+            self._publish()
 
     def _seed(self, purpose):
-        return derive_seed(self.seed_, len(self.labeled_indices_), purpose)
+        return derive_seed(self.seed_, len(self._ledger), purpose)
 
-    def _train(self, X, test, fit_params, n_queried, query_time, context):
+    def _train(self, X, test, fit_params, n_queried, query_time):
         """Fit a private clone on all labels so far, score it, record the round."""
-        rows = np.sort(self.labeled_indices_)
-        codes = encode(known_labels(self.transduction_, rows), self.classes_)
+        rows, codes = self._ledger.labeled()
         estimator = getattr(self, "estimator_", None) if self.warm_start else None
         start = perf_counter()
         if estimator is None:
@@ -631,8 +540,7 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
     def _query(self, X, pool):
         """Let the strategy choose from the pool; returns rows of X and seconds."""
         start = perf_counter()
-        labeled = np.sort(self.labeled_indices_)
-        codes = encode(known_labels(self.transduction_, labeled), self.classes_)
+        labeled, codes = self._ledger.labeled()
         view = PoolView.of_rows(
             self.estimator_,
             X,
@@ -646,195 +554,6 @@ class ActiveLearningLoop(CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator
         picks = self.strategy_.fit(view).query(view, self.batch_size)
         return pool[picks], perf_counter() - start
 
-    # -- prediction -----------------------------------------------------------------
-
-    def _for_estimator(self, X):
-        """Rows as the estimator takes them: a bare net gets arrays, not DataFrames."""
-        if is_net(self.estimator) and hasattr(X, "iloc"):
-            return X.to_numpy()
-        if is_net(self.estimator) and sparse.issparse(X):
-            return sparse.csr_matrix(X)  # skorch cannot index sparse arrays by row
-        return DatasetRows(X, np.arange(len(X))) if is_dataset(X) else X
-
-    def _delegate(self, method, X, params):
-        """Call a method of the fitted estimator; leave global generators alone."""
-        check_is_fitted(self, "estimator_")
-        params = routed_params(self, method, params)
-        X = self._for_estimator(self._check_rows(X))
-        with isolated_rng(derive_seed(self.seed_, 0, "predict")):
-            return getattr(self.estimator_, method)(X, **params)
-
-    def _spread(self, known, fill):
-        """Give every class its column; columns of unseen classes get `fill`."""
-        n_classes = len(self.classes_)
-        codes = np.asarray(final_estimator(self.estimator_).classes_)
-        if known.shape[1] > n_classes:  # outputs that no class uses
-            return known[:, :n_classes]
-        if known.shape[1] == n_classes:
-            return known
-        spread = np.full((len(known), n_classes), fill, dtype=known.dtype)
-        spread[:, codes.astype(np.int64)] = known
-        return spread
-
-    @available_if(_estimator_has("predict"))
-    def predict(self, X, **params):
-        """Predict classes.
-
-        Parameters
-        ----------
-        X : as in `fit`
-            Rows.
-        **params : dict
-            Passed on by metadata routing.
-
-        Returns
-        -------
-        y : array of shape (n_samples,)
-            In the caller's labels.
-        """
-        codes = np.asarray(self._delegate("predict", X, params)).astype(np.int64)
-        if len(codes) and codes.max() >= len(self.classes_):
-            codes = self._delegate("predict_proba", X, {})
-            codes = codes[:, : len(self.classes_)].argmax(1)
-        return self.classes_[codes]
-
-    @available_if(_estimator_has("predict_proba"))
-    def predict_proba(self, X, **params):
-        """Predict probabilities, a column for each of `classes_`.
-
-        Parameters
-        ----------
-        X : as in `fit`
-            Rows.
-        **params : dict
-            Passed on by metadata routing.
-
-        Returns
-        -------
-        proba : array of shape (n_samples, n_classes)
-        """
-        known = self._delegate("predict_proba", X, params)
-        proba = self._spread(known, 0.0)
-        if known.shape[1] > proba.shape[1]:
-            proba = proba / proba.sum(1, keepdims=True)
-        return proba
-
-    @available_if(_estimator_has("predict_proba"))
-    def predict_log_proba(self, X, **params):
-        """Logarithms of `predict_proba`; the smallest float for an unseen class.
-
-        Parameters
-        ----------
-        X : as in `fit`
-            Rows.
-        **params : dict
-            Passed on to `predict_proba` by metadata routing.
-
-        Returns
-        -------
-        log_proba : array of shape (n_samples, n_classes)
-        """
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X, **params))
-
-    @available_if(_estimator_has("decision_function"))
-    def decision_function(self, X, **params):
-        """Decision values; the smallest float for an unseen class.
-
-        Parameters
-        ----------
-        X : as in `fit`
-            Rows.
-        **params : dict
-            Passed on by metadata routing.
-
-        Returns
-        -------
-        decision : array of shape (n_samples,) or (n_samples, n_classes)
-        """
-        known = self._delegate("decision_function", X, params)
-        n_known = len(final_estimator(self.estimator_).classes_)
-        if n_known == len(self.classes_):
-            return known
-        if known.ndim == 1:
-            known = np.column_stack([-known, known])
-        return self._spread(known, np.finfo(known.dtype).min)
-
-    @available_if(_estimator_has("score"))
-    def score(self, X, y=None, **params):
-        """Score with the estimator's own `score` (accuracy), over the labelled rows.
-
-        Parameters
-        ----------
-        X : as in `fit`
-            Rows.
-        y : array-like of shape (n_samples,), default=None
-            Labels; rows whose label is missing are left out. None reads a Dataset's.
-        **params : dict
-            Passed on by metadata routing.
-
-        Returns
-        -------
-        score : float
-
-        Raises
-        ------
-        ValueError
-            Where every label is missing.
-        """
-        check_is_fitted(self, "estimator_")
-        if y is None and is_dataset(X):
-            y = dataset_targets(X)
-        if y is None:
-            raise ValueError("score requires y to be passed, but the target y is None.")
-        params = routed_params(self, "score", params)
-        X = self._check_rows(X)
-        check_consistent_length(X, y)
-        y, missing = check_labels(y, self.missing_label)
-        if missing.all():
-            raise ValueError(
-                f"every label of y is missing_label={self.missing_label!r}; there is "
-                "nothing to score."
-            )
-        rows = np.flatnonzero(~missing)
-        codes = encode(known_labels(y, rows), self.classes_, strict=False)
-        X = X if len(rows) == n_rows(X) else take(X, rows)
-        with isolated_rng(derive_seed(self.seed_, 0, "predict")):
-            return self.estimator_.score(self._for_estimator(X), codes, **params)
-
-    # -- scikit-learn ---------------------------------------------------------------
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "seed_")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.estimator_type = "classifier"
-        tags.classifier_tags = inner.classifier_tags or ClassifierTags()
-        tags.input_tags = inner.input_tags
-        tags.input_tags.sparse = self._takes_sparse()
-        tags.target_tags.required = True
-        tags.non_deterministic = inner.non_deterministic
-        return tags
-
-    def get_metadata_routing(self):
-        """Say where parameters go; see scikit-learn's guide to metadata routing.
-
-        Returns
-        -------
-        router : MetadataRouter
-        """
-        mapping = MethodMapping()
-        for method in ("fit", "predict", "predict_proba", "decision_function", "score"):
-            mapping.add(caller=method, callee=method)
-        mapping.add(caller="predict_log_proba", callee="predict_proba")
-        return (
-            MetadataRouter(owner=self)
-            .add_self_request(self)
-            .add(estimator=self.estimator, method_mapping=mapping)
-        )
-
 
 class _Length:
     """Something with a length, for scikit-learn's slicing of fit parameters."""
@@ -844,12 +563,3 @@ class _Length:
 
     def __len__(self):
         return self.shape[0]
-
-
-def _blank(y, missing_label):
-    """Make an array like `y` with every label missing, of a type that holds the mark."""
-    if y.dtype.kind in "if" and isinstance(missing_label, int | float):
-        as_float = missing_label != missing_label or y.dtype.kind == "f"
-        dtype = np.float64 if as_float else np.int64
-        return np.full(len(y), missing_label, dtype=dtype)
-    return np.full(len(y), missing_label, dtype=object)

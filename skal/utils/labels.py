@@ -131,3 +131,59 @@ def encode(y, classes, *, name="y", strict=True):
             "Pass every class as `classes`, or correct the labels."
         )
     return np.where(found, codes, len(classes)).astype(np.int64)
+
+
+def find_classes(y, missing, missing_label, classes, *, simulate, guess):
+    """Find the classes, and raise where the labels do not fit them.
+
+    Parameters
+    ----------
+    y : array of shape (n_samples,)
+        Labels.
+    missing : bool array of shape (n_samples,)
+        Which of them are missing.
+    missing_label : object
+        The mark of a missing label.
+    classes : array-like or None
+        The classes the user named.
+    simulate : bool
+        Whether `y` is complete.
+    guess : bool
+        Whether nobody said that some labels are missing on purpose.
+
+    Returns
+    -------
+    classes : array of shape (n_classes,)
+        Sorted.
+    """
+    known = np.unique(known_labels(y, ~missing))
+    if classes is not None:
+        classes = np.unique(np.asarray(classes))
+        if missing_mask(classes, missing_label).any():
+            raise ValueError(
+                f"classes holds missing_label={missing_label!r}; pass another "
+                "missing_label."
+            )
+        if len(classes) < 2:
+            raise ValueError(
+                f"classes must name at least two classes, got {classes.tolist()}."
+            )
+        encode(known, classes, name="y")
+        return classes
+    if simulate and len(known) < 2:
+        raise ValueError(
+            f"y must hold at least two classes, got 1 class: {known.tolist()}."
+        )
+    if guess and len(known) == 0 and missing_label != missing_label:
+        raise ValueError(
+            "Input y contains NaN only. If nothing is labelled yet, say so with "
+            "oracle='ask' or classes=...; otherwise pass the labels."
+        )
+    marker = isinstance(missing_label, Number) and missing_label == -1
+    if guess and not simulate and marker and known.tolist() == [1]:
+        raise ValueError(
+            "y holds -1 and 1 only, and missing_label=-1: is -1 a class or a missing "
+            "label? Pass missing_label=np.nan (or None) if it is a class, oracle='ask' "
+            "or classes=... if it marks missing labels."
+        )
+    return known

@@ -83,6 +83,23 @@ def check_n_select(n, name="n_samples"):
     return int(n)
 
 
+def check_row_numbers(rows, n_samples, name):
+    """Validate distinct row numbers between 0 and `n_samples - 1`."""
+    array = np.asarray(rows)
+    if (
+        array.ndim != 1
+        or len(array) == 0
+        or array.dtype.kind not in "iu"
+        or len(np.unique(array)) < len(array)
+        or array.min() < 0
+        or array.max() >= n_samples
+    ):
+        raise ValueError(
+            f"{name} must hold distinct row numbers between 0 and {n_samples - 1}, got "
+            f"{rows!r}."
+        )
+
+
 def entry_estimator(estimator):
     """First estimator that rows meet: step one of a Pipeline, inside of a search."""
     while True:
@@ -169,6 +186,7 @@ __all__ = [
     "callback_task",
     "check_is_fitted",
     "check_n_select",
+    "check_row_numbers",
     "check_rows",
     "entry_estimator",
     "fit_context",

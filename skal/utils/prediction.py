@@ -1,0 +1,218 @@
+"""Predict in the caller's labels with an estimator that was fitted on codes."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import ClassifierTags, check_consistent_length, get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
+from sklearn.utils.metaestimators import available_if
+
+from skal.utils.labels import check_labels, encode, known_labels
+from skal.utils.rows import DatasetRows, dataset_targets, is_dataset, n_rows, take
+from skal.utils.seeds import derive_seed, isolated_rng
+from skal.utils.training import final_estimator, is_net
+from skal.utils.validation import check_is_fitted, check_rows, routed_params
+
+
+def _estimator_has(name):
+    def check(self):
+        getattr(getattr(self, "estimator_", self.estimator), name)
+        return True
+
+    return check
+
+
+class CodedClassifierMixin:
+    """Delegate predictions to `estimator_`, whose labels are codes of `classes_`.
+
+    The host has the parameters `estimator` and `missing_label`, and after `fit` the
+    attributes `estimator_`, `classes_` and `seed_`.
+    """
+
+    def _takes_sparse(self):
+        return is_net(self.estimator) or get_tags(self.estimator).input_tags.sparse
+
+    def _check_rows(self, X, *, reset=False):
+        return check_rows(
+            self, X, self.estimator, accept_sparse=self._takes_sparse(), reset=reset
+        )
+
+    def _for_estimator(self, X):
+        """Rows as the estimator takes them: a bare net gets no DataFrame."""
+        if is_net(self.estimator) and hasattr(X, "iloc"):
+            return X.to_numpy()
+        if is_net(self.estimator) and sparse.issparse(X):
+            return sparse.csr_matrix(X)  # skorch cannot index sparse arrays by row
+        return DatasetRows(X, np.arange(len(X))) if is_dataset(X) else X
+
+    def _delegate(self, method, X, params):
+        """Call a method of the fitted estimator; leave global generators alone."""
+        check_is_fitted(self, "estimator_")
+        params = routed_params(self, method, params)
+        X = self._for_estimator(self._check_rows(X))
+        with isolated_rng(derive_seed(self.seed_, 0, "predict")):
+            return getattr(self.estimator_, method)(X, **params)
+
+    def _spread(self, known, fill):
+        """Give every class its column; columns of unseen classes get `fill`."""
+        n_classes = len(self.classes_)
+        if known.shape[1] >= n_classes:  # further outputs belong to no class
+            return known[:, :n_classes]
+        codes = np.asarray(final_estimator(self.estimator_).classes_, dtype=np.int64)
+        spread = np.full((len(known), n_classes), fill, dtype=known.dtype)
+        spread[:, codes] = known
+        return spread
+
+    @available_if(_estimator_has("predict"))
+    def predict(self, X, **params):
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Rows.
+        **params : dict
+            Passed on by metadata routing.
+
+        Returns
+        -------
+        y : array of shape (n_samples,)
+            In the caller's labels.
+        """
+        codes = np.asarray(self._delegate("predict", X, params)).astype(np.int64)
+        if len(codes) and codes.max() >= len(self.classes_):
+            codes = self._spread(self._delegate("predict_proba", X, {}), 0.0).argmax(1)
+        return self.classes_[codes]
+
+    @available_if(_estimator_has("predict_proba"))
+    def predict_proba(self, X, **params):
+        """Predict probabilities, a column for each of `classes_`.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Rows.
+        **params : dict
+            Passed on by metadata routing.
+
+        Returns
+        -------
+        proba : array of shape (n_samples, n_classes)
+        """
+        known = self._delegate("predict_proba", X, params)
+        proba = self._spread(known, 0.0)
+        if known.shape[1] > proba.shape[1]:
+            proba = proba / proba.sum(1, keepdims=True)
+        return proba
+
+    @available_if(_estimator_has("predict_proba"))
+    def predict_log_proba(self, X, **params):
+        """Logarithms of `predict_proba`; minus infinity for an unseen class.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Rows.
+        **params : dict
+            Passed on to `predict_proba` by metadata routing.
+
+        Returns
+        -------
+        log_proba : array of shape (n_samples, n_classes)
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X, **params))
+
+    @available_if(_estimator_has("decision_function"))
+    def decision_function(self, X, **params):
+        """Decision values; the smallest float for an unseen class.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Rows.
+        **params : dict
+            Passed on by metadata routing.
+
+        Returns
+        -------
+        decision : array of shape (n_samples,) or (n_samples, n_classes)
+        """
+        known = self._delegate("decision_function", X, params)
+        if len(final_estimator(self.estimator_).classes_) == len(self.classes_):
+            return known
+        if known.ndim == 1:
+            known = np.column_stack([-known, known])
+        return self._spread(known, np.finfo(known.dtype).min)
+
+    @available_if(_estimator_has("score"))
+    def score(self, X, y=None, **params):
+        """Score with the estimator's own `score` (accuracy), over the labelled rows.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels; rows whose label is missing are left out. None reads a Dataset's.
+        **params : dict
+            Passed on by metadata routing.
+
+        Returns
+        -------
+        score : float
+
+        Raises
+        ------
+        ValueError
+            Where every label is missing.
+        """
+        check_is_fitted(self, "estimator_")
+        if y is None and is_dataset(X):
+            y = dataset_targets(X)
+        if y is None:
+            raise ValueError("score requires y to be passed, but the target y is None.")
+        params = routed_params(self, "score", params)
+        X = self._check_rows(X)
+        check_consistent_length(X, y)
+        y, missing = check_labels(y, self.missing_label)
+        if missing.all():
+            raise ValueError(
+                f"every label of y is missing_label={self.missing_label!r}; there is "
+                "nothing to score."
+            )
+        rows = np.flatnonzero(~missing)
+        codes = encode(known_labels(y, rows), self.classes_, strict=False)
+        X = X if len(rows) == n_rows(X) else take(X, rows)
+        with isolated_rng(derive_seed(self.seed_, 0, "predict")):
+            return self.estimator_.score(self._for_estimator(X), codes, **params)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "seed_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.estimator_type = "classifier"
+        tags.classifier_tags = inner.classifier_tags or ClassifierTags()
+        tags.input_tags = inner.input_tags
+        tags.input_tags.sparse = self._takes_sparse()
+        tags.target_tags.required = True
+        tags.non_deterministic = inner.non_deterministic
+        return tags
+
+    def get_metadata_routing(self):
+        """Say where parameters go; see scikit-learn's guide to metadata routing.
+
+        Returns
+        -------
+        router : MetadataRouter
+        """
+        mapping = MethodMapping()
+        for method in ("fit", "predict", "predict_proba", "decision_function", "score"):
+            mapping.add(caller=method, callee=method)
+        mapping.add(caller="predict_log_proba", callee="predict_proba")
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(estimator=self.estimator, method_mapping=mapping)
+        )
