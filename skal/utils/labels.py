@@ -15,12 +15,15 @@ def missing_mask(y, missing_label):
     y : array of shape (n_samples,)
         Labels of any type.
     missing_label : object
-        The mark: a number, NaN, None or a string.
+        The mark: a number, NaN, None or a string. pandas.NA, which holes of nullable
+        columns become, counts as NaN and as None.
 
     Returns
     -------
     mask : bool array of shape (n_samples,)
     """
+    if _is_na(missing_label):
+        missing_label = np.nan
     if y.dtype.kind in "iufb":
         if not isinstance(missing_label, Number):
             return np.zeros(len(y), dtype=bool)
@@ -28,7 +31,14 @@ def missing_mask(y, missing_label):
     return np.array([_is_missing(label, missing_label) for label in y], dtype=bool)
 
 
+def _is_na(label):
+    """Recognise pandas.NA, whose comparisons are neither true nor false."""
+    return type(label).__name__ == "NAType"
+
+
 def _is_missing(label, missing_label):
+    if _is_na(label):
+        label = None if missing_label is None else np.nan
     if missing_label is None or label is None:
         return label is missing_label
     if isinstance(missing_label, Number) != isinstance(label, Number):
@@ -66,7 +76,7 @@ def check_labels(y, missing_label):
     missing = missing_mask(y, missing_label)
     known = known_labels(y, ~missing)
     if any(
-        label is None or (isinstance(label, Number) and label != label)
+        label is None or _is_na(label) or (isinstance(label, Number) and label != label)
         for label in (known if known.dtype.kind in "fO" else ())
     ):
         raise ValueError(

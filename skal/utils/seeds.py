@@ -82,7 +82,7 @@ def isolated_rng(seed):
     torch = sys.modules.get("torch")
     python_state, numpy_state = random.getstate(), np.random.get_state()
     if torch is not None:
-        torch_state = torch.get_rng_state()
+        torch_state, torch_seed = torch.get_rng_state(), torch.initial_seed()
         cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
         cuda_states = torch.cuda.get_rng_state_all() if cuda else None
         torch.manual_seed(seed)
@@ -97,3 +97,5 @@ def isolated_rng(seed):
             torch.set_rng_state(torch_state)
             if cuda_states is not None:
                 torch.cuda.set_rng_state_all(cuda_states)
+            elif torch.cuda.is_available():  # still asleep, or woken by the block
+                torch.cuda.manual_seed_all(torch_seed)

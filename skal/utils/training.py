@@ -128,7 +128,7 @@ class TrainLoader(DataLoader):
     """
 
     def __init__(self, dataset, batch_size=1, shuffle=False, sampler=None, **kwargs):
-        n_rows = len(dataset)
+        n_rows = len(sampler if hasattr(sampler, "__len__") else dataset)
         if kwargs.get("drop_last") and n_rows < (batch_size or 0):
             raise ValueError(
                 f"drop_last=True with batch_size={batch_size} and {n_rows} rows to "
@@ -235,10 +235,13 @@ def _has_default_split(net):
 
 def _watches_validation(net):
     callbacks = [c[1] if isinstance(c, tuple) else c for c in net.callbacks or ()]
-    for name, callback in net.get_params(deep=False).items():
-        if name.startswith("callbacks__"):
-            callbacks.append(callback)
-    return any(
+    params = net.get_params(deep=False).items()
+    params = [(key, value) for key, value in params if key.startswith("callbacks__")]
+    callbacks += [value for _, value in params]
+    # skorch takes classes, too, and instantiates them with their defaults.
+    callbacks = [c() if isinstance(c, type) else c for c in callbacks]
+    monitors = [value for key, value in params if key.endswith("__monitor")]
+    return any("valid" in str(monitor) for monitor in monitors) or any(
         "valid" in str(getattr(callback, "monitor", ""))
         or ("valid" in str(getattr(callback, "name", "")))
         or getattr(callback, "on_train", None) is False

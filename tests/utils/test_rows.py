@@ -1,0 +1,125 @@
+"""Rows of any container."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from skal.utils.rows import DatasetRows, dataset_targets, is_dataset, n_rows, take
+
+X = np.arange(20, dtype=np.float32).reshape(10, 2)
+ROWS = np.array([7, 0, 0, 3])
+
+
+class Items(Dataset):
+    def __init__(self, items, targets=None):
+        self.items, self.loaded = items, []
+        if targets is not None:
+            self.targets = targets
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, row):
+        self.loaded.append(row)
+        return self.items[row]
+
+
+def _memmap(folder):
+    np.save(folder / "X.npy", X)
+    return np.load(folder / "X.npy", mmap_mode="r")
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda folder: X, np.ndarray),
+        (lambda folder: np.asfortranarray(X), np.ndarray),
+        (_memmap, np.ndarray),
+        (lambda folder: torch.from_numpy(X), torch.Tensor),
+        (lambda folder: sparse.csr_array(X), sparse.csr_array),
+        (lambda folder: sparse.csr_matrix(X), sparse.csr_matrix),
+        (lambda folder: pd.DataFrame(X, index=list("abcdefghij")), pd.DataFrame),
+        (lambda folder: X.tolist(), list),
+    ],
+)
+def test_take_keeps_order_repeats_and_kind(make, kind, tmp_path):
+    held = make(tmp_path)
+    assert n_rows(held) == 10
+    assert not is_dataset(held)
+    for rows in (ROWS, ROWS.astype(np.int32), ROWS[:0]):
+        taken = take(held, rows)
+        assert isinstance(taken, kind)
+        assert n_rows(taken) == len(rows)
+        dense = taken.toarray() if sparse.issparse(taken) else np.asarray(taken)
+        np.testing.assert_array_equal(dense.reshape(-1, 2), X[rows])
+
+
+def test_taken_rows_are_a_copy():
+    for held in (X.copy(), torch.from_numpy(X.copy())):
+        take(held, ROWS)[:] = -1
+        np.testing.assert_array_equal(held, X)
+
+
+def test_take_leaves_images_whole():
+    images = np.arange(120).reshape(5, 2, 3, 4)
+    np.testing.assert_array_equal(take(images, [4, 1]), images[[4, 1]])
+
+
+@pytest.mark.parametrize(
+    "item", [lambda x: x, lambda x: (x, 9), lambda x: [x, 9], lambda x: (x, 9, "extra")]
+)
+def test_a_dataset_is_read_lazily_and_without_its_labels(item):
+    dataset = Items([item(x) for x in X])
+    taken = take(dataset, ROWS)
+    assert is_dataset(taken)
+    assert len(taken) == n_rows(taken) == 4
+    assert dataset.loaded == []
+    x, y = taken[1]
+    np.testing.assert_array_equal(x, X[0])
+    assert y == 0
+    assert dataset.loaded == [0]
+    assert type(dataset.loaded[0]) is int
+
+
+def test_rows_of_a_dataset_with_labels_of_our_own():
+    y = np.array([4, 5, 6, 7])
+    taken = DatasetRows(TensorDataset(torch.from_numpy(X), torch.zeros(10)), ROWS, y)
+    x, labels = next(iter(DataLoader(taken, batch_size=4)))
+    np.testing.assert_array_equal(x, X[ROWS])
+    np.testing.assert_array_equal(labels, y)
+
+
+def test_rows_of_rows():
+    inner = take(Items(list(X)), ROWS)
+    np.testing.assert_array_equal(take(inner, [3, 0])[0][0], X[3])
+
+
+@pytest.mark.parametrize(
+    "targets", [[1, 0, 2], np.array([1, 0, 2]), torch.tensor([1, 0, 2])]
+)
+def test_targets_of_a_dataset_load_no_item(targets):
+    dataset = Items(list(X[:3]), targets)
+    y = dataset_targets(dataset)
+    assert isinstance(y, np.ndarray)
+    assert y.tolist() == [1, 0, 2]
+    assert dataset.loaded == []
+
+
+@pytest.mark.parametrize(
+    "labels", [[1, 0, 2], ["a", "b", "a"], torch.tensor([1, 0, 2]).unbind()]
+)
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_labels_of_items(labels, kind):
+    dataset = Items([kind(pair) for pair in zip(X, labels, strict=False)])
+    assert dataset_targets(dataset).tolist() == [
+        label.item() if isinstance(label, torch.Tensor) else label for label in labels
+    ]
+
+
+@pytest.mark.parametrize("items", [list(X), [(x,) for x in X]])
+def test_a_dataset_without_labels(items):
+    with pytest.raises(ValueError, match="pass y"):
+        dataset_targets(Items(items))
