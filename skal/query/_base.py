@@ -116,6 +116,11 @@ class ScoreQuery(QueryStrategy):
 
     A subclass writes `_score`; ties are broken by a seeded random key, because pool
     order may be sorted by class.
+
+    Parameters
+    ----------
+    random_state : int, default=None
+        Breaks ties; see `QueryStrategy`.
     """
 
     def _query(self, pool, n_samples, rng):

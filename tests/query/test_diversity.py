@@ -1,0 +1,128 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from strategy_checks import make_pool
+
+from skal import KCenterGreedyQuery, KMeansQuery, PoolView
+
+
+def blobs(sizes, n_features=4):
+    """Separated blobs in random order, and the row nearest to each blob's mean."""
+    rng = np.random.default_rng(0)
+    centers = 100 * np.eye(len(sizes), n_features)
+    y = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    X = centers[y] + rng.standard_normal((len(y), n_features))
+    nearest = []
+    for k in range(len(sizes)):
+        (members,) = np.nonzero(y == k)
+        gaps = np.linalg.norm(X[members] - X[members].mean(0), axis=1)
+        nearest.append(members[gaps.argmin()])
+    return X, nearest
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kmeans_takes_the_row_nearest_to_the_mean_of_each_blob(fake_pool, dtype):
+    X, nearest = blobs([5, 30, 10, 20])
+    pool = fake_pool(embeddings=X.astype(dtype))
+    picks = KMeansQuery().query(pool, 4)
+    # Larger clusters first.
+    assert picks.tolist() == [nearest[k] for k in (1, 3, 2, 0)]
+
+
+def test_kmeans_with_one_sample_takes_the_row_nearest_to_the_mean(fake_pool):
+    X = np.random.default_rng(0).standard_normal((50, 3))
+    picks = KMeansQuery().query(fake_pool(embeddings=X), 1)
+    assert picks[0] == np.linalg.norm(X - X.mean(0), axis=1).argmin()
+
+
+def test_kmeans_takes_the_whole_pool(fake_pool):
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    assert sorted(KMeansQuery().query(fake_pool(embeddings=X), 20)) == list(range(20))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
+def test_kmeans_of_equal_rows_takes_distinct_rows(fake_pool, value):
+    pool = fake_pool(embeddings=np.full((20, 3), value, dtype=np.float32))
+    assert len(set(KMeansQuery().query(pool, 7))) == 7
+
+
+@pytest.mark.parametrize("n_samples", [4, 6, 15])
+def test_kmeans_with_fewer_distinct_rows_takes_each_kind(fake_pool, n_samples):
+    X = np.repeat([[0.0, 1.0], [5.0, 5.0], [-3.0, 2.0]], 5, axis=0)
+    picks = KMeansQuery().query(fake_pool(embeddings=X), n_samples)
+    assert len(set(picks)) == n_samples
+    assert set(picks[:3] // 5) == {0, 1, 2}
+
+
+def test_k_center_on_a_line(fake_pool):
+    pool = fake_pool(
+        embeddings=[[4.0], [5.0], [6.0], [10.0]],
+        labeled=fake_pool(embeddings=[[0.0]]),
+    )
+    # 10 leaves a radius of 5; then 5 is farthest, at 5 from both.
+    assert KCenterGreedyQuery().query(pool, 1).tolist() == [3]
+    assert KCenterGreedyQuery().query(pool, 2).tolist() == [3, 1]
+
+
+def test_k_center_without_labeled_rows_starts_farthest_from_the_mean():
+    X = np.random.default_rng(0).standard_normal((30, 3))
+    picks = KCenterGreedyQuery().query(PoolView(None, X), 1)
+    assert picks[0] == np.linalg.norm(X - X.mean(0), axis=1).argmax()
+
+
+@pytest.mark.parametrize("offset", [0.0, 30.0, 1000.0])
+def test_k_center_takes_near_copies_of_labeled_rows_last(fake_pool, offset):
+    """In float32 |a|^2 + |b|^2 - 2ab of near copies is often below 0: no square root.
+
+    A NaN distance would rank these rows first, the opposite of what is wanted.
+    """
+    rng = np.random.default_rng(0)
+    labeled = offset + rng.standard_normal((40, 64))
+    far = offset + rng.standard_normal((40, 64))
+    X = np.vstack([labeled + 1e-5 * rng.standard_normal(labeled.shape), far])
+    pool = fake_pool(
+        embeddings=X.astype(np.float32),
+        labeled=fake_pool(embeddings=labeled.astype(np.float32)),
+    )
+    picks = KCenterGreedyQuery().query(pool, 80)
+    assert set(picks[:40]) == set(range(40, 80))
+
+
+def test_k_center_takes_copies_of_labeled_rows_last(fake_pool):
+    rng = np.random.default_rng(1)
+    labeled = rng.standard_normal((5, 8)).astype(np.float32)
+    X = np.vstack([labeled, rng.standard_normal((15, 8)).astype(np.float32)])
+    pool = fake_pool(embeddings=X, labeled=fake_pool(embeddings=labeled))
+    assert set(KCenterGreedyQuery().query(pool, 20)[15:]) == set(range(5))
+
+
+@pytest.mark.parametrize("kind", ["net", "linear"])
+def test_k_center_is_the_naive_greedy_with_shrinking_distances(kind):
+    pool = make_pool(kind)
+    points = pool.embeddings.double().numpy()
+    nearest = cdist(points, pool.labeled.embeddings.double().numpy()).min(1)
+    naive, gaps = [], []
+    for _ in range(20):
+        naive.append(int(nearest.argmax()))
+        gaps.append(nearest.max())
+        nearest = np.minimum(nearest, cdist(points, points[naive[-1:]])[:, 0])
+    assert KCenterGreedyQuery().query(pool, 20).tolist() == naive
+    assert np.all(np.diff(gaps) <= 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_k_center_radius_is_at_most_twice_the_best_given_the_labeled(fake_pool, seed):
+    rng = np.random.default_rng(seed)
+    labeled, points = rng.standard_normal((2, 2)), rng.standard_normal((9, 2))
+    covered = cdist(points, labeled).min(1)
+    between = cdist(points, points)
+
+    def radius(picks):
+        return np.minimum(covered, between[:, picks].min(1)).max()
+
+    pool = fake_pool(embeddings=points, labeled=fake_pool(embeddings=labeled))
+    picks = KCenterGreedyQuery().query(pool, 3)
+    best = min(radius(list(some)) for some in combinations(range(9), 3))
+    assert best <= radius(picks) <= 2 * best

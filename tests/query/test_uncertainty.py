@@ -1,0 +1,128 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+from sklearn.linear_model import LogisticRegression
+from strategy_checks import make_pool
+
+from skal import (
+    EntropyQuery,
+    LeastConfidenceQuery,
+    MarginQuery,
+    PoolView,
+    RandomQuery,
+)
+
+MEASURES = [LeastConfidenceQuery, MarginQuery, EntropyQuery]
+HAND = [[0.5, 0.5, 0.0], [0.6, 0.3, 0.1], [0.4, 0.3, 0.3], [0.9, 0.05, 0.05]]
+
+
+def order_of(cls, pool):
+    return cls().query(pool, len(pool)).tolist()
+
+
+def random_logits(n_classes, n_rows=40):
+    rng = np.random.default_rng(n_classes)
+    return 3 * rng.standard_normal((n_rows, n_classes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "cls, scores, order",
+    [
+        (LeastConfidenceQuery, [0.5, 0.4, 0.6, 0.1], [2, 0, 1, 3]),
+        (MarginQuery, [0.0, -0.3, -0.1, -0.85], [0, 2, 1, 3]),
+        (EntropyQuery, [0.693147, 0.897946, 1.088900, 0.394398], [2, 1, 0, 3]),
+    ],
+)
+def test_scores_and_order_by_hand(fake_pool, cls, scores, order, dtype):
+    pool = fake_pool(proba=torch.tensor(HAND, dtype=dtype))
+    np.testing.assert_allclose(cls()._score(pool), scores, atol=1e-6)
+    assert order_of(cls, pool) == order
+
+
+@pytest.mark.parametrize("gap", [80.0, 95.0, 200.0, 1e4])
+def test_entropy_of_an_exact_zero_is_no_nan(fake_pool, gap):
+    """In float32 a probability is zero from a gap of about 104 on."""
+    logits = torch.tensor([[0, 0, -gap], [0, -gap, -gap], [1, 0, 0]])
+    pool = fake_pool(logits=logits)
+    scores = EntropyQuery()._score(pool)
+    np.testing.assert_allclose(scores[:2], [math.log(2), 0], atol=1e-6)
+    assert order_of(EntropyQuery, pool) == [2, 0, 1]
+
+
+def test_confident_rows_keep_their_order_where_float32_rounds_to_one(fake_pool):
+    pool = fake_pool(logits=torch.tensor([[25.0, 0.0], [20.0, 0.0], [30.0, 0.0]]))
+    assert bool((pool.proba[:, 0] == 1).all())
+    assert order_of(LeastConfidenceQuery, pool) == [1, 0, 2]
+
+
+def test_measures_agree_on_two_classes(fake_pool):
+    pool = fake_pool(logits=random_logits(2))
+    first, *others = [order_of(cls, pool) for cls in MEASURES]
+    assert all(order == first for order in others)
+
+
+@pytest.mark.parametrize("cls", MEASURES)
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_permuting_classes_changes_nothing(fake_pool, cls, n_classes):
+    logits = random_logits(n_classes)
+    permuted = logits[:, np.random.default_rng(0).permutation(n_classes)]
+    pool, other = fake_pool(logits=logits), fake_pool(logits=permuted)
+    torch.testing.assert_close(cls()._score(pool), cls()._score(other))
+    assert order_of(cls, pool) == order_of(cls, other)
+
+
+@pytest.mark.parametrize("cls", MEASURES)
+def test_shifting_logits_changes_nothing(fake_pool, cls):
+    logits = random_logits(4)
+    shift = np.random.default_rng(0).uniform(-50, 50, (len(logits), 1))
+    pool, other = fake_pool(logits=logits), fake_pool(logits=logits + shift)
+    torch.testing.assert_close(cls()._score(pool), cls()._score(other))
+    assert order_of(cls, pool) == order_of(cls, other)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5, 100])
+def test_entropy_is_at_most_that_of_the_uniform(fake_pool, n_classes):
+    logits = np.vstack([random_logits(n_classes), np.zeros(n_classes)])
+    scores = EntropyQuery()._score(fake_pool(logits=logits))
+    assert float(scores.min()) >= 0
+    assert float(scores.max()) <= math.log(n_classes) * (1 + 1e-12)
+    assert float(scores[-1]) == pytest.approx(math.log(n_classes))
+
+
+def test_random_takes_every_row_equally_often():
+    n_rows, n_samples, n_seeds = 12, 4, 1500
+    pool = PoolView(None, np.zeros((n_rows, 1)), random_state=0)
+    included, places = np.zeros(n_rows), np.zeros((n_samples, n_rows))
+    for seed in range(n_seeds):
+        picks = RandomQuery(random_state=seed).query(pool, n_samples)
+        included[picks] += 1
+        places[np.arange(n_samples), picks] += 1
+    # Draws without replacement: inclusions of a row vary less than independent ones.
+    rate = n_samples / n_rows
+    statistic = np.square(included - n_seeds * rate).sum()
+    statistic *= (n_rows - 1) / n_rows / (n_seeds * rate * (1 - rate))
+    assert chi2.sf(statistic, n_rows - 1) > 1e-3
+    for counts in places:
+        statistic = np.square(counts - n_seeds / n_rows).sum() / (n_seeds / n_rows)
+        assert chi2.sf(statistic, n_rows - 1) > 1e-3
+
+
+def test_random_of_the_whole_pool_is_a_permutation():
+    pool = PoolView(None, np.zeros((30, 1)), random_state=0)
+    picks = RandomQuery().query(pool, 30)
+    assert sorted(picks) == list(range(30))
+    assert picks.tolist() != list(range(30))
+
+
+def test_random_does_not_depend_on_the_model(pool):
+    picks = RandomQuery().query(pool, 10)
+    for other in (
+        make_pool("linear"),
+        PoolView(None, np.zeros((60, 2)), random_state=0),
+        PoolView(LogisticRegression(), np.ones((60, 2)), random_state=0),
+    ):
+        np.testing.assert_array_equal(RandomQuery().query(other, 10), picks)
