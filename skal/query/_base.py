@@ -94,8 +94,8 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
             or picks.max() >= len(pool)
         ):
             raise RuntimeError(
-                f"{type(self).__name__}._query must give {n_samples} distinct positions "
-                f"in a pool of {len(pool)}, got {picks!r}."
+                f"{type(self).__name__}._query must give {n_samples} distinct "
+                f"positions in a pool of {len(pool)}, got {picks!r}."
             )
         return picks.astype(np.int64)
 
