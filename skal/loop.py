@@ -478,17 +478,8 @@ class ActiveLearningLoop(
     def _train(self, X, test, fit_params, n_queried, query_time):
         """Fit a private clone on all labels so far, score it, record the round."""
         rows, codes = self._ledger.labeled()
-        estimator = getattr(self, "estimator_", None) if self.warm_start else None
         start = perf_counter()
-        if estimator is None:
-            estimator = private_clone(
-                self.estimator, len(self.classes_), self.warm_start
-            )
-            estimator = self.strategy_.prepare(estimator)
-        else:
-            final = final_estimator(estimator)
-            if is_net(final) and "classes" in final.get_params(deep=False):
-                final.classes = list(range(len(self.classes_)))
+        estimator = self._model(codes)
         y_train = codes.astype(label_dtype(estimator))
         if is_dataset(X):
             X_train = DatasetRows(X, rows, y_train)
@@ -512,6 +503,23 @@ class ActiveLearningLoop(
         if test is not None:
             record.update(self._score_test(*test))
         self._after_round(record)
+
+    def _model(self, codes):
+        """Make the estimator to fit: a private clone, or the last round's."""
+        n_classes = len(self.classes_)
+        last = getattr(self, "estimator_", None) if self.warm_start else None
+        if last is not None:
+            final = final_estimator(last)
+            if is_net(final):
+                if "classes" in final.get_params(deep=False):
+                    final.classes = list(range(n_classes))
+                return last
+            # Others have one column a class seen, and must start afresh for a new one.
+            if np.array_equal(final.classes_, np.unique(codes)):
+                return last
+        return self.strategy_.prepare(
+            private_clone(self.estimator, n_classes, self.warm_start)
+        )
 
     def _score_test(self, X_test, y_test):
         with isolated_rng(self._seed("test")):

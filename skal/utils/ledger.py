@@ -95,7 +95,7 @@ class LabelLedger:
 
 
 def _blank(y, missing_label):
-    """Make an array like `y`, of a type that holds the mark, with all labels missing."""
+    """Make an array like `y` with all labels missing, of a type that can hold that."""
     dtype = object
     if y.dtype.kind in "if" and isinstance(missing_label, int | float):
         integers = y.dtype.kind == "i" and missing_label == missing_label

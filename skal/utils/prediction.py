@@ -37,11 +37,14 @@ class CodedClassifierMixin:
         )
 
     def _for_estimator(self, X):
-        """Rows as the estimator takes them: a bare net gets no DataFrame."""
-        if is_net(self.estimator) and hasattr(X, "iloc"):
-            return X.to_numpy()
-        if is_net(self.estimator) and sparse.issparse(X):
-            return sparse.csr_matrix(X)  # skorch cannot index sparse arrays by row
+        """Rows as the estimator takes them: plain and writable for a bare net."""
+        if is_net(self.estimator):
+            if hasattr(X, "iloc"):
+                X = X.to_numpy(copy=True)
+            if sparse.issparse(X):
+                return sparse.csr_matrix(X)  # skorch cannot index sparse arrays by row
+            if isinstance(X, np.ndarray) and not X.flags.writeable:
+                return DatasetRows(X, np.arange(len(X)))
         return DatasetRows(X, np.arange(len(X))) if is_dataset(X) else X
 
     def _delegate(self, method, X, params):

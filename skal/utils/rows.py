@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 
 class DatasetRows(Dataset):
-    """Some rows of a map-style Dataset, with labels of our own.
+    """Some rows of a map-style Dataset (or array), with labels of our own.
 
     Items are loaded when they are asked for, so nothing is stacked in memory; labels
     the Dataset itself holds never get through.
@@ -33,6 +33,8 @@ class DatasetRows(Dataset):
     def __getitem__(self, position):
         item = self.dataset[int(self.rows[position])]
         x = item[0] if isinstance(item, tuple | list) else item
+        if isinstance(x, np.ndarray) and not x.flags.writeable:
+            x = x.copy()  # torch warns of tensors over read-only memory
         return x, (0 if self.y is None else self.y[position])
 
 
