@@ -113,6 +113,9 @@ class HashSeed(Honest):
         return super()._query(pool, n_samples, salted)
 
 
+strategy_checks.ALSO_ELSEWHERE.append(HashSeed())
+
+
 class Remembers(Honest):
     def query(self, pool, n_samples):
         self.count_ = getattr(self, "count_", 0) + 1
