@@ -15,7 +15,7 @@ def test_names_read_from_the_source_are_those_discovered():
 
 def test_run_alone_is_a_whole_experiment_on_digits(tmp_path):
     """The defaults, with fewer epochs."""
-    command = [sys.executable, "-m", "skal", "run", "--epochs", "2"]
+    command = [sys.executable, "-m", "skal", "run", "--epochs", "1"]
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
     done = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import difflib
+import os
 import re
 import sys
 import traceback
@@ -68,6 +69,8 @@ def _constant(file, name):
 
 
 def _run(out, data_root, **options):
+    # Torch's waiting threads spin by default: on shared cores ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from skal.experiment.display import print_run, progress_bar
     from skal.experiment.run import run_experiment
 

@@ -37,7 +37,7 @@ class RunConfig:
     device : str, default="auto"
         Torch's name of a device; "auto" takes a GPU where there is one.
     threads : int or None, default=None
-        Threads of torch on the CPU; None takes one a core, eight at most.
+        Threads of torch on the CPU; None takes one a usable core, eight at most.
     pool_size : int or None, default=None
         Size of the random part of the training images to buy from; None takes all.
     """
@@ -75,7 +75,7 @@ class RunConfig:
                 f"--device {device!r} cannot be used here ({reason}); take 'cpu' or "
                 "'auto'."
             ) from error
-        threads = self.threads or min(os.cpu_count() or 1, 8)
+        threads = self.threads or min(_n_cores(), 8)
         return replace(self, device=device, threads=threads)
 
     @property
@@ -89,3 +89,9 @@ class RunConfig:
         """Fingerprint of the options."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _n_cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -14,7 +14,7 @@ class ConvNet(nn.Module):
         Number of logits.
     image_size : int, default=28
         Height and width of the images, at least 4.
-    channels : tuple of two int, default=(32, 64)
+    channels : tuple of two int, default=(16, 32)
         Channels after the first and second block; each halves the image.
     hidden : int, default=128
         Width of the last hidden layer: the embedding of an image.
@@ -45,7 +45,7 @@ class ConvNet(nn.Module):
         n_channels,
         n_classes,
         image_size=28,
-        channels=(32, 64),
+        channels=(16, 32),
         hidden=128,
         dropout=0.5,
     ):

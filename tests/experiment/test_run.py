@@ -123,11 +123,12 @@ def test_other_configuration_is_exit_code_2(badge, capsys):
 
 @pytest.mark.parametrize("model", ["cnn", "resnet"])
 def test_models_run_on_part_of_the_pool(tmp_path, model):
-    config = RunConfig(model=model, pool_size=25, n_initial=10, batch_size=10, **QUICK)
+    options = {**QUICK, "n_rounds": 1, "epochs": 1, "n_initial": 10, "batch_size": 10}
+    config = RunConfig(model=model, pool_size=15, **options)
     result = run_experiment(config, out=tmp_path)
-    assert [record["n_labeled"] for record in result.records] == [10, 20, 25]
+    assert [record["n_labeled"] for record in result.records] == [10, 15]
     with np.load(result.path / "queries.npz") as queries:
-        bought = np.concatenate([queries[k] for k in ("initial", "round_1", "round_2")])
+        bought = np.concatenate([queries["initial"], queries["round_1"]])
         np.testing.assert_array_equal(np.sort(bought), queries["pool"])
 
 
