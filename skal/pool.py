@@ -247,7 +247,7 @@ class PoolView:
         if value is None:
             return None
         # One output stands for two classes with logits (0, z).
-        value = value.detach()
+        value = value.detach().clone()  # the weights are the network's
         return torch.cat([torch.zeros_like(value), value]) if len(value) == 1 else value
 
     def _output(self, name):
