@@ -34,7 +34,7 @@ def main(argv=None):
     try:
         return command(**args)
     except KeyboardInterrupt:
-        print("skal: interrupted; the run is unfinished", file=sys.stderr)
+        print("skal: interrupted; the same command ends the run", file=sys.stderr)
         return 130
     except Exception as error:
         if debug:

@@ -21,7 +21,7 @@ def test_calibration_error_averages_within_bins():
 
 
 def test_bins_are_closed_above():
-    # 0.6 and 0.65 share the bin (0.6, 0.667] only if bins were open above.
+    # 0.6 would share the bin of 0.65 if bins were closed below.
     proba = np.array([[0.6, 0.4], [0.65, 0.35]])
     scores = score_probabilities(np.array([0, 1]), proba)
     assert scores["ece"] == pytest.approx((0.4 + 0.65) / 2)
