@@ -1,0 +1,143 @@
+"""Selection kernels beside the sequential loops and the least product they need.
+
+`pytest benchmarks/bench_selection.py -k table -s` prints one table;
+`pytest benchmarks/bench_selection.py --benchmark-enable` times each alone.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from skal.selection import k_center_greedy, kmeans_plusplus, top_k
+
+SIZES = {
+    "fast": (4_000, 64, 100),
+    "regular": (50_000, 512, 1_000),
+    "large": (200_000, 512, 1_000),
+}
+
+
+@pytest.fixture(scope="module")
+def data(profile):
+    n, d, k = SIZES[profile]
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(n, d, generator=generator)
+    centers = torch.randn(k, d, generator=generator)
+    proba = torch.softmax(2 * torch.randn(n, 10, generator=generator), 1)
+    residual = proba - torch.nn.functional.one_hot(proba.argmax(1), 10)
+    return {"points": points, "centers": centers, "residual": residual, "k": k}
+
+
+def kmeans_loop(data):
+    """One matrix-vector product for each factor and pick."""
+    h, a = data["points"], data["residual"]
+    norms = h.square().sum(1) * a.square().sum(1)
+    rng = np.random.default_rng(0)
+    picked, nearest = [int(norms.argmax())], torch.full((len(h),), torch.inf)
+    while len(picked) < data["k"]:
+        i = picked[-1]
+        distances = norms + norms[i] - 2 * (h @ h[i]) * (a @ a[i])
+        nearest = torch.minimum(nearest, distances.clamp_(min=0))
+        nearest[i] = 0
+        mass = nearest.cumsum(0, dtype=torch.float64)
+        picked.append(int(torch.searchsorted(mass, rng.random() * mass[-1])))
+    return picked
+
+
+def k_center_loop(data):
+    """One matrix-vector product for each centre and pick."""
+    x, centers = data["points"], data["centers"]
+    norms = x.square().sum(1)
+    nearest = torch.full((len(x),), torch.inf)
+
+    def cover(c):
+        distances = norms + c @ c - 2 * (x @ c)
+        return torch.minimum(nearest, distances.clamp_(min=0))
+
+    for c in centers:
+        nearest = cover(c)
+    picked = []
+    for _ in range(data["k"]):
+        picked.append(int(nearest.argmax()))
+        nearest = cover(x[picked[-1]])
+        nearest[picked[-1]] = -1
+    return picked
+
+
+def k_center_exact(data):
+    """The loop in double precision: sums of squared differences, chunk by chunk."""
+    x, picked = data["points"].double(), []
+    nearest = torch.full((len(x),), torch.inf, dtype=torch.float64)
+
+    def cover(c):
+        distances = [(part - c).square_().sum(1) for part in x.split(256)]
+        torch.minimum(nearest, torch.cat(distances), out=nearest)
+
+    for c in data["centers"].double():
+        cover(c)
+    for _ in range(data["k"]):
+        picked.append(int(nearest.argmax()))
+        cover(x[picked[-1]])
+        nearest[picked[-1]] = -1
+    return picked
+
+
+def kmeans(data):
+    factors = data["points"], data["residual"]
+    return kmeans_plusplus(factors, data["k"], random_state=0)
+
+
+def k_center(data):
+    return k_center_greedy(
+        data["points"], data["k"], centers=data["centers"], random_state=0
+    )
+
+
+def product(data):
+    return data["points"] @ data["centers"].T
+
+
+def two_products(data):
+    product(data)
+    return product(data)
+
+
+@pytest.mark.parametrize("run", [kmeans, kmeans_loop, product])
+@pytest.mark.benchmark(group="k-means++")
+def test_kmeans_plusplus(benchmark, data, run):
+    benchmark.pedantic(run, args=(data,), rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("run", [k_center, k_center_loop, two_products])
+@pytest.mark.benchmark(group="k-center greedy")
+def test_k_center_greedy(benchmark, data, run):
+    benchmark.pedantic(run, args=(data,), rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="top k")
+def test_top_k(benchmark, data):
+    benchmark(top_k, data["points"][:, 0], data["k"], random_state=0)
+
+
+def test_table(data, medians_in_turn, extra_memory, capsys):
+    rows = {
+        "k-means++": (kmeans, kmeans_loop, product),
+        "k-center greedy": (k_center, k_center_loop, two_products),
+    }
+    size = data["points"].nbytes
+    memory = {
+        name: extra_memory(lambda r=row: r[0](data)) for name, row in rows.items()
+    }
+    lines = [f"{'':16} kernel s    loop s   floor s  loop/k  k/floor  memory %"]
+    for name, row in rows.items():
+        s = medians_in_turn({f.__name__: lambda f=f: f(data) for f in row})
+        kernel, loop, floor = s.values()
+        lines.append(
+            f"{name:16} {kernel:8.3f}  {loop:8.3f}  {floor:8.3f}  {loop / kernel:6.1f}"
+            f"  {kernel / floor:7.2f}  {100 * memory[name] / size:8.1f}"
+        )
+    same = k_center(data).tolist() == k_center_exact(data)
+    lines.append(f"k-center picks equal the float64 loop: {same}")
+    with capsys.disabled():
+        print("\n" + "\n".join(lines))
+    assert same
