@@ -1,0 +1,32 @@
+"""The README's example, table and commands say what is there."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skal.utils import all_strategies, command_line_name
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def read():
+    if not README.exists():
+        pytest.skip("no README beside the tests")
+    return README.read_text(encoding="utf-8")
+
+
+def test_example_runs():
+    code = re.search(r"```python\n(.*?)```", read(), re.S).group(1)
+    assert len([line for line in code.splitlines() if line]) <= 15
+    scope = {}
+    exec(code, scope)
+    history = scope["loop"].history_
+    assert history["n_labeled"].tolist() == [10, 20, 30, 40, 50, 60]
+    assert np.all(history["test_score"][-1] > 0.6)
+
+
+def test_table_lists_every_strategy():
+    for name, cls in all_strategies():
+        assert f"| `{name}` | `{command_line_name(cls)}` |" in read()
