@@ -290,34 +290,40 @@ class PoolView:
         probe = _HeadProbe(module, self.embedding_layer)
         keep = self._expected is None or bool(_OF_HEAD & self._expected)
         modes = _training_flags(net)
-        outputs, probas, heads, embeddings = [], [], [], []
+        probas, outputs, heads, embeddings = (_Collected(len(self)) for _ in range(4))
         try:
             with isolated_rng(self.random_state or 0), _eager(module), probe:
                 for batch in self._batches():
                     output = net.evaluation_step(batch, training=False)
                     output = output[0] if isinstance(output, tuple) else output
                     # The nonlinearity runs on the CPU, as in skorch's predict_proba.
-                    probas.append(nonlinearity(to_device(output, "cpu")))
-                    outputs.append(output)
+                    probas.add(nonlinearity(to_device(output, "cpu")))
+                    outputs.add(output)
                     embedding, head_output = probe.read(output)
                     if head_output is not None and head_output is not output:
-                        heads.append(head_output)
+                        heads.add(head_output)
                     if keep and embedding is not None:
-                        embeddings.append(embedding)
+                        embeddings.add(embedding)
         finally:
             for part, training in modes.items():
                 part.training = training
-        proba = torch.cat(probas)
+        if outputs.count != len(self):
+            raise ValueError(
+                f"{type(net).__name__} gave {outputs.count} rows of outputs for a pool "
+                f"of {len(self)} rows; leave drop_last and sampler out of "
+                "iterator_valid__..., and let the network give one row a sample."
+            )
+        proba = probas.rows
         _check_distribution(proba, net, self._classes)
-        logits = _find_logits([torch.cat(z) for z in (heads, outputs) if z], proba)
+        logits = _find_logits([z.rows for z in (heads, outputs) if z.count], proba)
         self._cache.update(
-            proba=proba.to(outputs[0].device),
+            proba=proba.to(outputs.rows.device),
             logits=logits,
             log_proba=torch.log_softmax(logits, dim=1),
             head=probe.head,
         )
         if keep:
-            self._cache["embeddings"] = torch.cat(embeddings) if embeddings else None
+            self._cache["embeddings"] = embeddings.rows
 
     def _batches(self):
         """Yield the batches of `net.predict_proba`, those of arrays without a loader.
@@ -365,6 +371,27 @@ class PoolView:
     def _layer_names(self):
         module = self._net.module_
         return [name for name, _ in module.named_modules() if name]
+
+
+class _Collected:
+    """Rows of all batches in one tensor.
+
+    Copied as they come: a view, such as one token of many, would keep its whole batch
+    in memory, and so would joining the batches in the end keep everything twice.
+    """
+
+    def __init__(self, n_rows):
+        self.n_rows = n_rows
+        self.count = 0
+        self.rows = None
+
+    def add(self, batch):
+        """Copy a batch; rows beyond the expected number are only counted."""
+        if self.rows is None:
+            self.rows = batch.new_empty((self.n_rows, *batch.shape[1:]))
+        place = self.rows[self.count : self.count + len(batch)]
+        place.copy_(batch[: len(place)])
+        self.count += len(batch)
 
 
 class _HeadProbe:
@@ -425,8 +452,6 @@ class _HeadProbe:
                 f"embedding_layer={self.layer!r} takes no tensor as its first input."
             )
         x = x.detach().to(output.dtype)
-        # A view, such as one token of many, would keep the whole batch in memory.
-        x = x.clone() if x.untyped_storage().nbytes() > x.nbytes else x
         return x.reshape(len(x), -1), (None if self.head is None else y)
 
     def _settle(self, calls, output):

@@ -888,6 +888,26 @@ def test_fewer_outputs_than_classes():
         pool.proba  # noqa: B018
 
 
+class FirstRow(Net):
+    def forward(self, x):
+        return super().forward(x)[:1]
+
+
+@pytest.mark.parametrize(
+    ("params", "count"),
+    [
+        ({"iterator_valid__drop_last": True}, 32),
+        ({"iterator_valid__sampler": range(3)}, 3),
+        ({"iterator_valid__sampler": [*range(N_ROWS), 0]}, 46),
+        ({"module": FirstRow}, 3),
+    ],
+)
+def test_outputs_of_fewer_or_more_rows(params, count):
+    net = untrained(**{"module": Net, **params})
+    with pytest.raises(ValueError, match=f"{count} rows of outputs for a pool of 45"):
+        PoolView(net, rows()).proba  # noqa: B018
+
+
 @pytest.mark.parametrize("name", ["proba", "logits", "embeddings"])
 def test_an_empty_pool(name):
     pool = PoolView(untrained(Net), rows(0))

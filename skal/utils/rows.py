@@ -31,11 +31,23 @@ class DatasetRows(Dataset):
         return len(self.rows)
 
     def __getitem__(self, position):
-        item = self.dataset[int(self.rows[position])]
-        x = item[0] if isinstance(item, tuple | list) else item
-        if isinstance(x, np.ndarray) and not x.flags.writeable:
-            x = x.copy()  # torch warns of tensors over read-only memory
-        return x, (0 if self.y is None else self.y[position])
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions):
+        """Items of a whole batch, which is how a DataLoader asks for them."""
+        dataset, rows = self.dataset, np.asarray(self.rows)[positions].tolist()
+        if callable(getattr(dataset, "__getitems__", None)):
+            items = dataset.__getitems__(rows)
+        else:
+            items = [dataset[row] for row in rows]
+        if isinstance(items[0], tuple | list):
+            items = [item[0] for item in items]
+        if isinstance(items[0], np.ndarray):
+            # torch warns of tensors over read-only memory
+            items = [x if x.flags.writeable else x.copy() for x in items]
+        if self.y is None:
+            return [(x, 0) for x in items]
+        return [(x, self.y[p]) for x, p in zip(items, positions, strict=True)]
 
 
 def is_dataset(X):

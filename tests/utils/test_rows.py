@@ -92,6 +92,34 @@ def test_rows_of_a_dataset_with_labels_of_our_own():
     np.testing.assert_array_equal(labels, y)
 
 
+class Batched(Items):
+    """Gives whole batches at once."""
+
+    def __getitems__(self, rows):
+        self.batches = [*getattr(self, "batches", []), rows]
+        return [self.items[row] for row in rows]
+
+
+def test_a_dataset_that_gives_whole_batches_is_asked_for_them():
+    dataset = Batched([(x, 9) for x in X])
+    loader = DataLoader(DatasetRows(dataset, ROWS, np.arange(4)), batch_size=3)
+    (x, y), (last, _) = loader
+    np.testing.assert_array_equal(x, X[ROWS[:3]])
+    np.testing.assert_array_equal(last, X[ROWS[3:]])
+    assert y.tolist() == [0, 1, 2]
+    assert dataset.batches == [[7, 0, 0], [3]]
+    assert dataset.loaded == []
+
+
+def test_read_only_items():
+    X.flags.writeable = False
+    try:
+        x, _ = next(iter(DataLoader(take(Items(list(X)), ROWS), batch_size=4)))
+    finally:
+        X.flags.writeable = True
+    np.testing.assert_array_equal(x, X[ROWS])
+
+
 def test_rows_of_rows():
     inner = take(Items(list(X)), ROWS)
     np.testing.assert_array_equal(take(inner, [3, 0])[0][0], X[3])
