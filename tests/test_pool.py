@@ -1058,7 +1058,6 @@ def test_random_state():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_outputs_lie_on_the_device_of_the_net():
     net, X = untrained(Net, device="cuda"), rows()
     pool = PoolView(net, X)

@@ -101,7 +101,6 @@ def test_isolated_rng_loads_no_torch():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("early", [False, True])
 def test_isolated_rng_restores_cuda(early):
     # In a fresh process, because CUDA may wake up inside the block.
