@@ -13,6 +13,7 @@ from skorch.utils import to_device
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skal.utils.heads import Collected, HeadProbe, check_distribution, find_logits
 from skal.utils.labels import encode
 from skal.utils.rows import DatasetRows, is_dataset, n_rows, take
 from skal.utils.seeds import check_seed, isolated_rng
@@ -279,7 +280,7 @@ class PoolView:
         proba = np.zeros((len(known), len(self.classes)), dtype=known.dtype)
         proba[:, codes] = known
         proba = torch.from_numpy(proba)
-        _check_distribution(proba, final)
+        check_distribution(proba, final)
         log_proba = proba.log()
         self._cache.update(proba=proba, log_proba=log_proba, logits=log_proba)
 
@@ -287,10 +288,10 @@ class PoolView:
         """Run the network once over all rows."""
         net, module = self._net, self._net.module_
         nonlinearity = net._get_predict_nonlinearity()
-        probe = _HeadProbe(module, self.embedding_layer)
+        probe = HeadProbe(module, self.embedding_layer)
         keep = self._expected is None or bool(_OF_HEAD & self._expected)
         modes = _training_flags(net)
-        probas, outputs, heads, embeddings = (_Collected(len(self)) for _ in range(4))
+        probas, outputs, heads, embeddings = (Collected(len(self)) for _ in range(4))
         try:
             with isolated_rng(self.random_state or 0), _eager(module), probe:
                 for batch in self._batches():
@@ -314,8 +315,8 @@ class PoolView:
                 "iterator_valid__..., and let the network give one row a sample."
             )
         proba = probas.rows
-        _check_distribution(proba, net, self._classes)
-        logits = _find_logits([z.rows for z in (heads, outputs) if z.count], proba)
+        check_distribution(proba, net, self._classes)
+        logits = find_logits([z.rows for z in (heads, outputs) if z.count], proba)
         self._cache.update(
             proba=proba.to(outputs.rows.device),
             logits=logits,
@@ -371,158 +372,6 @@ class PoolView:
     def _layer_names(self):
         module = self._net.module_
         return [name for name, _ in module.named_modules() if name]
-
-
-class _Collected:
-    """Rows of all batches in one tensor.
-
-    Copied as they come: a view, such as one token of many, would keep its whole batch
-    in memory, and so would joining the batches in the end keep everything twice.
-    """
-
-    def __init__(self, n_rows):
-        self.n_rows = n_rows
-        self.count = 0
-        self.rows = None
-
-    def add(self, batch):
-        """Copy a batch; rows beyond the expected number are only counted."""
-        if self.rows is None:
-            self.rows = batch.new_empty((self.n_rows, *batch.shape[1:]))
-        place = self.rows[self.count : self.count + len(batch)]
-        place.copy_(batch[: len(place)])
-        self.count += len(batch)
-
-
-class _HeadProbe:
-    """Hooks that catch the embedding and find the head while the network runs.
-
-    The head is the nn.Linear whose output the network returns (same storage), or whose
-    softmax, log-softmax or sigmoid it returns; once found, only the head is hooked.
-    """
-
-    def __init__(self, module, layer):
-        self.module = getattr(module, "_orig_mod", module)
-        self.layer = layer
-        self.head = None
-        self.site = None
-        self.calls = []
-        self.handles = []
-
-    def __enter__(self):
-        layers = dict(self.module.named_modules())
-        if self.layer != "auto":
-            if self.layer not in layers:
-                raise ValueError(
-                    f"embedding_layer={self.layer!r} is not a layer of the network; "
-                    f"its layers are {[name for name in layers if name]}."
-                )
-            self._hook([layers[self.layer]])
-        else:
-            self._hook([p for p in layers.values() if isinstance(p, nn.Linear)])
-        return self
-
-    def __exit__(self, *exc_info):
-        self._hook([])
-
-    def _hook(self, parts):
-        for handle in self.handles:
-            handle.remove()
-        self.handles = [part.register_forward_hook(self._catch) for part in parts]
-
-    def _catch(self, part, args, output):
-        self.calls.append((part, args[0] if args else None, output))
-
-    def read(self, output):
-        """Embedding and head output of the batch behind `output`; None if unknown."""
-        calls, self.calls = self.calls, []
-        if self.site is None:
-            self._settle(calls, output)
-        mine = [call for call in calls if call[0] is self.site]
-        if not mine:
-            if self.handles:
-                raise ValueError(
-                    f"embedding_layer={self.layer!r} did not run in the forward pass; "
-                    "name a layer that runs for every batch."
-                )
-            return None, None
-        _, x, y = mine[-1]
-        if not isinstance(x, torch.Tensor):
-            raise ValueError(
-                f"embedding_layer={self.layer!r} takes no tensor as its first input."
-            )
-        x = x.detach().to(output.dtype)
-        return x.reshape(len(x), -1), (None if self.head is None else y)
-
-    def _settle(self, calls, output):
-        """Find the head among the calls of the first batch, and hook nothing else."""
-        if self.layer != "auto":
-            self.site = calls[-1][0] if calls else None
-        for part, x, y in reversed(calls):
-            if isinstance(part, nn.Linear) and _returns(part, x, y, output):
-                self.site = self.head = part
-                break
-        if self.layer == "auto":
-            self._hook([] if self.head is None else [self.head])
-
-
-def _returns(linear, x, y, output):
-    """Tell whether the network's output is that of a Linear, or a softmax of it."""
-    if y.numel() != output.numel():
-        return False
-    precision = torch.finfo(y.dtype).eps
-    shared = y.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
-    y = y.reshape(output.shape).to(output.dtype)
-    if not shared and not torch.equal(y, output):
-        flat = output.ndim == 1 or output.shape[-1] == 1
-        candidates = [y.sigmoid()] if flat else [y.softmax(-1), y.log_softmax(-1)]
-        if not any(torch.allclose(c, output, rtol=1e-5, atol=1e-6) for c in candidates):
-            return False
-    # An in-place activation would share the storage and yet not be linear.
-    with torch.no_grad():
-        z = nn.functional.linear(x.to(linear.weight.dtype), linear.weight, linear.bias)
-    error = (z.reshape(output.shape).to(output.dtype) - y).abs().max()
-    return bool(error <= max(1e-3, 4 * precision) * z.abs().max() + 1e-6)
-
-
-def _find_logits(candidates, proba):
-    """Scores whose softmax is `proba`: the head's, the output's, or its logarithm."""
-    for z in candidates:
-        if z.ndim == 1 or z.shape[-1] == 1:
-            z = z.reshape(-1, 1)
-            z = torch.cat([torch.zeros_like(z), z], dim=1)
-        if z.shape == proba.shape and torch.allclose(
-            z.softmax(1).to("cpu", proba.dtype), proba, rtol=1e-4, atol=1e-6
-        ):
-            return z
-    return proba.clamp_min(torch.finfo(proba.dtype).tiny).log().to(candidates[0].device)
-
-
-def _check_distribution(proba, estimator, classes=None):
-    name = type(estimator).__name__
-    if proba.ndim != 2:
-        raise ValueError(
-            f"{name} must give one row of probabilities a sample, got outputs of shape "
-            f"{tuple(proba.shape)}."
-        )
-    if not bool(torch.isfinite(proba).all()):
-        raise ValueError(
-            f"{name} gives NaN or infinite probabilities; training diverged, lower the "
-            "learning rate."
-        )
-    error = (proba.sum(1) - 1).abs()
-    if bool((proba < -1e-3).any()) or float(error.max()) > 1e-3:
-        raise ValueError(
-            f"the outputs of {name} are no distribution (a row sums to "
-            f"{float(proba.sum(1)[error.argmax()]):.4g}); set predict_nonlinearity of "
-            "the net to a function that turns its outputs into probabilities, such as "
-            "torch.nn.Softmax(dim=-1)."
-        )
-    if classes is not None and proba.shape[1] < len(classes):
-        raise ValueError(
-            f"the network has {proba.shape[1]} outputs, but there are {len(classes)} "
-            "classes; give its last layer one output a class."
-        )
 
 
 def _transformers(estimator):
