@@ -3,9 +3,11 @@
 import io
 import json
 import platform
+import re
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from skal.experiment.config import UsageError
 from skal.utils import append_line, atomic_write
 
 _TIMES = ("train_s", "query_s")
+_FILES = ("config.json", "rounds.jsonl", "queries.npz", "learning_curve.png", "DONE")
 
 
 class RunFolder:
@@ -46,7 +49,7 @@ class RunFolder:
         """Refuse a folder that belongs to another configuration."""
         path = self.path / "config.json"
         if path.exists():
-            stored = self._read_options(path)
+            stored = {**asdict(type(self.config)()), **self._read_options(path)}
             wanted = asdict(self.config)
             differences = [
                 f"{name} is {stored.get(name)!r} there and {value!r} now"
@@ -54,11 +57,11 @@ class RunFolder:
                 if stored.get(name) != value
             ] + [f"{name} is unknown now" for name in stored.keys() - wanted.keys()]
             if differences:
-                self._refuse("another configuration: " + "; ".join(differences))
+                self.refuse("another configuration: " + "; ".join(differences))
         elif self.path.exists() and any(
             not path.name.startswith(".") for path in self.path.iterdir()
         ):
-            self._refuse("files but no config.json")
+            self.refuse("files but no config.json")
 
     @property
     def done(self):
@@ -66,8 +69,12 @@ class RunFolder:
         return (self.path / "DONE").exists()
 
     def start(self):
-        """Make the folder and its config.json, and drop a torn last line of rounds."""
+        """Make the folder and its config.json, and drop what a killed run left torn."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.stored_rounds = self.read_rounds()
+        for name in _FILES:
+            for torn in self.path.glob(f".{name}.*"):
+                torn.unlink()
         path = self.path / "config.json"
         if not path.exists():
             content = {
@@ -78,12 +85,40 @@ class RunFolder:
             }
             with atomic_write(path, "w") as file:
                 file.write(json.dumps(content, indent=2) + "\n")
-        self._stored = self.read_rounds()
         if self.rounds_path.exists():
-            self._rewrite_rounds()
+            with atomic_write(self.rounds_path, "w") as file:
+                lines = (json.dumps(record) + "\n" for record in self.stored_rounds)
+                file.writelines(lines)
+
+    def stored_purchases(self):
+        """Read the purchases behind the stored rounds.
+
+        A purchase without a round, from a run killed in between, is left out.
+
+        Returns
+        -------
+        purchases : list of ndarray
+            Rows of the training images; as many arrays as `stored_rounds`.
+        drawn : dict of str to ndarray
+            The arrays that were drawn before the first round.
+        """
+        if not self.stored_rounds:
+            return [], {}
+        try:
+            with np.load(self.path / "queries.npz") as queries:
+                arrays = dict(queries)
+            names = [purchase_name(k) for k in range(len(self.stored_rounds))]
+            purchases = [arrays.pop(name) for name in names]
+            for rows, record in zip(purchases, self.stored_rounds, strict=True):
+                if rows.dtype != np.int64 or rows.shape != (record["n_queried"],):
+                    raise ValueError(f"round {record['round']} is another size")
+        except (EOFError, KeyError, OSError, ValueError, BadZipFile) as error:
+            self.refuse(f"a queries.npz that does not go with rounds.jsonl ({error})")
+        drawn = {k: v for k, v in arrays.items() if not re.match("initial|round_", k)}
+        return purchases, drawn
 
     def record(self, record, queries):
-        """Store a round.
+        """Store a round, or compare it with the one that is stored.
 
         Parameters
         ----------
@@ -91,20 +126,26 @@ class RunFolder:
             The line of rounds.jsonl.
         queries : dict of str to ndarray
             All purchases so far.
+
+        Returns
+        -------
+        differences : list of str
+            Where a stored round has other values, times left aside.
         """
-        position = record["round"]
-        if position < len(self._stored):
-            if _timeless(self._stored[position]) == _timeless(record):
-                return
-            self._stored = self._stored[:position]
-            self._rewrite_rounds()
+        if record["round"] < len(self.stored_rounds):
+            stored = self.stored_rounds[record["round"]]
+            return [
+                f"{key} {stored.get(key)!r} there and {value!r} now"
+                for key, value in record.items()
+                if key not in _TIMES and stored.get(key) != value
+            ]
         # Queries first: a line of rounds.jsonl promises the purchases behind it.
         buffer = io.BytesIO()
         np.savez(buffer, **queries)
         with atomic_write(self.path / "queries.npz") as file:
             file.write(buffer.getvalue())
         append_line(self.rounds_path, json.dumps(record))
-        self._stored.append(record)
+        return []
 
     def finish(self, figure):
         """Store the picture, if there is one, and say that the run has ended.
@@ -136,29 +177,43 @@ class RunFolder:
                 if records[-1]["round"] != number:
                     raise ValueError(f"round {records[-1]['round']} in its place")
             except (KeyError, TypeError, ValueError) as error:
-                self._refuse(f"a damaged rounds.jsonl, line {number + 1} ({error})")
+                self.refuse(f"a damaged rounds.jsonl, line {number + 1} ({error})")
         return records
-
-    def _rewrite_rounds(self):
-        with atomic_write(self.rounds_path, "w") as file:
-            file.writelines(json.dumps(record) + "\n" for record in self._stored)
 
     def _read_options(self, path):
         try:
             options = json.loads(path.read_text(encoding="utf-8"))["options"]
             return dict(options)
         except (KeyError, TypeError, ValueError):
-            self._refuse("a config.json that cannot be read")
+            self.refuse("a config.json that cannot be read")
 
-    def _refuse(self, what):
+    def refuse(self, what):
+        """Raise, because the folder holds something that cannot be gone on with.
+
+        Parameters
+        ----------
+        what : str
+            What the folder holds.
+        """
         raise UsageError(
             f"The folder {str(self.path)!r} holds {what}. Nothing was changed; name "
             "another folder with --out, or move this one away."
         )
 
 
-def _timeless(record):
-    return {key: value for key, value in record.items() if key not in _TIMES}
+def purchase_name(number):
+    """Name in queries.npz of the purchase that led to a round.
+
+    Parameters
+    ----------
+    number : int
+        The round.
+
+    Returns
+    -------
+    name : str
+    """
+    return f"round_{number}" if number else "initial"
 
 
 def _device_name(device):

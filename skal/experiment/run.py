@@ -8,10 +8,9 @@ import torch
 
 from skal.datasets import load_dataset
 from skal.experiment.config import UsageError
-from skal.experiment.metrics import score_probabilities
 from skal.experiment.networks import build_estimator
 from skal.experiment.results import RunFolder
-from skal.loop import ActiveLearningLoop
+from skal.experiment.rounds import RecordedLoop, Rounds
 from skal.plotting import LearningCurveDisplay
 from skal.utils import all_strategies, command_line_name, derive_seed
 
@@ -21,8 +20,9 @@ RunResult = namedtuple("RunResult", "config path records notes")
 def run_experiment(config, *, out="save", data_root=None, on_round=None):
     """Run one experiment, or read it when it has already been run.
 
-    The test images are scored once a round, after the last epoch; the scores stop and
-    choose nothing.
+    A run that was interrupted goes on from its last stored round: that round's model is
+    trained again, and no other. The test images are scored once a round, after the last
+    epoch; the scores stop and choose nothing.
 
     Parameters
     ----------
@@ -53,74 +53,26 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     pool = _pool_rows(config, len(data.X_train))
-    rows = slice(None) if pool is None else pool
+    rows = np.arange(len(data.X_train)) if pool is None else pool
     folder.start()
-    records = []
-
-    def store(record, purchases):
-        folder.record(record, {**purchases, **_drawn(data, pool)})
-        records.append(record)
-        if on_round is not None:
-            on_round(record)
-
-    loop = _ScoredLoop(
-        build_estimator(config, data),
-        strategy,
-        batch_size=config.batch_size,
-        n_initial=config.n_initial,
-        n_rounds=config.n_rounds,
-        classes=np.arange(len(data.classes)),
-        random_state=config.seed,
-    )
-    loop.run_ = _Run(config, data, pool, store)
-    with _threads(config.threads):
-        loop.fit(data.X_train[rows], data.y_train[rows])
-    figure, notes = _picture(records)
-    folder.finish(figure)
-    return RunResult(config, folder.path, records, notes)
-
-
-class _Run:
-    """Turn the loop's rounds into records."""
-
-    def __init__(self, config, data, pool, store):
-        self.config, self.data, self.pool, self.store = config, data, pool, store
-        self.purchases = {}
-
-    def after_round(self, loop, record):
-        config, data, number = self.config, self.data, int(record["round"])
-        rows = np.asarray(loop.labeled_indices_, dtype=np.int64)
-        rows = rows if self.pool is None else self.pool[rows]
-        bought = rows[len(rows) - int(record["n_queried"]) :]
-        self.purchases[f"round_{number}" if number else "initial"] = bought
-        counts = np.bincount(data.y_train[bought], minlength=len(data.classes))
-        proba = loop.predict_proba(data.X_test)
-        self.store(
-            {
-                "run_id": config.run_id,
-                "dataset": config.data,
-                "model": config.model,
-                "strategy": config.strategy,
-                "seed": config.seed,
-                "round": number,
-                "n_labeled": int(record["n_labeled"]),
-                "n_queried": len(bought),
-                **score_probabilities(data.y_test, proba),
-                "train_s": float(record["fit_time"]),
-                "query_s": float(record["query_time"]),
-                "acquired_class_counts": counts.tolist(),
-                "device": config.device,
-            },
-            self.purchases,
+    rounds = Rounds(config, data, rows, folder, _drawn(data, pool), on_round)
+    if not rounds.complete:
+        loop = RecordedLoop(
+            build_estimator(config, data),
+            strategy,
+            batch_size=config.batch_size,
+            n_initial=config.n_initial,
+            n_rounds=config.n_rounds,
+            classes=np.arange(len(data.classes)),
+            random_state=config.seed,
         )
-
-
-class _ScoredLoop(ActiveLearningLoop):
-    """A loop that hands each round to `run_`."""
-
-    def _after_round(self, record):
-        super()._after_round(record)
-        self.run_.after_round(self, record)
+        loop.rounds_ = rounds
+        images = data.X_train if pool is None else data.X_train[pool]
+        with _threads(config.threads):
+            loop.fit(images, data.y_train[rows])
+    figure, notes = _picture(rounds.records)
+    folder.finish(figure)
+    return RunResult(config, folder.path, rounds.records, rounds.notes + notes)
 
 
 def _strategy(name):

@@ -74,22 +74,69 @@ def test_foreign_files_are_refused(tmp_path):
         folder.check()
 
 
-def test_equal_rounds_of_a_repeated_run_are_kept(tmp_path):
+def test_stored_rounds_are_compared_and_kept(tmp_path):
     first = interrupted(tmp_path, record(0), record(1))
     before = first.rounds_path.read_bytes()
     queries = (first.path / "queries.npz").read_bytes()
-    again = interrupted(tmp_path, record(0, train_s=9.0))
+    again = started(tmp_path)
+    assert again.stored_rounds == [record(0), record(1)]
+    assert again.record(record(0, train_s=9.0), {}) == []
+    assert again.record(record(1, accuracy=0.6), {}) == [
+        "accuracy 0.5 there and 0.6 now"
+    ]
     assert again.rounds_path.read_bytes() == before
     assert (again.path / "queries.npz").read_bytes() == queries
-    again.record(record(1), QUERIES)
     again.record(record(2), QUERIES)
     assert [r["round"] for r in again.read_rounds()] == [0, 1, 2]
 
 
-def test_rounds_are_written_anew_from_the_first_that_differs(tmp_path):
-    interrupted(tmp_path, record(0), record(1), record(2))
-    again = interrupted(tmp_path, record(0), record(1, accuracy=0.6))
-    assert [r["accuracy"] for r in again.read_rounds()] == [0.5, 0.6]
+def test_purchases_behind_the_rounds(tmp_path):
+    queries = {
+        "initial": np.arange(3),
+        "round_1": np.arange(3, 5),
+        "test": np.arange(9),
+    }
+    folder = interrupted(tmp_path)
+    folder.record({**record(0), "n_queried": 3}, queries)
+    (bought,), drawn = started(tmp_path).stored_purchases()
+    np.testing.assert_array_equal(bought, [0, 1, 2])
+    assert set(drawn) == {"test"}
+    assert interrupted(tmp_path / "empty").stored_purchases() == ([], {})
+
+
+@pytest.mark.parametrize("damage", ["absent", "no zip", "other size", "missing round"])
+def test_purchases_that_do_not_fit_are_refused(tmp_path, damage):
+    folder = interrupted(tmp_path)
+    queries = {"initial": np.arange(2 if damage == "other size" else 3)}
+    folder.record({**record(0), "n_queried": 3}, queries)
+    if damage == "absent":
+        (folder.path / "queries.npz").unlink()
+    if damage == "no zip":
+        (folder.path / "queries.npz").write_bytes(b"PK no zip")
+    if damage == "missing round":
+        with folder.rounds_path.open("a") as file:
+            file.write(json.dumps({**record(1), "n_queried": 3}) + "\n")
+    with pytest.raises(UsageError, match="queries.npz that does not go with rounds"):
+        started(tmp_path).stored_purchases()
+
+
+def test_torn_files_of_a_killed_run_are_removed(tmp_path):
+    folder = interrupted(tmp_path, record(0))
+    (folder.path / ".queries.npz.x1y2").write_bytes(b"half")
+    started(tmp_path)
+    assert {path.name for path in folder.path.iterdir()} == {
+        "config.json",
+        "queries.npz",
+        "rounds.jsonl",
+    }
+
+
+def test_options_that_were_unknown_then_have_their_defaults(tmp_path):
+    path = started(tmp_path).path / "config.json"
+    content = json.loads(path.read_text())
+    del content["options"]["epochs"]
+    path.write_text(json.dumps(content))
+    RunFolder(tmp_path, CONFIG).check()
 
 
 @pytest.mark.parametrize("torn", ['{"round": 1', '{"round": 1, "accuracy": 0.5}'])
@@ -97,7 +144,7 @@ def test_torn_last_line_is_dropped(tmp_path, torn):
     folder = interrupted(tmp_path, record(0))
     with folder.rounds_path.open("a") as file:
         file.write(torn)
-    again = interrupted(tmp_path, record(0), record(1, accuracy=0.7))
+    again = interrupted(tmp_path, record(1, accuracy=0.7))
     assert [r["accuracy"] for r in again.read_rounds()] == [0.5, 0.7]
     assert again.rounds_path.read_text().count("\n") == 2
 

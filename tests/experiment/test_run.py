@@ -188,16 +188,16 @@ def test_ctrl_c_leaves_a_folder_that_the_same_command_ends(
 
 
 def test_the_test_split_is_scored_once_a_round(tmp_path, monkeypatch):
-    from skal.experiment import run
+    from skal.experiment import rounds
 
     calls = []
-    predict_proba = run.ActiveLearningLoop.predict_proba
+    predict_proba = rounds.ActiveLearningLoop.predict_proba
 
     def count(self, X):
         calls.append(len(X))
         return predict_proba(self, X)
 
-    monkeypatch.setattr(run._ScoredLoop, "predict_proba", count, raising=False)
+    monkeypatch.setattr(rounds.RecordedLoop, "predict_proba", count, raising=False)
     run_experiment(RunConfig(**QUICK), out=tmp_path)
     assert calls == [360] * 3
 

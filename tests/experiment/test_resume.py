@@ -1,0 +1,188 @@
+"""A run that was killed at any moment is ended by the same command."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from skal.experiment import rounds
+from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.results import RunFolder
+from skal.experiment.run import run_experiment
+
+CONFIG = RunConfig(n_rounds=3, epochs=3, device="cpu", threads=1)
+
+
+def timeless(path):
+    lines = (path / "rounds.jsonl").read_text().splitlines()
+    return [
+        {k: v for k, v in json.loads(line).items() if not k.endswith("_s")}
+        for line in lines
+    ]
+
+
+def same(path, whole):
+    assert (path / "DONE").exists()
+    assert timeless(path) == timeless(whole)
+    one, other = ((p / "queries.npz").read_bytes() for p in (path, whole))
+    assert one == other
+    assert {p.name for p in path.iterdir()} == {p.name for p in whole.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return run_experiment(CONFIG, out=tmp_path_factory.mktemp("whole")).path
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Numbers of labels of the models that are trained."""
+    sizes = []
+    train = rounds.ActiveLearningLoop._train
+
+    def count(self, *args):
+        sizes.append(len(self.labeled_indices_))
+        return train(self, *args)
+
+    monkeypatch.setattr(rounds.ActiveLearningLoop, "_train", count)
+    return sizes
+
+
+class Killed(BaseException):
+    """Ends a run where it stands."""
+
+
+def kill(out, monkeypatch, method, number):
+    """Run until a round is about to be stored, or has been; or to the last file."""
+
+    def die(self, record, *args):
+        if method == "before" and record["round"] == number:
+            raise Killed
+        found = store(self, record, *args)
+        if method == "after" and record["round"] == number:
+            raise Killed
+        return found
+
+    def leave_queries_only(path, line):
+        if method == "between" and json.loads(line)["round"] == number:
+            raise Killed
+        append(path, line)
+
+    def unfinished(self, figure):
+        raise Killed
+
+    from skal.experiment import results
+
+    store, append = RunFolder.record, results.append_line
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "record", die)
+        patch.setattr(results, "append_line", leave_queries_only)
+        if method == "unfinished":
+            patch.setattr(RunFolder, "finish", unfinished)
+        with pytest.raises(Killed):
+            run_experiment(CONFIG, out=out)
+    return RunFolder(out, CONFIG).path
+
+
+@pytest.mark.parametrize(
+    "method, number, again",
+    [
+        ("before", 0, [20, 40, 60, 80]),
+        ("between", 0, [20, 40, 60, 80]),
+        ("after", 0, [20, 40, 60, 80]),
+        ("between", 2, [40, 60, 80]),
+        ("after", 2, [60, 80]),
+        ("unfinished", 3, []),
+    ],
+)
+def test_finished_rounds_are_not_trained_again(
+    tmp_path, whole, trained, monkeypatch, method, number, again
+):
+    path = kill(tmp_path, monkeypatch, method, number)
+    before = (path / "rounds.jsonl").read_text() if again != [20, 40, 60, 80] else ""
+    trained.clear()
+    seen = []
+    result = run_experiment(CONFIG, out=tmp_path, on_round=seen.append)
+    assert trained == again
+    assert (path / "rounds.jsonl").read_text().startswith(before)
+    assert seen == result.records and len(seen) == 4
+    same(path, whole)
+
+
+def test_resumed_loop_has_the_history(tmp_path, whole, monkeypatch):
+    kill(tmp_path, monkeypatch, "after", 1)
+    loops = []
+    after_round = rounds.Rounds.after_round
+
+    def keep(self, loop, record):
+        loops.append(loop)
+        return after_round(self, loop, record)
+
+    monkeypatch.setattr(rounds.Rounds, "after_round", keep)
+    result = run_experiment(CONFIG, out=tmp_path)
+    loop = loops[-1]
+    assert loop.n_iter_ == 3
+    assert loop.history_["round"].tolist() == [0, 1, 2, 3]
+    for name, key in (("fit_time", "train_s"), ("n_labeled", "n_labeled")):
+        values = [record[key] for record in result.records]
+        assert loop.history_[name].tolist() == values
+    assert np.bincount(loop.labeled_iter_ + 1)[1:].tolist() == [20] * 4
+
+
+@pytest.mark.parametrize("n_stored", [0, 1, 3])
+@pytest.mark.slow
+def test_sigkill(tmp_path, whole, n_stored):
+    """Kill a process as soon as it has stored so many rounds."""
+    path = RunFolder(tmp_path, CONFIG).path
+    options = {"n-rounds": 3, "epochs": 3, "device": "cpu", "threads": 1}
+    options = [f"--{name}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "skal", "run", f"--out={tmp_path}", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    file = path / "rounds.jsonl"
+    try:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
+            stored = file.read_text().count("\n") if file.exists() else 0
+            if (path / "config.json").exists() and stored >= n_stored:
+                break
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+    assert (path / "config.json").exists()
+    run_experiment(CONFIG, out=tmp_path)
+    same(path, whole)
+
+
+def test_other_numbers_are_refused_and_untouched(tmp_path, monkeypatch):
+    path = kill(tmp_path, monkeypatch, "after", 1)
+    file = path / "rounds.jsonl"
+    lines = file.read_text().splitlines()
+    record = {**json.loads(lines[1]), "accuracy": 0.125}
+    file.write_text(lines[0] + "\n" + json.dumps(record) + "\n")
+    before = {p: p.read_bytes() for p in path.iterdir()}
+    with pytest.raises(UsageError, match="round 1 with other numbers: accuracy 0.125"):
+        run_experiment(CONFIG, out=tmp_path)
+    assert {p: p.read_bytes() for p in path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "name, rows, match",
+    [
+        ("initial", np.zeros(20, dtype=int), "not distinct"),
+        ("initial", [*range(19), 5000], "not distinct"),
+        ("test", slice(1, None), "other data .'test'"),
+        ("initial", np.arange(500, 520), "labels of round 0"),
+    ],
+)
+def test_purchases_of_other_data_are_refused(tmp_path, monkeypatch, name, rows, match):
+    path = kill(tmp_path, monkeypatch, "after", 0)
+    with np.load(path / "queries.npz") as queries:
+        arrays = dict(queries)
+    arrays[name] = arrays[name][rows] if isinstance(rows, slice) else np.asarray(rows)
+    np.savez(path / "queries.npz", **arrays)
+    with pytest.raises(UsageError, match=match):
+        run_experiment(CONFIG, out=tmp_path)
