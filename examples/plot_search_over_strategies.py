@@ -7,7 +7,7 @@ batch sizes, and parameters of the network inside.
 """
 
 # %%
-# Each candidate runs a whole loop on the training part of a split: three folds, so three
+# Each candidate runs a whole loop on the training part of a split: three folds, three
 # paired comparisons. The default scoring counts labelled rows only.
 import pandas as pd
 import torch
