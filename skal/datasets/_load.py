@@ -1,18 +1,22 @@
 """Load a data set by its name."""
 
 import difflib
+import os
+from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
 from skal.datasets._augment import CropFlip
-from skal.datasets._torchvision import load_cifar10, load_mnist
+from skal.datasets._images import load_folder, load_npz
+from skal.datasets._split import check_test_size, moments, split_arrays
+from skal.datasets._tabular import load_openml, load_text
+from skal.datasets._torchvision import load_cifar, load_mnist, load_svhn, resolve_root
 from skal.utils import check_seed, derive_seed
 
 # The command line reads this tuple without importing the module.
-DATASETS = ("digits", "MNIST", "FashionMNIST", "CIFAR10")
+DATASETS = ("digits", "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN")
 
 _DIGITS = tuple("0123456789")
 _FASHION = (
@@ -27,46 +31,95 @@ _FASHION = (
     "Bag",
     "Ankle boot",
 )
-_CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
-def load_dataset(name, root=None, *, random_state=0):
-    """Load the training and test images of a data set.
+def load_dataset(
+    name,
+    root=None,
+    *,
+    test_path=None,
+    label_column=-1,
+    header=None,
+    test_size=0.2,
+    random_state=0,
+):
+    """Load the training and test rows of a data set.
 
     Parameters
     ----------
-    name : {"digits", "MNIST", "FashionMNIST", "CIFAR10"}
-        "digits" comes with scikit-learn and is split 80/20, stratified; the others
-        have their own test split.
+    name : str or path-like
+        One of
+
+        * "digits", which comes with scikit-learn and is split;
+        * "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100" or "SVHN", which have their
+          own test rows;
+        * "openml:ID", the number of a data set on https://openml.org, which is split;
+        * the path of an .npz archive with `images`, uint8 of shape (n, height, width),
+          (n, height, width, channels) or (n, channels, height, width), and `labels`;
+        * the path of a folder with one folder of image files for each class, as
+          torchvision's ImageFolder has it;
+        * the path of a comma-separated file, whatever its ending.
+
+        Paths are looked up as they are, then below `root`. A name wins over a file:
+        write "./digits" for a folder of that name.
     root : path-like, default=None
         Folder in torchvision's layout: `<root>/FashionMNIST/raw`,
         `<root>/cifar-10-batches-py` or `<root>/cifar-10-python.tar.gz`. Archives are
         read where they lie and nothing is written; only a data set that is not there
         is downloaded into `root`. None stands for `~/.cache/skal`.
+    test_path : path-like, default=None
+        Test rows for a path, of the same kind; None splits them off.
+    label_column : int or str, default=-1
+        Column of the labels in a comma-separated file: a position, or a name in its
+        header. For OpenML a name, -1 for the target it has itself.
+    header : bool, default=None
+        Whether the first row of a comma-separated file names the columns. None takes it
+        for names where it has text over columns of numbers, or, in a file of text
+        only, where none of its words comes back in its column.
+    test_size : float or int, default=0.2
+        Share or number of test rows where they are split off, stratified. A class of
+        one row goes to the training rows, with a warning.
     random_state : int, default=0
         Seed of the split where one is drawn.
 
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
-        X_train, X_test : ndarray of shape (n_samples, n_channels, height, width)
-            uint8, or float32 in [0, 1] for "digits".
+        X_train, X_test : ndarray, or Dataset for a large folder of images
+            Images are uint8 of shape (n_samples, n_channels, height, width), float32
+            in [0, 1] for "digits". Tables are float32 of shape (n_samples, n_features).
+            Folders of more than half a gigabyte are Datasets that read a file when it
+            is asked for.
         y_train, y_test : ndarray of int64 of shape (n_samples,)
             Positions in `classes`.
         classes : tuple of str
-            Names of the classes.
+            Names of the classes: of a file sorted, by value where all are numbers.
         name : str
             As given.
         image_shape : tuple of int
-            (n_channels, height, width).
-        mean, std : ndarray of shape (n_channels,)
-            Of the training images, in the units of X: divide by 255 to compare bytes
-            with published constants. See :class:`skal.models.Standardized`.
+            Shape of a row: (n_channels, height, width), or (n_features,).
+        mean, std : ndarray of shape (n_channels,) or (n_features,)
+            Of the training rows, in the units of X: divide by 255 to compare bytes
+            with published constants. The `std` of a constant is 1. See
+            :class:`skal.models.Standardized`.
         augmentation : CropFlip or None
             What may change the images of a training batch, for skorch's
-            `iterator_train__collate_fn`; None where a change could change the class.
+            `iterator_train__collate_fn`: shifts of colour images, and flips where
+            they are known to keep the class, in CIFAR10 and CIFAR100. Where you know
+            it of your own images, set ``data.augmentation.flip = True``.
         train_indices, test_indices : ndarray of int64, or None
             Rows of the whole data set, where the split was drawn.
+        feature_names : list of str, or None
+            Columns of a table; "column=value" where text was encoded.
+
+    Notes
+    -----
+    A column of text becomes one column of 0 and 1 for each text of the training file; a
+    text only the test file has becomes zeros. A column of numbers and text is an
+    error where at most a twentieth of it is text or it has more than 50 different
+    numbers, since this is more likely a slip or a missing value than a category.
+
+    Images are kept as bytes, once: a split reorders them in their own memory.
 
     Examples
     --------
@@ -75,42 +128,112 @@ def load_dataset(name, root=None, *, random_state=0):
     >>> data.X_train.shape, data.X_test.shape
     ((1437, 1, 8, 8), (360, 1, 8, 8))
     """
-    if name not in DATASETS:
-        raise ValueError(_unknown(name))
-    if name == "digits":
-        return _digits(random_state)
-    if name == "CIFAR10":
-        splits, classes = load_cifar10(root), _CIFAR10
-        augmentation = CropFlip(padding=4, flip=True)
+    check_test_size(test_size)
+    split = test_size, derive_seed(check_seed(random_state), 0, "split")
+    kind, path = _find(os.fspath(name), root)
+    name = os.fspath(name)
+    if kind != "text":
+        _refuse(name, header=(header, None))
+    if kind not in ("text", "openml"):
+        _refuse(name, label_column=(label_column, -1))
+    if kind in ("named", "openml"):
+        _refuse(name, test_path=(test_path, None))
+    if test_path is not None:
+        test_kind, test_path = _find_path(test_path, root, "test_path")
+        if test_kind != kind:
+            raise ValueError(
+                f"test_path={str(test_path)!r} must be of the same kind as "
+                f"name={name!r}: {_KINDS[kind]}."
+            )
+    if kind == "named":
+        parts = _load_named(name, root, split)
+    elif kind == "openml":
+        parts = load_openml(name, resolve_root(root), label_column, *split)
+    elif kind == "npz":
+        parts = load_npz(path, test_path, *split)
+    elif kind == "folder":
+        parts = load_folder(path, test_path, *split)
     else:
-        splits = load_mnist(name, root)
-        classes = _FASHION if name == "FashionMNIST" else _DIGITS
-        augmentation = None
-    return _bunch(name, *splits, classes=classes, augmentation=augmentation)
+        parts = load_text(path, test_path, label_column, header, *split)
+    return _bunch(name, **parts)
+
+
+_KINDS = {
+    "npz": "an .npz archive",
+    "folder": "a folder of images by class",
+    "text": "a comma-separated file",
+}
+
+
+def _find(name, root):
+    """Kind of a data set, and its path where it has one."""
+    if name in DATASETS:
+        return "named", None
+    if name.startswith("openml:"):
+        return "openml", None
+    path_like = any(mark in name for mark in ("/", os.sep, "."))
+    try:
+        return _find_path(name, root, "name")
+    except FileNotFoundError:
+        if path_like:
+            raise
+        raise ValueError(_unknown(name)) from None
+
+
+def _find_path(name, root, parameter):
+    tried = [Path(name).expanduser()]
+    if root is not None:
+        tried.append(Path(root).expanduser() / tried[0])
+    for path in tried:
+        if path.is_dir():
+            return "folder", path
+        if path.exists():
+            return ("npz" if path.suffix.lower() == ".npz" else "text"), path
+    below = f", nor below root={str(root)!r}" if root is not None else ""
+    raise FileNotFoundError(
+        f"{parameter}={str(name)!r} does not exist{below}. Name a file or folder that "
+        "does."
+    )
+
+
+def _refuse(name, **options):
+    for option, (value, default) in options.items():
+        if value != default:
+            raise ValueError(
+                f"{option}={str(value)!r} does not apply to the data set {name!r}; "
+                f"leave it at {default}."
+            )
 
 
 def _unknown(name):
     by_folded = {allowed.casefold(): allowed for allowed in DATASETS}
     near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
     hint = f" Did you mean {by_folded[near[0]]!r}?" if near else ""
-    return f"Unknown data set {name!r}; name must be one of {DATASETS}.{hint}"
+    return (
+        f"Unknown data set {name!r}; name must be one of {DATASETS}, openml:ID or the "
+        f"path of a file or folder.{hint}"
+    )
 
 
-def _digits(random_state):
-    digits = load_digits()
-    X = (digits.images / 16).astype(np.float32)[:, None]
-    y = digits.target.astype(np.int64)
-    train, test = train_test_split(
-        np.arange(len(X)),
-        test_size=0.2,
-        stratify=y,
-        random_state=derive_seed(check_seed(random_state), 0, "split"),
-    )
-    train, test = np.sort(train), np.sort(test)
-    splits = X[train], y[train], X[test], y[test]
-    return _bunch(
-        "digits", *splits, classes=_DIGITS, train_indices=train, test_indices=test
-    )
+def _load_named(name, root, split):
+    augmentation = None
+    if name == "digits":
+        digits = load_digits()
+        X = (digits.images / 16).astype(np.float32)[:, None]
+        y = digits.target.astype(np.int64)
+        return {**split_arrays(X, y, _DIGITS, *split), "classes": _DIGITS}
+    if name.startswith("CIFAR"):
+        *splits, classes = load_cifar(name, root)
+        augmentation = CropFlip(padding=4, flip=True)
+    elif name == "SVHN":
+        splits, classes = load_svhn(root), _DIGITS
+        augmentation = CropFlip(padding=4, flip=False)
+    else:
+        splits = load_mnist(name, root)
+        classes = _FASHION if name == "FashionMNIST" else _DIGITS
+    keys = ("X_train", "y_train", "X_test", "y_test")
+    parts = dict(zip(keys, splits, strict=True))
+    return {**parts, "classes": classes, "augmentation": augmentation}
 
 
 def _bunch(
@@ -124,8 +247,10 @@ def _bunch(
     augmentation=None,
     train_indices=None,
     test_indices=None,
+    feature_names=None,
 ):
-    mean, std = _moments(X_train)
+    mean, std = moments(X_train)
+    array = isinstance(X_train, np.ndarray)
     return Bunch(
         X_train=X_train,
         y_train=y_train,
@@ -133,27 +258,11 @@ def _bunch(
         y_test=y_test,
         classes=classes,
         name=name,
-        image_shape=X_train.shape[1:],
+        image_shape=X_train.shape[1:] if array else X_train.image_shape,
         mean=mean,
         std=std,
         augmentation=augmentation,
         train_indices=train_indices,
         test_indices=test_indices,
+        feature_names=feature_names,
     )
-
-
-def _moments(X):
-    """Mean and standard deviation of each channel, without a float copy of bytes."""
-    if X.dtype != np.uint8:
-        return (
-            X.mean(axis=(0, 2, 3), dtype=np.float64),
-            X.std(axis=(0, 2, 3), dtype=np.float64),
-        )
-    levels = np.arange(256)
-    counts = [np.bincount(X[:, c].ravel(), minlength=256) for c in range(X.shape[1])]
-    mean = np.array([np.average(levels, weights=n) for n in counts])
-    std = [
-        np.sqrt(np.average((levels - m) ** 2, weights=n))
-        for m, n in zip(mean, counts, strict=True)
-    ]
-    return mean, np.array(std)

@@ -16,8 +16,7 @@ _MNIST_STEMS = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-_CIFAR10_FOLDER = "cifar-10-batches-py"
-_CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
+_CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -34,7 +33,7 @@ def load_mnist(name, root):
     X_train, y_train, X_test, y_test : ndarray
         Images are uint8 of shape (n_samples, 1, 28, 28), labels int64.
     """
-    root = _resolve(root)
+    root = resolve_root(root)
     folder = root / name / "raw"
     if any(_find(folder, stem) is None for stem in _MNIST_STEMS):
         _download(name, root)
@@ -57,8 +56,63 @@ def load_mnist(name, root):
     return splits
 
 
-def load_cifar10(root):
-    """Read CIFAR10 from its folder or from the archive.
+def load_cifar(name, root):
+    """Read CIFAR10 or CIFAR100 from its folder or from the archive.
+
+    Parameters
+    ----------
+    name : {"CIFAR10", "CIFAR100"}
+    root : path-like or None
+
+    Returns
+    -------
+    X_train, y_train, X_test, y_test : ndarray
+        Images are uint8 of shape (n_samples, 3, 32, 32), labels int64.
+    classes : tuple of str
+    """
+    import torchvision.datasets
+
+    listing = getattr(torchvision.datasets, name)
+    root = resolve_root(root)
+    folder, archive = root / listing.base_folder, root / listing.filename
+    if not folder.is_dir() and not archive.is_file():
+        _download(name, root)
+    checksums = {**dict(listing.train_list), **dict(listing.test_list)}
+    meta = listing.meta["filename"]
+    if name == "CIFAR100":
+        checksums[meta] = listing.meta["md5"]
+    batches = {}
+    for path, content in _cifar_files(folder, archive, list(checksums)):
+        _check_published(path, content, checksums[Path(path).name])
+        batches[Path(path).name] = pickle.loads(content, encoding="bytes")
+        del content
+    splits = []
+    key = b"labels" if name == "CIFAR10" else b"fine_labels"
+    for files in (listing.train_list, listing.test_list):
+        parts = [batches.pop(file) for file, _ in files]
+        y = np.concatenate([part[key] for part in parts]).astype(np.int64)
+        splits += [_gather(parts).reshape(-1, 3, 32, 32), y]
+    if name == "CIFAR10":
+        return *splits, _CIFAR10
+    names = batches[meta][listing.meta["key"].encode()]
+    return *splits, tuple(text.decode() for text in names)
+
+
+def _gather(parts):
+    """Concatenate the images of files, letting go of each file when it is copied."""
+    if len(parts) == 1:
+        return parts.pop()[b"data"]
+    X = np.empty((sum(len(part[b"data"]) for part in parts), 3072), np.uint8)
+    stop = len(X)
+    while parts:
+        block = parts.pop()[b"data"]
+        X[stop - len(block) : stop] = block
+        stop -= len(block)
+    return X
+
+
+def load_svhn(root):
+    """Read SVHN, the cropped digits, without its extra images.
 
     Parameters
     ----------
@@ -69,27 +123,39 @@ def load_cifar10(root):
     X_train, y_train, X_test, y_test : ndarray
         Images are uint8 of shape (n_samples, 3, 32, 32), labels int64.
     """
-    from torchvision.datasets import CIFAR10
+    from scipy.io import loadmat
+    from torchvision.datasets import SVHN
 
-    root = _resolve(root)
-    folder, archive = root / _CIFAR10_FOLDER, root / _CIFAR10_ARCHIVE
-    if not folder.is_dir() and not archive.is_file():
-        _download("CIFAR10", root)
-    checksums = {**dict(CIFAR10.train_list), **dict(CIFAR10.test_list)}
-    batches = {}
-    for path, content in _cifar10_files(folder, archive, list(checksums)):
-        # A pickle is opened only when it is known to be the published file.
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if md5 != checksums[Path(path).name]:
-            raise _damaged(path, "has another checksum than the published file")
-        batches[Path(path).name] = pickle.loads(content, encoding="bytes")
+    root = resolve_root(root)
+    listing = {split: SVHN.split_list[split] for split in ("train", "test")}
+    if not all((root / file).is_file() for _, file, _ in listing.values()):
+        _download("SVHN", root, splits=("train", "test"))
     splits = []
-    for listing in (CIFAR10.train_list, CIFAR10.test_list):
-        parts = [batches.pop(name) for name, _ in listing]
-        X = np.concatenate([part[b"data"] for part in parts])
-        y = np.concatenate([part[b"labels"] for part in parts])
-        splits += [X.reshape(-1, 3, 32, 32), y.astype(np.int64)]
+    for _, file, md5 in listing.values():
+        path = root / file
+        with open(path, "rb") as content:
+            _check_published(path, content, md5)
+        content = loadmat(path)
+        # (height, width, channels, n) with the rows slowest: transposed in memory.
+        images = np.ascontiguousarray(content.pop("X").T)
+        for start in range(0, len(images), 1024):
+            block = images[start : start + 1024]
+            block[...] = block.swapaxes(2, 3).copy()
+        splits += [images, content["y"].ravel().astype(np.int64) % 10]
     return splits
+
+
+def _check_published(path, content, md5):
+    """Raise unless bytes, or an open file, are the published ones.
+
+    What has been checked so may be unpickled.
+    """
+    if isinstance(content, bytes):
+        found = hashlib.md5(content, usedforsecurity=False)
+    else:
+        found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False))
+    if found.hexdigest() != md5:
+        raise _damaged(path, "has another checksum than the published file")
 
 
 def read_idx(path):
@@ -119,7 +185,17 @@ def read_idx(path):
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _resolve(root):
+def resolve_root(root):
+    """Folder of the data sets; None stands for the cache of skal.
+
+    Parameters
+    ----------
+    root : path-like or None
+
+    Returns
+    -------
+    root : Path
+    """
     if root is not None:
         return Path(root).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -133,7 +209,7 @@ def _find(folder, stem):
     return None
 
 
-def _cifar10_files(folder, archive, names):
+def _cifar_files(folder, archive, names):
     """Yield (path, content) of each file, from the folder if there is one."""
     if folder.is_dir():
         for name in names:
@@ -156,11 +232,13 @@ def _cifar10_files(folder, archive, names):
         raise _damaged(archive, str(error)) from error
 
 
-def _download(name, root):
+def _download(name, root, splits=None):
     import torchvision.datasets
 
+    fetch = getattr(torchvision.datasets, name)
     try:
-        getattr(torchvision.datasets, name)(root, download=True)
+        for options in [{"split": split} for split in splits or ()] or [{}]:
+            fetch(root, download=True, **options)
     except (OSError, RuntimeError) as error:
         raise OSError(
             f"{name} is not under root={str(root)!r} and could not be downloaded "

@@ -1,0 +1,399 @@
+"""Tables of numbers and text: comma-separated files and OpenML."""
+
+import csv
+import os
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.datasets import fetch_openml
+from sklearn.preprocessing import OneHotEncoder
+
+from skal.datasets._split import (
+    as_number,
+    encode,
+    find_classes,
+    label_names,
+    split_arrays,
+)
+
+_FEW = 50
+_MOST_CATEGORIES = 1000
+
+
+class Table(NamedTuple):
+    """Cells of a comma-separated file, still as text.
+
+    Parameters
+    ----------
+    path : path-like
+    header : list of str or None
+        Names of all columns.
+    columns : list of int
+        Positions of the features in the file.
+    cells : list of ndarray of str
+        One array a feature.
+    labels : ndarray of str
+    lines : list of int
+        Line of each row in the file.
+    """
+
+    path: os.PathLike
+    header: list | None
+    columns: list
+    cells: list
+    labels: np.ndarray
+    lines: list
+
+    def name_of(self, feature):
+        """Say which column a feature is.
+
+        Parameters
+        ----------
+        feature : int
+
+        Returns
+        -------
+        name : str
+        """
+        column = self.columns[feature]
+        named = f" ({self.header[column]!r})" if self.header else ""
+        return f"column {column}{named}"
+
+
+def load_text(path, test_path, label_column, header, test_size, seed):
+    """Read a comma-separated file.
+
+    Parameters
+    ----------
+    path, test_path : Path
+        None for `test_path` splits the rows.
+    label_column : int or str
+    header : bool or None
+    test_size, seed
+        Of the split.
+
+    Returns
+    -------
+    parts : dict
+        The data; rows are float32 of shape (n_samples, n_features).
+    """
+    table = read_table(path, label_column, header)
+    encoder = TableEncoder(table)
+    names = label_names(table.labels)
+    where = f"label_column={label_column!r} of {str(path)!r}"
+    classes = find_classes(names, where)
+    X, y = encoder.transform(table), encode(names, classes, path)
+    common = {"classes": classes, "feature_names": encoder.feature_names}
+    if test_path is None:
+        return {**split_arrays(X, y, classes, test_size, seed), **common}
+    test = read_table(test_path, label_column, header)
+    _check_columns(table, test)
+    y_test = encode(label_names(test.labels), classes, test_path)
+    X_test = encoder.transform(test)
+    return {"X_train": X, "y_train": y, "X_test": X_test, "y_test": y_test, **common}
+
+
+def read_table(path, label_column, header):
+    """Read the cells of a comma-separated file.
+
+    Parameters
+    ----------
+    path : path-like
+    label_column : int or str
+        Position, negative from the end, or name in the header.
+    header : bool or None
+        Whether the first row names the columns; None looks at the cells.
+
+    Returns
+    -------
+    table : Table
+    """
+    rows, lines = _read_rows(path)
+    if header is None:
+        header = isinstance(label_column, str) or _has_header(rows)
+    names = None
+    if header:
+        names, rows, lines = rows[0], rows[1:], lines[1:]
+    if not rows:
+        raise ValueError(f"{str(path)!r} has no rows of data.")
+    label = _label_position(path, label_column, names, len(rows[0]))
+    columns = [column for column in range(len(rows[0])) if column != label]
+    cells = [np.array(column) for column in zip(*rows, strict=True)]
+    labels = cells.pop(label)
+    return Table(path, names, columns, cells, labels, lines)
+
+
+def _read_rows(path):
+    rows, lines = [], []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            for row in reader:
+                if not row or (len(row) == 1 and not row[0].strip()):
+                    continue
+                if rows and len(row) != len(rows[0]):
+                    raise ValueError(
+                        f"{str(path)!r} has {len(row)} columns in line "
+                        f"{reader.line_num} and {len(rows[0])} in line {lines[0]}; "
+                        "give every row the same columns."
+                    )
+                rows.append([cell.strip() for cell in row])
+                lines.append(reader.line_num)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as comma-separated text ({error}). A name "
+            "may also be an .npz archive or a folder of images by class."
+        ) from error
+    if not rows:
+        raise ValueError(f"{str(path)!r} is empty: it must hold rows of data.")
+    if len(rows[0]) == 1:
+        raise ValueError(
+            f"{str(path)!r} has one column only ({rows[0][0][:40]!r}): columns must "
+            "be separated by commas."
+        )
+    return rows, lines
+
+
+def _has_header(rows):
+    """Whether the first row names columns: text over numbers, or words of its own."""
+    over_numbers, over_text = [], []
+    for first, *below in zip(*rows, strict=True):
+        if below and np.isfinite(as_numbers(np.array(below))).all():
+            over_numbers.append(not np.isfinite(as_number(first)))
+        else:
+            over_text.append(bool(below) and first not in set(below))
+    return all(over_numbers or over_text)
+
+
+def _label_position(path, label_column, header, n_columns):
+    if isinstance(label_column, str):
+        if header is None:
+            raise ValueError(
+                f"label_column={label_column!r} is a name, but header=False says that "
+                f"{str(path)!r} has none; pass a position, or header=True."
+            )
+        if header.count(label_column) != 1:
+            raise ValueError(
+                f"label_column={label_column!r} must be one of the columns of "
+                f"{str(path)!r}, got {header}."
+            )
+        return header.index(label_column)
+    whole = isinstance(label_column, Integral) and not isinstance(label_column, bool)
+    if not whole or not -n_columns <= label_column < n_columns:
+        raise ValueError(
+            f"label_column={label_column!r} must be a name in the header or a position "
+            f"from {-n_columns} to {n_columns - 1}: {str(path)!r} has {n_columns} "
+            "columns."
+        )
+    return label_column % n_columns
+
+
+def _check_columns(table, test):
+    where = f"test_path={str(test.path)!r}"
+    n_columns, n_known = len(test.cells) + 1, len(table.cells) + 1
+    if n_columns != n_known:
+        raise ValueError(
+            f"{where} has {n_columns} columns, {str(table.path)!r} has {n_known}; give "
+            "both the same."
+        )
+    if table.header and test.header and table.header != test.header:
+        pairs = zip(table.header, test.header, strict=True)
+        known, name = next(pair for pair in pairs if pair[0] != pair[1])
+        raise ValueError(
+            f"{where} has the column {name!r} where {str(table.path)!r} has {known!r}; "
+            "give both the same columns in one order."
+        )
+
+
+def as_numbers(cells):
+    """Read numbers that single precision can hold; NaN for all else.
+
+    Parameters
+    ----------
+    cells : ndarray of str of shape (n_samples,)
+
+    Returns
+    -------
+    values : ndarray of float32 of shape (n_samples,)
+    """
+    try:
+        values = cells.astype(np.float64)
+    except ValueError:
+        unique, positions = np.unique(cells, return_inverse=True)
+        values = np.array([as_number(str(cell)) for cell in unique])[positions]
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    return np.where(np.isfinite(values), values, np.float32("nan"))
+
+
+class TableEncoder:
+    """Numbers as they are, text one-hot, as the training file has them.
+
+    Parameters
+    ----------
+    table : Table
+        The training file.
+
+    Attributes
+    ----------
+    encoders : list of OneHotEncoder or None
+        One a feature; None for numbers.
+    feature_names : list of str
+        "column" or "column=value" of each column of the output.
+
+    Notes
+    -----
+    A text that the training file lacks becomes zeros in all columns of its feature.
+    """
+
+    def __init__(self, table):
+        self.encoders, self.feature_names = [], []
+        for feature, cells in enumerate(table.cells):
+            column = table.columns[feature]
+            name = table.header[column] if table.header else str(column)
+            encoder = None
+            if _is_text(table, feature):
+                encoder = OneHotEncoder(
+                    sparse_output=False, dtype=np.float32, handle_unknown="ignore"
+                ).fit(cells[:, None])
+                values = encoder.categories_[0].tolist()
+                self.feature_names += [f"{name}={value}" for value in values]
+            else:
+                self.feature_names.append(name)
+            self.encoders.append(encoder)
+
+    def transform(self, table):
+        """Encode the rows of a file.
+
+        Parameters
+        ----------
+        table : Table
+
+        Returns
+        -------
+        X : ndarray of float32 of shape (n_samples, n_features)
+        """
+        X = np.empty((len(table.labels), len(self.feature_names)), np.float32)
+        start = 0
+        for feature, (cells, encoder) in enumerate(
+            zip(table.cells, self.encoders, strict=True)
+        ):
+            if encoder is None:
+                block = as_numbers(cells)[:, None]
+                if np.isnan(block).any():
+                    raise _not_a_number(table, feature, np.isnan(block[:, 0]))
+            else:
+                block = encoder.transform(cells[:, None])
+            X[:, start : start + block.shape[1]] = block
+            start += block.shape[1]
+        return X
+
+
+def _is_text(table, feature):
+    """Whether to encode a column; a slip among numbers is an error, not a category."""
+    cells = table.cells[feature]
+    values = as_numbers(cells)
+    odd = np.isnan(values)
+    if not odd.any():
+        return False
+    few = odd.sum() <= 0.05 * len(cells)
+    if not odd.all() and (few or len(np.unique(values[~odd])) > _FEW):
+        raise _not_a_number(table, feature, odd)
+    n_categories = len(np.unique(cells))
+    if n_categories > _MOST_CATEGORIES:
+        raise ValueError(
+            f"{table.name_of(feature)} of {str(table.path)!r} has {n_categories} "
+            f"different texts, {_MOST_CATEGORIES} at most can be encoded; remove it, "
+            "or group its values."
+        )
+    return True
+
+
+def _not_a_number(table, feature, odd):
+    row = int(np.argmax(odd))
+    cell = str(table.cells[feature][row])
+    return ValueError(
+        f"{table.name_of(feature)} of {str(table.path)!r} holds numbers, but "
+        f"{cell!r} in line {table.lines[row]} is not a finite one "
+        f"({np.count_nonzero(odd)} such rows); fill them in or remove them."
+    )
+
+
+def load_openml(name, data_home, label_column, test_size, seed):
+    """Fetch a data set of OpenML by its number.
+
+    Parameters
+    ----------
+    name : str
+        "openml:ID".
+    data_home : path-like
+        Cache of the downloads.
+    label_column : int or str
+        -1 for OpenML's own target, or a name.
+    test_size, seed
+        Of the split.
+
+    Returns
+    -------
+    parts : dict
+        As of :func:`load_text`; missing text is zeros in all columns of its feature.
+    """
+    number = name.removeprefix("openml:")
+    if not number.isdecimal():
+        raise ValueError(f"name={name!r} must be openml: and a number, as in openml:6.")
+    if label_column != -1 and not isinstance(label_column, str):
+        raise ValueError(
+            f"label_column={label_column!r} must be a name, or -1 for the target that "
+            f"{name} has itself."
+        )
+    target = label_column if isinstance(label_column, str) else "default-target"
+    try:
+        fetched = fetch_openml(
+            data_id=int(number),
+            data_home=data_home,
+            target_column=target,
+            as_frame=False,
+            parser="liac-arff",
+        )
+    except OSError as error:
+        raise OSError(
+            f"{name} could not be fetched ({error}). Check the number, connect to a "
+            f"network, or name a root that has it; it was {str(data_home)!r}."
+        ) from error
+    except (KeyError, ValueError) as error:
+        reason = error.args[0] if error.args else error
+        raise ValueError(
+            f"{name} cannot be used with label_column={label_column!r}: {reason}"
+        ) from error
+    if fetched.target is None or np.ndim(fetched.target) != 1:
+        raise ValueError(f"{name} has no single target; name one with label_column.")
+    names = label_names(fetched.target)
+    classes = find_classes(names, name)
+    X, feature_names = _expand(name, fetched)
+    y = encode(names, classes, name)
+    parts = split_arrays(X, y, classes, test_size, seed)
+    return {**parts, "classes": classes, "feature_names": feature_names}
+
+
+def _expand(name, fetched):
+    """One-hot columns for OpenML's numbered categories."""
+    data = fetched.data
+    data = data.toarray() if hasattr(data, "toarray") else data
+    blocks, feature_names = [], []
+    for feature, values in zip(fetched.feature_names, data.T, strict=True):
+        categories = (fetched.get("categories") or {}).get(feature)
+        if categories is not None:
+            blocks.append(values[:, None] == np.arange(len(categories)))
+            feature_names += [f"{feature}={category}" for category in categories]
+            continue
+        block = values[:, None].astype(np.float32)
+        if not np.isfinite(block).all():
+            n_odd = np.count_nonzero(~np.isfinite(block))
+            raise ValueError(
+                f"{name} has no finite number in {n_odd} rows of column {feature!r}; "
+                "save it as a .csv without them and name that file."
+            )
+        blocks.append(block)
+        feature_names.append(feature)
+    return np.hstack(blocks, dtype=np.float32), feature_names
