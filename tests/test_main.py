@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
-from skal.experiment.cli import main, strategy_names
+from skal.experiment.cli import main
+from skal.experiment.config import RunConfig
+from skal.experiment.options import strategy_names
 from skal.utils import all_strategies, command_line_name
 
 
@@ -59,6 +61,8 @@ def test_help_and_bad_names_load_nothing_heavy(arguments):
         (["--strategy", "BadgeQuery"], "margin", "badge"),
         (["--model", "resnet18"], "mlp, cnn, resnet", "resnet"),
         (["--data", "cifar10"], "digits, MNIST", "CIFAR10"),
+        (["--optimizer", "adams"], "adam, sgd", "adam"),
+        (["--initial", "balance"], "uniform, balanced", "balanced"),
     ],
 )
 def test_unknown_names(arguments, allowed, suggestion, capsys):
@@ -81,6 +85,16 @@ def test_unknown_names(arguments, allowed, suggestion, capsys):
         ["--seed", "-1"],
         ["--threads", "0"],
         ["--pool-size", "0"],
+        ["--batch-size", "101%"],
+        ["--n-initial", "0%"],
+        ["--n-initial", "five%"],
+        ["--patience", "-1"],
+        ["--momentum", "1"],
+        ["--weight-decay", "-0.1"],
+        ["--test-size", "1.5"],
+        ["--test-size", "0"],
+        ["--strategy-option", "first"],
+        ["--strategy-option", "first={1}"],
     ],
 )
 def test_numbers_out_of_range(arguments, capsys):
@@ -106,3 +120,110 @@ def test_tracebacks_only_on_request(monkeypatch, capsys, debug):
     assert main(["run", *["--debug"] * debug]) == 1
     error = capsys.readouterr().err
     assert ("Traceback" in error) is debug and "out of luck" in error
+
+
+@pytest.fixture
+def configs(monkeypatch):
+    """The configurations that runs would have had."""
+    found = []
+
+    def note(config, **where):
+        found.append((config, where["out"]))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("skal.experiment.run.run_experiment", note)
+    return found
+
+
+def test_options_of_a_file_and_of_the_command_line(tmp_path, configs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'n-rounds = 3\nbatch_size = "5%"\nlr = 1e-2\nheader = false\nout = "there"\n'
+        'seed = 4\nmodel = "nets:Small"\nstrategy = "k-means"\n'
+        "[strategy-option]\nn_init = 2\nmax_iter = 9\n"
+    )
+    more = ["--seed=5", "--strategy-option=n_init=7", "--label-column", "0"]
+    assert main(["run", *more, "--config", str(file)]) == 1
+    ((config, out),) = configs
+    assert out == "there"
+    assert config == RunConfig(
+        n_rounds=3,
+        batch_size="5%",
+        lr=0.01,
+        header=False,
+        seed=5,
+        model="nets:Small",
+        strategy="k-means",
+        strategy_options={"n_init": 7, "max_iter": 9},
+        label_column=0,
+    )
+
+
+def test_strategy_options_are_literals_or_text(configs):
+    options = ["a=1", "b__c=uniform", "d=(1, 2)", "e=None", "f='1'", "g=x=y", "a=2"]
+    assert main(["run", *(f"--strategy-option={each}" for each in options)]) == 1
+    assert main(["run"]) == 1
+    assert configs[0][0].strategy_options == {
+        "a": 2,
+        "b__c": "uniform",
+        "d": (1, 2),
+        "e": None,
+        "f": "1",
+        "g": "x=y",
+    }
+    assert configs[1][0] == RunConfig()
+
+
+@pytest.mark.parametrize(
+    "content, match",
+    [
+        ("n_round = 3", "unknown key 'n_round'; did you mean 'n-rounds'? Allowed are "),
+        ("debug = true", "unknown key 'debug'"),
+        ("n-rounds = -1", "n-rounds: must be a whole number of at least 0, got '-1'"),
+        ("n-rounds = true", "n-rounds: must be a number or text, got True"),
+        ("n-rounds = [1]", "n-rounds: must be a number or text, got [1]"),
+        ('header = "yes"', "header: must be true or false, got 'yes'"),
+        ("strategy-option = 1", "strategy-option: must be a table, got 1"),
+        ("strategy-option.a = 1979-05-27", "strategy-option: must be a number"),
+        ('strategy = "bagde"', "strategy: unknown strategy 'bagde'"),
+        ("n-rounds 3", "is not TOML: "),
+        (b"\xff = 1", "is not TOML: "),
+        (None, "No such file"),
+    ],
+)
+def test_bad_files(tmp_path, configs, capsys, content, match):
+    file = tmp_path / "run.toml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["run", "--config", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"skal: --config {file}") and error.count("\n") == 1
+    assert match in error
+    assert configs == []
+
+
+def test_list_names_every_strategy(capsys):
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in strategy_names())
+    assert "2020" in printed and "embeddings" in printed
+
+
+def test_a_module_of_the_present_folder(tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "def small(n_classes, n_inputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, n_classes))\n"
+    )
+    script = "import sys; sys.path.remove(''); from skal.__main__ import main; "
+    options = "run --model nets:small --epochs 1 --n-rounds 1 --batch-size 2%".split()
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}sys.exit(main({options}))"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "save/digits/nets-small/20+1x28/badge/seed=0/DONE").exists()

@@ -3,7 +3,14 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+import re
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+
+MODELS = ("mlp", "cnn", "resnet")
+# Names on the command line and in torch.optim.
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW", "nadam": "NAdam"}
+INITIALS = ("uniform", "balanced")
 
 
 class UsageError(Exception):
@@ -17,21 +24,44 @@ class RunConfig:
     Parameters
     ----------
     data : str, default="digits"
-        Name of the data set, see :func:`skal.datasets.load_dataset`.
-    model : {"mlp", "cnn", "resnet"}, default="mlp"
-        The network.
+        Name or path of the data set, see :func:`skal.datasets.load_dataset`.
+    test_data : str or None, default=None
+        Path of the test split, where the data set has none of its own.
+    test_size : float or int, default=0.2
+        Share or number of the rows that are split off where there is no test split.
+    label_column : int or str, default=-1
+        Column of the labels in a text file.
+    header : bool or None, default=None
+        Whether the first line of a text file names the columns; None finds out.
+    model : str, default="mlp"
+        "mlp", "cnn", "resnet" or "package.module:attribute", see `build_estimator`.
+    embedding_layer : str, default="auto"
+        Layer of the model whose input is the embedding, see :class:`skal.PoolView`.
     strategy : str, default="badge"
         Name of the strategy on the command line.
-    n_initial : int, default=20
-        Size of the first labelled set.
-    batch_size : int, default=20
-        Labels bought in a round.
+    strategy_options : dict, default={}
+        Parameters of the strategy.
+    initial : {"uniform", "balanced"}, default="uniform"
+        How the first labelled set is drawn: "balanced" takes as many rows of each
+        class.
+    n_initial : int or str, default=20
+        Size of the first labelled set: a number, or percent of the pool as in "2%".
+    batch_size : int or str, default=20
+        Labels bought in a round, likewise.
     n_rounds : int, default=10
         Rounds after the initial one.
     epochs : int, default=100
-        Epochs of training in each round.
+        Epochs of training in each round, at most.
+    patience : int, default=0
+        Stop training after so many epochs without a lower training loss; 0 never.
+    optimizer : {"adam", "sgd", "adamw", "nadam"}, default="adam"
+        How the network is trained.
     lr : float, default=0.001
-        Learning rate of Adam.
+        Learning rate.
+    momentum : float, default=0.0
+        Momentum, for "sgd" only.
+    weight_decay : float or None, default=None
+        Weight decay; None takes the optimizer's own: 0.01 for "adamw", else 0.
     seed : int, default=0
         Everything random follows from it.
     device : str, default="auto"
@@ -39,17 +69,28 @@ class RunConfig:
     threads : int or None, default=None
         Threads of torch on the CPU; None takes one a usable core, eight at most.
     pool_size : int or None, default=None
-        Size of the random part of the training images to buy from; None takes all.
+        Size of the random part of the training rows to buy from; None takes all.
     """
 
     data: str = "digits"
+    test_data: str | None = None
+    test_size: float | int = 0.2
+    label_column: int | str = -1
+    header: bool | None = None
     model: str = "mlp"
+    embedding_layer: str = "auto"
     strategy: str = "badge"
-    n_initial: int = 20
-    batch_size: int = 20
+    strategy_options: dict = field(default_factory=dict)
+    initial: str = "uniform"
+    n_initial: int | str = 20
+    batch_size: int | str = 20
     n_rounds: int = 10
     epochs: int = 100
+    patience: int = 0
+    optimizer: str = "adam"
     lr: float = 0.001
+    momentum: float = 0.0
+    weight_decay: float | None = None
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
@@ -64,6 +105,11 @@ class RunConfig:
         """
         import torch
 
+        if self.momentum and self.optimizer != "sgd":
+            raise UsageError(
+                f"--momentum {self.momentum} needs --optimizer sgd, got "
+                f"{self.optimizer!r}."
+            )
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -79,16 +125,85 @@ class RunConfig:
         return replace(self, device=device, threads=threads)
 
     @property
+    def sizes_known(self):
+        """Whether all sizes are numbers."""
+        return not isinstance(self.n_initial, str) | isinstance(self.batch_size, str)
+
+    def resolve_sizes(self, n_samples):
+        """Replace percentages by numbers, at least 1.
+
+        Parameters
+        ----------
+        n_samples : int
+            Size of the pool.
+
+        Returns
+        -------
+        config : RunConfig
+        """
+        sizes = {"n_initial": self.n_initial, "batch_size": self.batch_size}
+        for name, size in sizes.items():
+            if isinstance(size, str):
+                try:
+                    size = max(int(share(size) * n_samples), 1)
+                except ValueError as error:
+                    flag = name.replace("_", "-")
+                    raise UsageError(f"--{flag} {error}.") from error
+            sizes[name] = size
+        if sizes["n_initial"] > n_samples:
+            raise UsageError(
+                f"--n-initial {sizes['n_initial']} is larger than the pool of "
+                f"{n_samples} rows."
+            )
+        return replace(self, **sizes)
+
+    @property
+    def data_name(self):
+        """Name of the data set; of a file or folder, the last part of the path."""
+        if re.search(r"[/\\]", self.data):
+            return os.path.basename(os.path.abspath(self.data))
+        return self.data
+
+    @property
     def run_id(self):
         """Folder of the run below the folder of all results."""
+        data, model = (
+            re.sub(r"[^\w.+-]", "-", name) for name in (self.data_name, self.model)
+        )
         sizes = f"{self.n_initial}+{self.n_rounds}x{self.batch_size}"
-        return f"{self.data}/{self.model}/{sizes}/{self.strategy}/seed={self.seed}"
+        return f"{data}/{model}/{sizes}/{self.strategy}/seed={self.seed}"
 
     @property
     def hash(self):
         """Fingerprint of the options."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def share(text):
+    """Read a percentage.
+
+    Parameters
+    ----------
+    text : str
+        Above 0 %, 100 % at most.
+
+    Returns
+    -------
+    share : Fraction
+        Exact, so that 29 % of 100 are 29.
+
+    Examples
+    --------
+    >>> from skal.experiment.config import share
+    >>> int(share("0.29%") * 10_000)
+    29
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", text)
+    value = Fraction(found[1]) / 100 if found else 0
+    if not 0 < value <= 1:
+        raise ValueError(f"must be a percentage above 0% and up to 100%, got {text!r}")
+    return value
 
 
 def _n_cores():

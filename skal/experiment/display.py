@@ -11,6 +11,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 _COLUMNS = {
     "round": ("round", "d"),
@@ -49,7 +50,7 @@ def progress_bar(config):
         transient=True,
         disable=not console.is_terminal,
     )
-    title = f"{config.strategy} on {config.data}"
+    title = f"{config.strategy} on {config.data_name}"
     task = bar.add_task(title, total=config.n_rounds + 1, score="")
 
     def advance(record):
@@ -69,7 +70,8 @@ def print_run(result):
     """
     config = result.config
     table = Table(
-        title=f"{config.strategy} on {config.data}, {config.model}, seed {config.seed}"
+        title=f"{config.strategy} on {config.data_name}, {config.model}, "
+        f"seed {config.seed}"
     )
     for header, _ in _COLUMNS.values():
         table.add_column(header, justify="right")
@@ -81,3 +83,16 @@ def print_run(result):
     console.print(table)
     for line in (*result.notes, f"results: {result.path}"):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def print_strategies(descriptions):
+    """Print a table of the strategies.
+
+    Parameters
+    ----------
+    descriptions : list of Description
+    """
+    table = Table("strategy", "reads", "year", "paper")
+    for each in descriptions:
+        table.add_row(each.name, each.reads, each.year, Text(each.paper))
+    Console(highlight=False).print(table)

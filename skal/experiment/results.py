@@ -4,6 +4,7 @@ import io
 import json
 import platform
 import re
+from collections import namedtuple
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +13,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from skal._version import __version__
-from skal.experiment.config import UsageError
+from skal.experiment.config import RunConfig, UsageError
 from skal.utils import append_line, atomic_write
 
 _TIMES = ("train_s", "query_s")
 _FILES = ("config.json", "rounds.jsonl", "queries.npz", "learning_curve.png", "DONE")
+
+
+RunResult = namedtuple("RunResult", "config path records notes")
 
 
 class RunFolder:
@@ -42,15 +46,17 @@ class RunFolder:
 
     def __init__(self, out, config):
         self.config = config
-        self.path = Path(out) / config.run_id
+        self._out = Path(out)
+        self.path = self._out / config.run_id
         self.rounds_path = self.path / "rounds.jsonl"
 
     def check(self):
         """Refuse a folder that belongs to another configuration."""
         path = self.path / "config.json"
         if path.exists():
-            stored = {**asdict(type(self.config)()), **self._read_options(path)}
-            wanted = asdict(self.config)
+            stored = {**asdict(RunConfig()), **self.read_options()}
+            # As JSON gives them back: a tuple is a list there.
+            wanted = json.loads(json.dumps(asdict(self.config)))
             differences = [
                 f"{name} is {stored.get(name)!r} there and {value!r} now"
                 for name, value in wanted.items()
@@ -83,8 +89,12 @@ class RunFolder:
                 "device_name": _device_name(self.config.device),
                 "versions": _versions(),
             }
-            with atomic_write(path, "w") as file:
-                file.write(json.dumps(content, indent=2) + "\n")
+            try:
+                with atomic_write(path, "w") as file:
+                    file.write(json.dumps(content, indent=2) + "\n")
+            except OSError:
+                self._remove_empty()
+                raise
         if self.rounds_path.exists():
             with atomic_write(self.rounds_path, "w") as file:
                 lines = (json.dumps(record) + "\n" for record in self.stored_rounds)
@@ -180,12 +190,25 @@ class RunFolder:
                 self.refuse(f"a damaged rounds.jsonl, line {number + 1} ({error})")
         return records
 
-    def _read_options(self, path):
+    def read_options(self):
+        """Read the options of config.json.
+
+        Returns
+        -------
+        options : dict
+        """
+        path = self.path / "config.json"
         try:
             options = json.loads(path.read_text(encoding="utf-8"))["options"]
             return dict(options)
         except (KeyError, TypeError, ValueError):
             self.refuse("a config.json that cannot be read")
+
+    def _remove_empty(self):
+        folder = self.path
+        while folder != self._out and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
 
     def refuse(self, what):
         """Raise, because the folder holds something that cannot be gone on with.
@@ -199,6 +222,37 @@ class RunFolder:
             f"The folder {str(self.path)!r} holds {what}. Nothing was changed; name "
             "another folder with --out, or move this one away."
         )
+
+
+def read_run(path):
+    """Read a finished or unfinished run.
+
+    Parameters
+    ----------
+    path : path-like
+        Its folder.
+
+    Returns
+    -------
+    result : RunResult
+    """
+    path = Path(path)
+    if not (path / "config.json").exists():
+        below = sorted(file.parent for file in path.rglob("config.json"))
+        hint = f"; there are runs below it, such as {str(below[0])!r}" if below else ""
+        raise UsageError(f"{str(path)!r} is not the folder of a run{hint}.")
+    folder = RunFolder(path, RunConfig())
+    folder.path, folder.rounds_path = path, path / "rounds.jsonl"
+    options = folder.read_options()
+    known = {k: v for k, v in options.items() if k in RunConfig.__annotations__}
+    config, records = RunConfig(**known), folder.read_rounds()
+    notes = []
+    if not folder.done:
+        notes.append(
+            f"not finished: {len(records)} of {config.n_rounds + 1} rounds; skal run "
+            "with the same options goes on"
+        )
+    return RunResult(config, path, records, notes)
 
 
 def purchase_name(number):

@@ -94,7 +94,7 @@ class Rounds:
         proba = loop.predict_proba(data.X_test)
         line = {
             "run_id": config.run_id,
-            "dataset": config.data,
+            "dataset": config.data_name,
             "model": config.model,
             "strategy": config.strategy,
             "seed": config.seed,

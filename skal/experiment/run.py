@@ -1,20 +1,17 @@
 """One run: a data set, a network, a strategy, a seed."""
 
-from collections import namedtuple
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-from skal.datasets import load_dataset
-from skal.experiment.config import UsageError
+from skal.experiment.data import load_data, pool_rows
 from skal.experiment.networks import build_estimator
-from skal.experiment.results import RunFolder
+from skal.experiment.results import RunFolder, RunResult
 from skal.experiment.rounds import RecordedLoop, Rounds
+from skal.experiment.strategies import build_strategy
 from skal.plotting import LearningCurveDisplay
-from skal.utils import all_strategies, command_line_name, derive_seed
-
-RunResult = namedtuple("RunResult", "config path records notes")
+from skal.utils.rows import take
 
 
 def run_experiment(config, *, out="save", data_root=None, on_round=None):
@@ -42,32 +39,38 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
         (as in rounds.jsonl) and notes for the user.
     """
     config = config.resolve()
+    # Where it can be, a finished run is read without its data.
+    if config.sizes_known and (result := _finished(RunFolder(out, config))):
+        return result
+    strategy = build_strategy(config)
+    data = load_data(config, data_root)
+    rows = pool_rows(config, len(data.X_train))
+    config = config.resolve_sizes(len(rows))
     folder = RunFolder(out, config)
-    folder.check()
-    if folder.done:
-        notes = ["already done: these are the stored results"]
-        return RunResult(config, folder.path, folder.read_rounds(), notes)
-    strategy = _strategy(config.strategy)
-    try:
-        data = load_dataset(config.data, data_root, random_state=config.seed)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    pool = _pool_rows(config, len(data.X_train))
-    rows = np.arange(len(data.X_train)) if pool is None else pool
+    if result := _finished(folder):
+        return result
+    estimator = build_estimator(config, data)
+    drawn = {"test": data.get("test_indices")}
+    images = data.X_train
+    if config.pool_size is not None:
+        drawn["pool"], images = rows, take(images, rows)
+    drawn = {name: value for name, value in drawn.items() if value is not None}
     folder.start()
-    rounds = Rounds(config, data, rows, folder, _drawn(data, pool), on_round)
+    rounds = Rounds(config, data, rows, folder, drawn, on_round)
     if not rounds.complete:
+        layer = config.embedding_layer
         loop = RecordedLoop(
-            build_estimator(config, data),
+            estimator,
             strategy,
             batch_size=config.batch_size,
             n_initial=config.n_initial,
+            initial=None if config.initial == "uniform" else config.initial,
             n_rounds=config.n_rounds,
             classes=np.arange(len(data.classes)),
+            embedding_layer=layer if layer == "auto" else f"network.{layer}",
             random_state=config.seed,
         )
         loop.rounds_ = rounds
-        images = data.X_train if pool is None else data.X_train[pool]
         with _threads(config.threads):
             loop.fit(images, data.y_train[rows])
     figure, notes = _picture(rounds.records)
@@ -75,35 +78,13 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
     return RunResult(config, folder.path, rounds.records, rounds.notes + notes)
 
 
-def _strategy(name):
-    by_name = {command_line_name(cls): cls for _, cls in all_strategies()}
-    if name not in by_name:
-        raise UsageError(
-            f"Unknown strategy {name!r}; allowed are {', '.join(sorted(by_name))}."
-        )
-    return by_name[name]()
-
-
-def _pool_rows(config, n_rows):
-    size = n_rows if config.pool_size is None else config.pool_size
-    if size > n_rows:
-        raise UsageError(
-            f"--pool-size {size} is larger than the {n_rows} training images of "
-            f"{config.data!r}."
-        )
-    if config.n_initial > size:
-        raise UsageError(
-            f"--n-initial {config.n_initial} is larger than the pool of {size} images."
-        )
-    if config.pool_size is None:
+def _finished(folder):
+    """Read a finished run; None where it is not finished."""
+    folder.check()
+    if not folder.done:
         return None
-    rng = np.random.default_rng(derive_seed(config.seed, 0, "pool"))
-    return np.sort(rng.choice(n_rows, size, replace=False))
-
-
-def _drawn(data, pool):
-    drawn = {"pool": pool, "test": data.test_indices}
-    return {name: rows for name, rows in drawn.items() if rows is not None}
+    notes = ["already done: these are the stored results"]
+    return RunResult(folder.config, folder.path, folder.read_rounds(), notes)
 
 
 @contextmanager

@@ -1,5 +1,9 @@
+import errno
 import json
+import os
+import shutil
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -102,7 +106,7 @@ def test_strategies_share_round_0_and_seeds_do_not(badge, tmp_path):
 def test_done_run_is_read_not_repeated(badge, capsys, monkeypatch):
     out, result = badge
     before = files(out)
-    monkeypatch.setattr("skal.experiment.run.load_dataset", None)
+    monkeypatch.setattr("skal.experiment.run.load_data", None)
     options = [f"--{key.replace('_', '-')}={value}" for key, value in QUICK.items()]
     assert main(["run", f"--out={out}", *options]) == 0
     assert files(out) == before
@@ -136,7 +140,7 @@ def test_models_run_on_part_of_the_pool(tmp_path, model):
     "options, match",
     [
         ({"pool_size": 2000}, "--pool-size 2000 is larger than the 1437"),
-        ({"pool_size": 15}, "--n-initial 20 is larger than the pool of 15"),
+        ({"pool_size": 15}, "--n-initial 20 is larger than the pool of 15 rows"),
         ({"device": "abacus"}, "--device 'abacus' cannot be used.*'cpu'"),
         ({"data": "MNIST"}, "'.*train-images-idx3-ubyte' is damaged"),
     ],
@@ -216,3 +220,85 @@ def test_the_number_of_threads_is_restored(tmp_path):
     config = RunConfig(**{**QUICK, "n_rounds": 0, "threads": before + 1})
     run_experiment(config, out=tmp_path)
     assert torch.get_num_threads() == before
+
+
+def test_percent_and_balanced_and_strategy_options(badge, tmp_path):
+    out, _ = badge
+    config = RunConfig(
+        **{**QUICK, "n_rounds": 1},
+        n_initial="2%",
+        batch_size="1%",
+        initial="balanced",
+        strategy_options={"first": "uniform"},
+    )
+    result = run_experiment(config, out=tmp_path)
+    assert [record["n_labeled"] for record in result.records] == [28, 42]
+    assert set(result.records[0]["acquired_class_counts"]) == {2, 3}
+    assert result.path == tmp_path / "digits/mlp/28+1x14/badge/seed=0"
+    before = files(tmp_path)
+    assert run_experiment(config, out=tmp_path).records == result.records
+    numbers = RunConfig(**{**vars(config), "n_initial": 28, "batch_size": 14})
+    assert run_experiment(numbers, out=tmp_path).records == result.records
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("method", ["config.json", "queries.npz", "rounds.jsonl"])
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(
+    badge, tmp_path, capsys, monkeypatch, method
+):
+    from skal.experiment import results
+
+    _, whole = badge
+    write, append = results.atomic_write, results.append_line
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextmanager
+    def no_room(path, mode="wb"):
+        with write(path, mode) as file:
+            yield file
+            if path.name == method and (method != "queries.npz" or path.exists()):
+                raise full
+
+    def no_room_for_a_line(path, line):
+        if method == "rounds.jsonl" and path.exists():
+            with path.open("a") as file:
+                file.write(line[:20])
+            raise full
+        append(path, line)
+
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in QUICK.items()]
+    command = ["run", f"--out={tmp_path / 'save'}", *options]
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "atomic_write", no_room)
+        patch.setattr(results, "append_line", no_room_for_a_line)
+        assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "No space left" in error and error.count("\n") == 1
+    if method == "config.json":
+        assert not list(tmp_path.rglob("*seed*"))
+    assert not [path for path in files(tmp_path) if path.name.startswith(".")]
+    assert main(command) == 0
+    path = tmp_path / "save" / whole.records[0]["run_id"]
+    records = [json.loads(x) for x in (path / "rounds.jsonl").read_text().splitlines()]
+    assert timeless(records) == timeless(whole.records)
+
+
+def test_show(badge, tmp_path, capsys):
+    out, result = badge
+    assert main(["show", str(result.path)]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{record['accuracy']:.4f}" in printed for record in result.records)
+    assert "not finished" not in printed
+    unfinished = tmp_path / "run"
+    shutil.copytree(result.path, unfinished)
+    (unfinished / "DONE").unlink()
+    lines = (unfinished / "rounds.jsonl").read_text().splitlines(keepends=True)
+    (unfinished / "rounds.jsonl").write_text(lines[0] + lines[1][:30])
+    before = files(unfinished)
+    assert main(["show", str(unfinished)]) == 0
+    assert "not finished: 1 of 3 rounds" in capsys.readouterr().out
+    assert files(unfinished) == before
+    assert main(["show", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "not the folder of a run" in error and str(result.path) in error
+    assert main(["show", str(tmp_path / "nothing")]) == 2

@@ -1,0 +1,59 @@
+"""The rows of a run."""
+
+import numpy as np
+
+from skal.datasets import load_dataset
+from skal.experiment.config import UsageError
+from skal.utils import derive_seed
+
+
+def load_data(config, root=None):
+    """Load the data set of a run.
+
+    Parameters
+    ----------
+    config : RunConfig
+    root : path-like, default=None
+        See :func:`skal.datasets.load_dataset`.
+
+    Returns
+    -------
+    data : Bunch
+    """
+    try:
+        return load_dataset(
+            config.data,
+            root,
+            test_path=config.test_data,
+            test_size=config.test_size,
+            label_column=config.label_column,
+            header=config.header,
+            random_state=config.seed,
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from error
+
+
+def pool_rows(config, n_samples):
+    """Draw the training rows that can be bought.
+
+    Parameters
+    ----------
+    config : RunConfig
+    n_samples : int
+        Number of training rows.
+
+    Returns
+    -------
+    rows : int64 array of shape (n_pool,)
+        Ascending; all rows where `config.pool_size` is None.
+    """
+    if config.pool_size is None:
+        return np.arange(n_samples)
+    if config.pool_size > n_samples:
+        raise UsageError(
+            f"--pool-size {config.pool_size} is larger than the {n_samples} training "
+            f"rows of {config.data!r}."
+        )
+    rng = np.random.default_rng(derive_seed(config.seed, 0, "pool"))
+    return np.sort(rng.choice(n_samples, config.pool_size, replace=False))

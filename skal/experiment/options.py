@@ -1,0 +1,365 @@
+"""The options of `skal run`, on the command line and in a file; nothing heavy."""
+
+import argparse
+import ast
+import difflib
+import json
+import os
+import re
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+from skal.experiment.config import (
+    INITIALS,
+    MODELS,
+    OPTIMIZERS,
+    RunConfig,
+    UsageError,
+    share,
+)
+
+_NOT_IN_A_FILE = ("--config", "--debug")
+
+
+class RunOptions:
+    """The parser of `skal run`.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Empty; gets the options.
+    """
+
+    def __init__(self, parser):
+        self.parser, self.actions = parser, {}
+        self._add_data()
+        self._add_model()
+        self._add_rounds()
+        add = self._add
+        add(
+            "--config",
+            dest="config_file",
+            metavar="FILE",
+            help="options in TOML, as in n-rounds = 5; the command line wins",
+        )
+        add("--out", metavar="DIR", default="save", help="where results go")
+        add("--debug", action="store_true", help="show tracebacks")
+        parser.set_defaults(**asdict(RunConfig()))
+
+    def _add(self, flag, check=None, text=None, **options):
+        """Add an option; `check` is its type and `text` its help."""
+        if check is not None:
+            options = {"type": check, "metavar": "N", **options}
+        options.setdefault("help", text)
+        self.actions[flag] = self.parser.add_argument(flag, **options)
+
+    def _add_name(self, flag, kind, allowed, text="", **options):
+        check = name_check(kind, allowed, **options)
+        self._add(flag, check, ", ".join(allowed) + text, metavar="NAME")
+
+    def _add_data(self):
+        data_sets = constant("datasets/_load.py", "DATASETS")
+        text = ", openml:ID, or the path of a .npz, of a text file, of a folder"
+        self._add_name("--data", "data set", data_sets, text, other=_is_source)
+        add = self._add
+        add(
+            "--data-root",
+            metavar="DIR",
+            help="folder of the data set in torchvision's layout, archives included; "
+            "without it the data set is downloaded on first use",
+        )
+        add("--test-data", metavar="PATH", help="the test split, like --data")
+        add(
+            "--test-size",
+            _test_size,
+            "share (below 1) or number of the rows split off for the test, where "
+            "the data set has no test split",
+        )
+        add("--label-column", _column, "column of the labels in a text file")
+        add(
+            "--header",
+            action=argparse.BooleanOptionalAction,
+            help="whether the first line of a text file names the columns; None: "
+            "find out",
+        )
+        add(
+            "--pool-size",
+            whole(1),
+            "buy from a random part of the training rows; None: from all",
+        )
+
+    def _add_model(self):
+        text = ", or package.module:attribute, your own module"
+        self._add_name("--model", "model", MODELS, text, other=_is_module)
+        add = self._add
+        add(
+            "--embedding-layer",
+            metavar="NAME",
+            help="layer of the model whose input is the embedding; auto: the one whose "
+            "output it returns",
+        )
+        add("--epochs", whole(1), "epochs of training in each round, at most")
+        add(
+            "--patience",
+            whole(0),
+            "stop training after so many epochs without lower training loss; 0: never",
+        )
+        self._add_name("--optimizer", "optimizer", tuple(OPTIMIZERS))
+        add("--lr", number(above=0), "learning rate")
+        add("--momentum", number(least=0, below=1), "momentum of sgd")
+        add(
+            "--weight-decay",
+            number(least=0),
+            "weight decay; None: the optimizer's own, 0.01 for adamw, else 0",
+        )
+        add("--device", metavar="NAME", help="auto, cpu, cuda, ...")
+        text = "threads of torch; None: one a core, 8 at most"
+        add("--threads", whole(1), text)
+
+    def _add_rounds(self):
+        self._add_name("--strategy", "strategy", strategy_names())
+        add = self._add
+        add(
+            "--strategy-option",
+            _key_value,
+            "a parameter of the strategy, as in first=uniform; repeatable",
+            action=_Collect,
+            dest="strategy_options",
+            metavar="KEY=VALUE",
+        )
+        self._add_name("--initial", "initial set", INITIALS)
+        add("--n-initial", _size, "size of the first labelled set; or percent, as 2%%")
+        add("--batch-size", _size, "labels bought in a round; or percent of the pool")
+        add("--n-rounds", whole(0), "rounds after the initial one")
+        add("--seed", whole(0), "everything random follows from it")
+
+    def read_defaults(self, path):
+        """Take defaults from a file; the command line still wins.
+
+        Parameters
+        ----------
+        path : path-like
+            TOML; keys are the options without dashes in front.
+        """
+        try:
+            content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"--config {path}: {error.strerror}.") from error
+        except ValueError as error:
+            raise UsageError(f"--config {path} is not TOML: {error}.") from error
+        defaults = {}
+        for key, value in content.items():
+            action = self._action(path, key)
+            try:
+                defaults[action.dest] = _from_file(action, value)
+            except argparse.ArgumentTypeError as error:
+                raise UsageError(f"--config {path}, {key}: {error}.") from error
+        self.parser.set_defaults(**defaults)
+
+    def _action(self, path, key):
+        allowed = {
+            flag.removeprefix("--"): action
+            for flag, action in self.actions.items()
+            if flag not in _NOT_IN_A_FILE
+        }
+        name = key.replace("_", "-")
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(
+                f"--config {path}: unknown key {key!r}; {hint}Allowed are "
+                f"{', '.join(allowed)}."
+            )
+        return allowed[name]
+
+
+def strategy_names():
+    """List the command-line names of all strategies without importing them.
+
+    Returns
+    -------
+    names : list of str
+    """
+    stems = [
+        name.removesuffix("Query")
+        for name in constant("query/__init__.py", "__all__")
+        if name.endswith("Query") and name != "ScoreQuery"
+    ]
+    return sorted(re.sub(r"(?<=.)(?=[A-Z])", "-", stem).lower() for stem in stems)
+
+
+def constant(file, name):
+    """Read a literal from one of skal's source files.
+
+    Parameters
+    ----------
+    file : str
+        Path below the package.
+    name : str
+        The constant.
+
+    Returns
+    -------
+    value : object
+    """
+    source = Path(__file__).parents[1].joinpath(file).read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return ast.literal_eval(node.value)
+    raise LookupError(f"skal/{file} has no constant {name}")
+
+
+class _Collect(argparse.Action):
+    """Gather key=value pairs, without touching the default."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        key, value = values
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, {**before, key: value})
+
+
+def _from_file(action, value):
+    """Check a value of a file as one of the command line would be."""
+    if isinstance(action, argparse.BooleanOptionalAction):
+        if isinstance(value, bool):
+            return value
+        raise argparse.ArgumentTypeError(f"must be true or false, got {value!r}")
+    if isinstance(action, _Collect):
+        if isinstance(value, dict):
+            return {key: _storable(each, each) for key, each in value.items()}
+        raise argparse.ArgumentTypeError(f"must be a table, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise argparse.ArgumentTypeError(f"must be a number or text, got {value!r}")
+    return action.type(str(value)) if action.type else str(value)
+
+
+def _key_value(text):
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"must look like key=value, got {text!r}")
+    try:
+        parsed = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        parsed = value
+    return key, _storable(parsed, text)
+
+
+def _storable(value, given):
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"must be a number, a text, a list or None, got {given!r}"
+        ) from None
+    return value
+
+
+def name_check(kind, allowed, other=None):
+    """Make the check of an option that takes names.
+
+    Parameters
+    ----------
+    kind : str
+        What they name.
+    allowed : sequence of str
+        The names.
+    other : callable, default=None
+        Tells what else is taken.
+
+    Returns
+    -------
+    check : callable
+    """
+
+    def check(value):
+        if value in allowed or (other and other(value)):
+            return value
+        by_folded = {name.casefold(): name for name in allowed}
+        near = difflib.get_close_matches(value.casefold(), by_folded, n=1)
+        hint = f"; did you mean {by_folded[near[0]]!r}?" if near else ""
+        raise argparse.ArgumentTypeError(
+            f"unknown {kind} {value!r}, allowed are {', '.join(allowed)}{hint}"
+        )
+
+    return check
+
+
+def _is_source(value):
+    path = bool(re.search(r"[/\\]|\.\w+$", value)) or os.path.exists(value)
+    return path or bool(re.fullmatch(r"openml:\d+", value))
+
+
+def _is_module(value):
+    return bool(re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", value))
+
+
+def whole(lowest):
+    """Make the check of a whole number.
+
+    Parameters
+    ----------
+    lowest : int
+
+    Returns
+    -------
+    check : callable
+    """
+
+    def check(value):
+        if re.fullmatch(r"\d+", value) and int(value) >= lowest:
+            return int(value)
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least {lowest}, got {value!r}"
+        )
+
+    return check
+
+
+def number(*, above=None, least=None, below=float("inf")):
+    """Make the check of a finite number.
+
+    Parameters
+    ----------
+    above, least : float, default=None
+        Lowest number, itself excluded or included.
+    below : float, default=inf
+        Excluded.
+
+    Returns
+    -------
+    check : callable
+    """
+
+    def check(value):
+        try:
+            found = float(value)
+        except ValueError:
+            found = float("nan")
+        if (found >= least if above is None else found > above) and found < below:
+            return found
+        limits = f"above {above}" if above is not None else f"of at least {least}"
+        limits += f" and below {below}" if below < float("inf") else ""
+        raise argparse.ArgumentTypeError(f"must be a number {limits}, got {value!r}")
+
+    return check
+
+
+def _size(value):
+    if not value.endswith("%"):
+        return whole(1)(value)
+    try:
+        share(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return value
+
+
+def _test_size(value):
+    if re.fullmatch(r"\d+", value):
+        return whole(1)(value)
+    return number(above=0, below=1)(value)
+
+
+def _column(value):
+    return int(value) if re.fullmatch(r"-?\d+", value) else value

@@ -1,0 +1,68 @@
+"""Strategies by their name on the command line."""
+
+import inspect
+import re
+from collections import namedtuple
+
+from skal.experiment.config import UsageError
+from skal.utils import all_strategies, command_line_name
+
+Description = namedtuple("Description", "name reads year paper")
+
+
+def build_strategy(config):
+    """Make the strategy of a run.
+
+    Parameters
+    ----------
+    config : RunConfig
+
+    Returns
+    -------
+    strategy : QueryStrategy
+    """
+    by_name = {command_line_name(cls): cls for _, cls in all_strategies()}
+    if config.strategy not in by_name:
+        raise UsageError(
+            f"Unknown strategy {config.strategy!r}; allowed are "
+            f"{', '.join(sorted(by_name))}."
+        )
+    strategy = by_name[config.strategy]()
+    try:
+        return strategy.set_params(**config.strategy_options)
+    except (AttributeError, ValueError) as error:
+        known = strategy.get_params()
+        unknown = [name for name in config.strategy_options if name not in known]
+        raise UsageError(
+            f"--strategy {config.strategy} has no option {', '.join(unknown)}; allowed "
+            f"are {', '.join(known)}."
+        ) from error
+
+
+def describe_strategies():
+    """Say of every strategy what it reads and where it is from.
+
+    Returns
+    -------
+    descriptions : list of Description
+        name on the command line, outputs of the pool it reads, year and paper of the
+        first reference of its docstring; year and paper are "" where there is none.
+    """
+    descriptions = []
+    for _, cls in all_strategies():
+        doc = inspect.getdoc(cls) or ""
+        _, _, references = doc.partition("References\n----------\n")
+        found = re.search(
+            r"\.\. \[\w+\] (.*?)(?=\n\.\. \[|\n\n|\Z)", references, re.DOTALL
+        )
+        paper = " ".join(found[1].split()) if found else ""
+        year = re.search(r"\b(?:19|20)\d\d\b", paper)
+        descriptions.append(
+            Description(
+                command_line_name(cls),
+                ", ".join(cls().requires),
+                year[0] if year else "",
+                paper,
+            )
+        )
+    return descriptions

@@ -1,0 +1,33 @@
+import pytest
+
+from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.strategies import build_strategy, describe_strategies
+from skal.utils import all_strategies
+
+
+def test_options_reach_the_strategy():
+    config = RunConfig(strategy="k-means", strategy_options={"n_init": 3})
+    assert build_strategy(config).n_init == 3
+
+
+@pytest.mark.parametrize("option", ["fist", "first__depth", "posterior__n_draws"])
+def test_unknown_options_are_listed(option):
+    config = RunConfig(strategy_options={option: 1})
+    match = f"--strategy badge has no option {option}; allowed are first, random_state"
+    with pytest.raises(UsageError, match=match):
+        build_strategy(config)
+
+
+def test_unknown_strategy():
+    with pytest.raises(UsageError, match="'bagde'; allowed are badge, "):
+        build_strategy(RunConfig(strategy="bagde"))
+
+
+def test_every_strategy_is_described():
+    described = {each.name: each for each in describe_strategies()}
+    assert len(described) == len(all_strategies())
+    badge = described["badge"]
+    assert badge.year == "2020" and badge.paper.startswith("Ash, Zhang")
+    assert badge.paper.endswith("ICLR 2020.")
+    assert badge.reads == "proba, embeddings, head_bias"
+    assert described["random"][1:] == ("", "", "")
