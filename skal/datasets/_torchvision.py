@@ -81,34 +81,38 @@ def load_cifar(name, root):
     meta = listing.meta["filename"]
     if name == "CIFAR100":
         checksums[meta] = listing.meta["md5"]
-    batches = {}
-    for path, content in _cifar_files(folder, archive, list(checksums)):
-        _check_published(path, content, checksums[Path(path).name])
-        batches[Path(path).name] = pickle.loads(content, encoding="bytes")
-        del content
-    splits = []
+    batches = _unpickle(_cifar_files(folder, archive, list(checksums)), checksums)
     key = b"labels" if name == "CIFAR10" else b"fine_labels"
+    splits = []
     for files in (listing.train_list, listing.test_list):
-        parts = [batches.pop(file) for file, _ in files]
-        y = np.concatenate([part[key] for part in parts]).astype(np.int64)
-        splits += [_gather(parts).reshape(-1, 3, 32, 32), y]
+        splits += _gather(batches, len(files), key)
     if name == "CIFAR10":
         return *splits, _CIFAR10
-    names = batches[meta][listing.meta["key"].encode()]
+    names = next(batches)[listing.meta["key"].encode()]
     return *splits, tuple(text.decode() for text in names)
 
 
-def _gather(parts):
-    """Concatenate the images of files, letting go of each file when it is copied."""
-    if len(parts) == 1:
-        return parts.pop()[b"data"]
-    X = np.empty((sum(len(part[b"data"]) for part in parts), 3072), np.uint8)
-    stop = len(X)
-    while parts:
-        block = parts.pop()[b"data"]
-        X[stop - len(block) : stop] = block
-        stop -= len(block)
-    return X
+def _unpickle(files, checksums):
+    for path, content in files:
+        _check_published(path, content, checksums[Path(path).name])
+        batch = pickle.loads(content, encoding="bytes")
+        del content
+        yield batch
+        del batch
+
+
+def _gather(batches, n_files, key):
+    """Concatenate files of one length, holding one of them at a time."""
+    X, labels = None, []
+    for i in range(n_files):
+        batch = next(batches)
+        n = len(batch[b"data"])
+        if X is None:
+            X = np.empty((n_files * n, 3072), np.uint8)
+        X[i * n : (i + 1) * n] = batch[b"data"]
+        labels += batch[key]
+        del batch
+    return X.reshape(-1, 3, 32, 32), np.array(labels, np.int64)
 
 
 def load_svhn(root):

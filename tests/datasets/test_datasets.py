@@ -204,6 +204,90 @@ def test_cifar10_damaged_archive(cifar_root, keep):
         load_dataset("CIFAR10", cifar_root)
 
 
+@pytest.fixture
+def cifar100_root(tmp_path, monkeypatch):
+    """Two files of three images and the names of the classes."""
+    from torchvision.datasets import CIFAR100
+
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    contents = {
+        name: {
+            b"data": rng.integers(0, 256, (3, 3072), dtype=np.uint8),
+            b"fine_labels": [99, 0, 4],
+            b"coarse_labels": [1, 1, 1],
+        }
+        for name in ("train", "test")
+    }
+    contents["meta"] = {b"fine_label_names": [b"c%d" % i for i in range(100)]}
+    sums = {}
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+        sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(CIFAR100, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": sums["meta"]})
+    return tmp_path, contents
+
+
+def test_cifar100_has_fine_labels(cifar100_root):
+    root, contents = cifar100_root
+    data = load_dataset("CIFAR100", root)
+    expected = contents["test"][b"data"].reshape(3, 3, 32, 32)
+    np.testing.assert_array_equal(data.X_test, expected)
+    np.testing.assert_array_equal(data.y_train, [99, 0, 4])
+    assert data.classes[99] == "c99" and data.augmentation.flip
+    (root / "cifar-100-python" / "meta").unlink()
+    with pytest.raises(ValueError, match="meta' is damaged: is missing"):
+        load_dataset("CIFAR100", root)
+
+
+@pytest.fixture
+def svhn_root(tmp_path, monkeypatch):
+    """Twelve training and five test images as MATLAB files, 10 standing for 0."""
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    listing = {}
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
+    for split, n in (("train", 12), ("test", 5)):
+        path = tmp_path / f"{split}_32x32.mat"
+        y = np.arange(n)[:, None] % 10 + 1
+        savemat(path, {"X": images[:n].transpose(2, 3, 1, 0), "y": y.astype(np.uint8)})
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        listing[split] = ["", path.name, md5]
+    monkeypatch.setattr(SVHN, "split_list", listing)
+    return tmp_path, images
+
+
+def test_svhn_is_read_in_place(svhn_root):
+    root, images = svhn_root
+    before = listing(root)
+    data = load_dataset("SVHN", root)
+    assert listing(root) == before
+    np.testing.assert_array_equal(data.X_train, images)
+    np.testing.assert_array_equal(data.y_test, [1, 2, 3, 4, 5])
+    assert data.y_train[9] == 0 and data.classes == tuple("0123456789")
+    assert data.X_train.dtype == np.uint8 and data.X_train.flags.c_contiguous
+    assert data.augmentation.padding == 4 and not data.augmentation.flip
+    path = root / "test_32x32.mat"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="test_32x32.mat' is damaged.*checksum"):
+        load_dataset("SVHN", root)
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100", "SVHN"])
+def test_missing_colour_data_set_names_root(tmp_path, monkeypatch, name):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("no network here")
+
+    monkeypatch.setattr(f"torchvision.datasets.{name}.download", refuse)
+    with pytest.raises(OSError, match=f"{name} is not under root=.*no network here"):
+        load_dataset(name, tmp_path)
+
+
 @pytest.mark.parametrize("flip", [True, False])
 def test_crop_flip_shifts_and_mirrors(flip):
     image = torch.arange(1, 17, dtype=torch.uint8).reshape(1, 4, 4)
