@@ -1,9 +1,10 @@
 """Images of the user's own: an .npz archive, or a folder of files by class."""
 
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,19 @@ from skal.datasets._split import (
 _IN_MEMORY = 512 * 2**20
 _N_SAMPLED = 5000
 _BLOCK = 256
+_ARCHIVE_DAMAGE = (
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 
@@ -96,23 +110,22 @@ def channels_first(images):
 
 
 def _read_npz(path):
-    try:
-        with zipfile.ZipFile(path) as archive:
-            stored = [Path(name).stem for name in archive.namelist()]
-        lacking = [name for name in ("images", "labels") if name not in stored]
-        if lacking:
-            raise _unfit(path, f"lacks the array {lacking[0]!r}, it has {stored}")
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except (EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{str(path)!r} is damaged or no .npz archive: {error}. Replace it by a "
-            "whole copy."
-        ) from error
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        raise _unfit(path, "has arrays of Python objects") from error
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                stored = archive.files
+                lacking = [name for name in ("images", "labels") if name not in stored]
+                if not lacking:
+                    images, labels = archive["images"], archive["labels"]
+        except _ARCHIVE_DAMAGE as error:
+            if "Object arrays" in str(error):
+                raise _unfit(path, "has arrays of Python objects") from error
+            raise ValueError(
+                f"{str(path)!r} is damaged or no .npz archive ({error}). Replace it by "
+                "a whole copy."
+            ) from error
+    if lacking:
+        raise _unfit(path, f"lacks the array {lacking[0]!r}, it has {stored}")
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise _unfit(path, f"has images of {images.dtype} of shape {images.shape}")
     if labels.shape != images.shape[:1]:

@@ -171,6 +171,8 @@ def _find(name, root):
         return "named", None
     if name.startswith("openml:"):
         return "openml", None
+    if not name:
+        raise ValueError(_unknown(name))
     path_like = any(mark in name for mark in ("/", os.sep, "."))
     try:
         return _find_path(name, root, "name")

@@ -87,6 +87,8 @@ def load_text(path, test_path, label_column, header, test_size, seed):
     common = {"classes": classes, "feature_names": encoder.feature_names}
     if test_path is None:
         return {**split_arrays(X, y, classes, test_size, seed), **common}
+    if header is None and table.header is None:
+        header = False
     test = read_table(test_path, label_column, header)
     _check_columns(table, test)
     y_test = encode(label_names(test.labels), classes, test_path)
@@ -364,7 +366,7 @@ def load_openml(name, data_home, label_column, test_size, seed):
     except (KeyError, ValueError) as error:
         reason = error.args[0] if error.args else error
         raise ValueError(
-            f"{name} cannot be used with label_column={label_column!r}: {reason}"
+            f"{name} with label_column={label_column!r} cannot be read: {reason}"
         ) from error
     if fetched.target is None or np.ndim(fetched.target) != 1:
         raise ValueError(f"{name} has no single target; name one with label_column.")

@@ -186,6 +186,16 @@ def test_test_file_with_other_names(tmp_path):
         load_dataset(path, test_path=test)
 
 
+def test_header_of_the_test_file_follows_the_training_file(tmp_path):
+    words = ["u,x", "u,y", "v,x", "v,y"]
+    test = write(tmp_path / "b", ["u,x", "v,y"])
+    data = load_dataset(write(tmp_path / "a", words), test_path=test)
+    assert len(data.y_test) == 2
+    named = write(tmp_path / "c", ["f1,f2", *words])
+    data = load_dataset(named, test_path=named)
+    assert len(data.y_train) == len(data.y_test) == 4
+
+
 @pytest.mark.parametrize("parameter", ["name", "test_path"])
 def test_missing_file(numbers, tmp_path, parameter):
     paths = {"name": numbers, parameter: "no.csv"}
