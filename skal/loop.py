@@ -9,12 +9,19 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_consistent_length, get_tags
 
-from skal.pool import PoolView
+from skal.pool import PoolView, try_estimator
 from skal.query import QueryStrategy
 from skal.utils.labels import check_labels, encode, find_classes, known_labels
 from skal.utils.ledger import LabelLedger
 from skal.utils.prediction import CodedClassifierMixin
-from skal.utils.rows import DatasetRows, dataset_targets, is_dataset, n_rows, take
+from skal.utils.rows import (
+    DatasetRows,
+    dataset_targets,
+    has_targets,
+    is_dataset,
+    n_rows,
+    take,
+)
 from skal.utils.seeds import check_generator, check_seed, derive_seed, isolated_rng
 from skal.utils.training import (
     final_estimator,
@@ -33,7 +40,7 @@ from skal.utils.validation import (
     check_row_numbers,
     fit_context,
     routed_params,
-    slice_params,
+    slice_rows,
     with_callbacks,
 )
 
@@ -130,7 +137,11 @@ class ActiveLearningLoop(
     Notes
     -----
     Seeds depend only on `random_state` and on the number of labels, so simulating and
-    asking step by step buy the same rows and train bitwise the same model.
+    asking step by step buy the same rows and train bitwise the same model. Fits of
+    networks in several threads of one process share torch's generator: use processes.
+
+    Before anything is bought or trained, a bare net's fresh clone is shown two rows, so
+    that a missing embedding layer or outputs that are no distribution are found early.
 
     `score` ignores rows whose label is missing; a `scoring=` string of GridSearchCV
     cannot know them, so leave it at the default there.
@@ -232,8 +243,10 @@ class ActiveLearningLoop(
         """
         fit_params = routed_params(self, "fit", params)
         X, y, missing, mode = self._check_data(X, y)
-        self._check_initial(n_rows(X), mode)
+        self._check_initial(X, mode)
         test = self._check_test(X_test, y_test)
+        if self.scoring is not None:
+            check_scoring(self, scoring=self.scoring)
         warn_of_instances(self.estimator)
         self._start(X, y, missing, mode)
         total = 0 if mode == "ask" else self.n_rounds
@@ -259,8 +272,14 @@ class ActiveLearningLoop(
                 f"estimator must be a classifier, got a {tags.estimator_type}: "
                 f"{type(final).__name__}."
             )
+        if is_net(final) and tags.estimator_type is None:
+            raise ValueError(
+                f"estimator must be a classifier, got a plain {type(final).__name__}; "
+                "use skorch.NeuralNetClassifier."
+            )
         if y is None and is_dataset(X) and not callable(self.oracle):
-            y = dataset_targets(X)
+            if self.oracle is None or has_targets(X):
+                y = dataset_targets(X)
         if y is None and self.oracle is None:
             raise ValueError(
                 "ActiveLearningLoop requires y to be passed, but the target y is None; "
@@ -301,7 +320,7 @@ class ActiveLearningLoop(
         )
         return X, y, missing, mode
 
-    def _check_initial(self, n_samples, mode):
+    def _check_initial(self, X, mode):
         initial = self.initial
         if initial is None:
             return
@@ -320,8 +339,14 @@ class ActiveLearningLoop(
                     "there is none yet; pass a strategy that needs none, such as "
                     "RandomQuery() or KMeansQuery()."
                 )
+            if is_dataset(X) and initial.requires:
+                raise ValueError(
+                    f"initial={type(initial).__name__}() compares raw rows, but X is a "
+                    "Dataset, whose items are no rows of numbers; pass initial=None or "
+                    "RandomQuery()."
+                )
         else:
-            check_row_numbers(initial, n_samples, "initial")
+            check_row_numbers(initial, n_rows(X), "initial")
 
     def _check_test(self, X_test, y_test):
         """Validate the test rows; returns None or (X, y, codes)."""
@@ -342,10 +367,8 @@ class ActiveLearningLoop(
                 "needs a label."
             )
         y_test = known_labels(y_test, slice(None))
-        strict = self.classes is not None or self.oracle is None
-        encode(
-            y_test, self.classes_, name="y_test", strict=strict and len(self.classes_)
-        )
+        if self.classes is not None or (self.oracle is None and len(self.classes_)):
+            encode(y_test, self.classes_, name="y_test")
         return X_test, y_test
 
     # -- rounds ---------------------------------------------------------------------
@@ -366,8 +389,17 @@ class ActiveLearningLoop(
             np.ones_like(missing) if mode == "simulate" else missing,
             self.missing_label,
             None if mode == "oracle" and self.classes is None else self.classes_,
+            any_type=mode == "oracle",
         )
         self._publish()
+        try_estimator(
+            self.estimator,
+            X,
+            requires=self.strategy.requires,
+            n_classes=len(self.classes_),
+            embedding_layer=self.embedding_layer,
+            random_state=self.seed_,
+        )
         self._initial_rows = self._order_initial(X, y, mode)
 
     def _publish(self):
@@ -375,7 +407,7 @@ class ActiveLearningLoop(
         self.classes_ = self._ledger.classes
         self.labeled_indices_ = self._ledger.order
         self.labeled_iter_ = self._ledger.iteration
-        self.transduction_ = self._ledger.labels
+        self.transduction_ = known_labels(self._ledger.labels, slice(None))
 
     def _order_initial(self, X, y, mode):
         """All rows, those of the initial set first; returns (rows, size of the set)."""
@@ -490,7 +522,7 @@ class ActiveLearningLoop(
             X_train,
             y_train,
             self._seed("fit"),
-            **slice_params(_Length(n_rows(X)), fit_params, indices=rows),
+            **slice_rows(n_rows(X), fit_params, rows),
         )
         self.estimator_ = estimator
         record = {
@@ -561,13 +593,3 @@ class ActiveLearningLoop(
         )
         picks = self.strategy_.fit(view).query(view, self.batch_size)
         return pool[picks], perf_counter() - start
-
-
-class _Length:
-    """Something with a length, for scikit-learn's slicing of fit parameters."""
-
-    def __init__(self, n_samples):
-        self.shape = (n_samples,)
-
-    def __len__(self):
-        return self.shape[0]

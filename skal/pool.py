@@ -15,9 +15,14 @@ from torch.utils.data import DataLoader
 
 from skal.utils.heads import Collected, HeadProbe, check_distribution, find_logits
 from skal.utils.labels import encode
-from skal.utils.rows import DatasetRows, is_dataset, n_rows, take
+from skal.utils.rows import DatasetRows, frame_to_array, is_dataset, n_rows, take
 from skal.utils.seeds import check_seed, isolated_rng
-from skal.utils.training import cast_inputs, final_estimator, is_net
+from skal.utils.training import (
+    cast_inputs,
+    final_estimator,
+    is_net,
+    private_clone,
+)
 
 _NO_HEAD = (
     "no embedding layer found: the output of the network is not that of one of its "
@@ -268,12 +273,7 @@ class PoolView:
     def _predict(self):
         """Probabilities of an estimator without a network, a column for each class."""
         final = self._final
-        if not hasattr(final, "predict_proba"):
-            raise ValueError(
-                f"{type(final).__name__} has no predict_proba, which this strategy "
-                "needs; use a probabilistic classifier, or wrap it in "
-                "CalibratedClassifierCV."
-            )
+        _check_has_proba(final)
         with isolated_rng(self.random_state or 0):
             known = final.predict_proba(self.features)
         codes = encode(np.asarray(final.classes_), self.classes, name="classes_")
@@ -286,6 +286,7 @@ class PoolView:
 
     def _forward(self):
         """Run the network once over all rows."""
+        self._net.check_is_fitted()
         net, module = self._net, self._net.module_
         nonlinearity = net._get_predict_nonlinearity()
         probe = HeadProbe(module, self.embedding_layer)
@@ -336,7 +337,12 @@ class PoolView:
         X = self.features if piped else self._X
         rows = None if piped else self._rows
         options = net.get_params_for("iterator_valid")
-        X = X.to_numpy() if hasattr(X, "iloc") else X
+        X = frame_to_array(X) if hasattr(X, "iloc") else X
+        if options.get("shuffle"):
+            raise ValueError(
+                "iterator_valid__shuffle=True would mix up the rows of the pool; leave "
+                "it out."
+            )
         plain = (
             (isinstance(X, np.ndarray | torch.Tensor) or sparse.issparse(X))
             and net.dataset is SkorchDataset
@@ -372,6 +378,57 @@ class PoolView:
     def _layer_names(self):
         module = self._net.module_
         return [name for name, _ in module.named_modules() if name]
+
+
+def try_estimator(estimator, X, *, requires, n_classes, embedding_layer, random_state):
+    """Raise where a fresh clone cannot give what a strategy reads, before any fit.
+
+    A bare net is shown two rows; what stands behind unfitted transformers is not tried.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Never touched.
+    X : rows
+        As for `PoolView`.
+    requires : iterable of str
+        See `QueryStrategy`.
+    n_classes : int
+        Number of classes known, or 0.
+    embedding_layer : str
+        See `PoolView`.
+    random_state : int
+        Seed of the clone's weights.
+    """
+    reads = {name.removeprefix("labeled.") for name in requires}
+    if not is_net(final_estimator(estimator)):
+        if reads & {"proba", "log_proba", "logits"}:
+            _check_has_proba(final_estimator(estimator))
+        return
+    if not is_net(estimator):
+        return
+    with isolated_rng(random_state):
+        net = private_clone(estimator, n_classes).initialize()
+    if reads or isinstance(net.criterion_, nn.NLLLoss):
+        view = PoolView.of_rows(
+            net,
+            X,
+            np.arange(min(2, n_rows(X))),
+            classes=np.arange(n_classes),
+            embedding_layer=embedding_layer,
+            random_state=random_state,
+        )
+        view.prefetch(reads)
+        for name in ["proba", *sorted(reads & _OF_HEAD)]:
+            getattr(view, name)
+
+
+def _check_has_proba(final):
+    if not hasattr(final, "predict_proba"):
+        raise ValueError(
+            f"{type(final).__name__} has no predict_proba, which this strategy needs; "
+            "use a probabilistic classifier, or wrap it in CalibratedClassifierCV."
+        )
 
 
 def _transformers(estimator):

@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 from torch.utils.data import Dataset, default_collate
 
@@ -58,7 +58,7 @@ def make_net(**kwargs):
         "batch_size": 16,
         "verbose": 0,
     }
-    return NeuralNetClassifier(SmallNet, **(options | kwargs))
+    return NeuralNetClassifier(**({"module": SmallNet} | options | kwargs))
 
 
 def make_loop(estimator=None, strategy=None, **kwargs):
@@ -735,3 +735,127 @@ def test_loop_on_a_gpu():
     loop = make_loop(make_net(device="cuda"), BadgeQuery()).fit(X_DIGITS, Y_DIGITS)
     again = make_loop(make_net(device="cuda"), BadgeQuery()).fit(X_DIGITS, Y_DIGITS)
     assert (loop.labeled_indices_ == again.labeled_indices_).all()
+
+
+# -- found by new users -------------------------------------------------------------
+
+
+def test_oracle_answers_keep_their_length_and_type():
+    """They were cut to the type of y: 'category' became 'cat'."""
+    names = np.array([f"class number {k}" for k in Y_DIGITS])
+    for blank, mark in (("", ""), (-1, -1), (None, None)):
+        y = np.full(400, blank, dtype=object if blank is None else None)
+        loop = make_loop(oracle=lambda rows: names[rows], missing_label=mark)
+        loop.fit(X_DIGITS, y)
+        bought = loop.labeled_indices_
+        assert (loop.transduction_[bought] == names[bought]).all()
+        assert set(loop.predict(X_DIGITS)) <= set(names)
+    y = np.full(400, -1, dtype=np.int8)
+    loop = make_loop(oracle=lambda rows: Y_DIGITS[rows] + 500).fit(X_DIGITS, y)
+    assert loop.classes_.min() >= 500
+
+
+def test_good_answers_beside_a_bad_one_are_booked():
+    def oracle(rows):
+        return [None if row == rows[3] else Y_DIGITS[row] for row in rows]
+
+    loop = make_loop(oracle=oracle)
+    with pytest.raises(ValueError, match="answered None.*missing_label=-1"):
+        loop.fit(X_DIGITS)
+    assert len(loop.labeled_indices_) == 9
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda rows: None, lambda rows: 3, lambda rows: {}, lambda rows: rows[:, None]],
+)
+def test_answers_that_are_no_list_are_named(answer):
+    with pytest.raises(TypeError, match="oracle must answer"):
+        make_loop(oracle=answer).fit(X_DIGITS)
+    with pytest.raises(ValueError, match="9 answers to 10 rows"):
+        make_loop(oracle=lambda rows: Y_DIGITS[rows][1:]).fit(X_DIGITS)
+
+
+def test_test_rows_before_any_class_is_known():
+    loop = make_loop(oracle=lambda rows: Y_DIGITS[rows])
+    loop.fit(X_DIGITS, X_test=X_DIGITS, y_test=Y_DIGITS)
+    assert len(loop.history_["test_score"]) == 3
+    loop = make_loop(oracle="ask")
+    loop.fit(X_DIGITS, np.full(400, -1), X_test=X_DIGITS, y_test=Y_DIGITS)
+    assert len(loop.next_query_) == 10
+
+
+class NoHead(SmallNet):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+class NotOne(SmallNet):
+    def forward(self, x):
+        return super().forward(x).sigmoid()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"estimator": make_net(module=NoHead)}, "embedding_layer"),
+        ({"embedding_layer": "zz"}, "embedding_layer='zz'"),
+        (
+            {"estimator": make_net(module=NotOne, predict_nonlinearity=None)},
+            "predict_nonlinearity",
+        ),
+        (
+            {"estimator": make_net(criterion=nn.NLLLoss), "strategy": RandomQuery()},
+            "CrossEntropyLoss",
+        ),
+        ({"estimator": make_net(module__n_classes=3)}, "3 outputs.*10 classes"),
+        ({"scoring": "nonsense"}, "scoring"),
+        ({"estimator": SVC()}, "predict_proba"),
+    ],
+)
+def test_what_cannot_work_is_said_before_a_label_is_bought(options, message):
+    asked = []
+
+    def oracle(rows):
+        asked.append(rows)
+        return Y_DIGITS[rows]
+
+    options = {"estimator": make_net(), "strategy": BadgeQuery()} | options
+    loop = make_loop(oracle=oracle, classes=range(10), **options)
+    with pytest.raises(ValueError, match=message):
+        loop.fit(X_DIGITS)
+    assert not asked
+
+
+def test_dataset_without_labels_can_be_asked_about():
+    rows = Items(X_DIGITS, Y_DIGITS, pairs=False)
+    loop = make_loop(make_net(), oracle="ask").fit(rows)
+    assert len(loop.next_query_) == 10
+
+
+def test_nets_that_are_no_multiclass_classifiers():
+    binary = NeuralNetBinaryClassifier(SmallNet, module__n_classes=1, verbose=0)
+    with pytest.raises(ValueError, match="NeuralNetClassifier"):
+        make_loop(binary, RandomQuery()).fit(X_DIGITS, Y_DIGITS)
+    with pytest.raises(ValueError, match="plain NeuralNet"):
+        make_loop(NeuralNet(SmallNet, nn.CrossEntropyLoss)).fit(X_DIGITS, Y_DIGITS)
+
+
+def test_frames_of_nullable_columns_reach_a_net():
+    frame = pd.DataFrame(X_DIGITS.astype(np.float64)).convert_dtypes()
+    frame.columns = [f"pixel {k}" for k in frame]
+    loop = make_loop(make_net(), BadgeQuery()).fit(frame, Y_DIGITS)
+    assert (loop.predict_proba(frame) == reference_proba()).all()
+
+
+def test_sample_weight_is_cut_when_scoring_too():
+    import sklearn
+
+    weight = np.arange(1.0, 401)
+    y = np.where(np.arange(400) < 100, Y_DIGITS, -1)
+    with sklearn.config_context(enable_metadata_routing=True):
+        inner = LogisticRegression().set_score_request(sample_weight=True)
+        inner.set_fit_request(sample_weight=True)
+        loop = make_loop(inner).fit(X_DIGITS, Y_DIGITS, sample_weight=weight)
+        part = loop.score(X_DIGITS[:100], y[:100], sample_weight=weight[:100])
+        assert loop.score(X_DIGITS, y, sample_weight=weight) == part

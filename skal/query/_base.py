@@ -124,7 +124,13 @@ class ScoreQuery(QueryStrategy):
     """
 
     def _query(self, pool, n_samples, rng):
-        return top_k(self._score(pool), n_samples, random_state=rng)
+        scores = self._score(pool)
+        if tuple(np.shape(scores)) != (len(pool),):
+            raise RuntimeError(
+                f"{type(self).__name__}._score must give one score for each of the "
+                f"{len(pool)} rows of the pool, got shape {tuple(np.shape(scores))}."
+            )
+        return top_k(scores, n_samples, random_state=rng)
 
     @abstractmethod
     def _score(self, pool):

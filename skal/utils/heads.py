@@ -139,8 +139,8 @@ def check_distribution(proba, estimator, classes=None):
         )
     if not bool(torch.isfinite(proba).all()):
         raise ValueError(
-            f"{name} gives NaN or infinite probabilities; training diverged, lower the "
-            "learning rate."
+            f"{name} gives NaN or infinite probabilities: X holds NaN, or training "
+            "diverged; clean X or lower the learning rate."
         )
     error = (proba.sum(1) - 1).abs()
     if bool((proba < -1e-3).any()) or float(error.max()) > 1e-3:
@@ -148,7 +148,8 @@ def check_distribution(proba, estimator, classes=None):
             f"the outputs of {name} are no distribution (a row sums to "
             f"{float(proba.sum(1)[error.argmax()]):.4g}); set predict_nonlinearity of "
             "the net to a function that turns its outputs into probabilities, such as "
-            "torch.nn.Softmax(dim=-1)."
+            "torch.nn.Softmax(dim=-1), or, if the network returns logits, criterion to "
+            "torch.nn.CrossEntropyLoss."
         )
     if classes is not None and proba.shape[1] < len(classes):
         raise ValueError(

@@ -48,6 +48,13 @@ def _is_missing(label, missing_label):
     return bool(label == missing_label)
 
 
+def is_no_label(label):
+    """Tell whether something is None, NaN or pandas.NA."""
+    return (
+        label is None or _is_na(label) or (isinstance(label, Number) and label != label)
+    )
+
+
 def check_labels(y, missing_label):
     """Validate `y` and find its missing entries.
 
@@ -75,10 +82,7 @@ def check_labels(y, missing_label):
         y = y.astype(object)
     missing = missing_mask(y, missing_label)
     known = known_labels(y, ~missing)
-    if any(
-        label is None or _is_na(label) or (isinstance(label, Number) and label != label)
-        for label in (known if known.dtype.kind in "fO" else ())
-    ):
+    if known.dtype.kind in "fO" and any(is_no_label(label) for label in known):
         raise ValueError(
             f"y holds NaN or None beside missing_label={missing_label!r}; Input y "
             "contains NaN. To mark labels as missing with it, pass it as missing_label."
@@ -128,12 +132,14 @@ def encode(y, classes, *, name="y", strict=True):
     codes : int64 array of shape (n_samples,)
     """
     y = known_labels(np.asarray(y), slice(None))
-    try:
-        codes = np.searchsorted(classes, y)
-        found = classes[np.minimum(codes, len(classes) - 1)] == y
-        found = np.broadcast_to(found, len(y))
-    except TypeError:
-        codes, found = np.zeros(len(y), int), np.zeros(len(y), dtype=bool)
+    codes, found = np.zeros(len(y), dtype=int), np.zeros(len(y), dtype=bool)
+    if len(classes):
+        try:
+            codes = np.searchsorted(classes, y)
+            found = classes[np.minimum(codes, len(classes) - 1)] == y
+            found = np.broadcast_to(found, len(y))
+        except TypeError:  # labels of another type than the classes
+            pass
     if strict and not found.all():
         strangers = list(dict.fromkeys(np.asarray(y)[~found].tolist()))[:5]
         raise ValueError(
@@ -168,7 +174,17 @@ def find_classes(y, missing, missing_label, classes, *, simulate, guess):
     """
     known = np.unique(known_labels(y, ~missing))
     if classes is not None:
-        classes = np.unique(np.asarray(classes))
+        given = list(classes)
+        if any(is_no_label(label) for label in given):
+            raise ValueError(f"classes holds None or NaN: {given}; name classes only.")
+        classes = known_labels(np.array(given, dtype=object), slice(None))
+        try:
+            classes = np.unique(classes)
+        except TypeError as error:
+            raise ValueError(
+                f"classes mixes types that cannot be sorted: {given}; make them all of "
+                "one type."
+            ) from error
         if missing_mask(classes, missing_label).any():
             raise ValueError(
                 f"classes holds missing_label={missing_label!r}; pass another "

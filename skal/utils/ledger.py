@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from skal.utils.labels import check_labels, encode, known_labels
+from skal.utils.labels import (
+    check_labels,
+    encode,
+    is_no_label,
+    known_labels,
+    missing_mask,
+)
 
 
 class LabelLedger:
@@ -18,12 +24,14 @@ class LabelLedger:
         The mark of a missing label.
     classes : array of shape (n_classes,) or None
         All classes; None takes those of the labels so far.
+    any_type : bool, default=False
+        Whether labels to come may be of another type than those of `y`.
     """
 
-    def __init__(self, y, missing, missing_label, classes):
+    def __init__(self, y, missing, missing_label, classes, *, any_type=False):
         self.missing_label = missing_label
-        self.labels = y.copy()
-        if missing.all():
+        self.labels = y.astype(object) if any_type else y.copy()
+        if missing.all() and not any_type:
             self.labels = _blank(y, missing_label)
         self.order = np.flatnonzero(~missing)
         self.iteration = np.where(missing, -1, 0).astype(np.int64)
@@ -65,33 +73,56 @@ class LabelLedger:
 
         Raises
         ------
-        ValueError
-            Where the answer has another length, or labels outside the classes; they are
-            booked all the same, since they were paid for.
+        TypeError, ValueError
+            Where the answers are no list of one label a row, hold something that is no
+            label, or labels outside the classes. Good answers of the batch are booked
+            all the same, since they were paid for.
         """
         if len(rows) == 0:
             return 0
-        answers = answer(rows.copy())
-        answers = list(answers.tolist() if hasattr(answers, "tolist") else answers)
-        if len(answers) != len(rows):
-            raise ValueError(
-                f"oracle must answer every row it is asked for: got {len(answers)} "
-                f"answers to {len(rows)} rows. Answer missing_label to skip one."
-            )
-        given = np.empty(len(answers), dtype=object)
-        given[:] = answers
-        given, skipped = check_labels(given, self.missing_label)
+        given = _as_labels(answer(rows.copy()), rows)
+        skipped = missing_mask(given, self.missing_label)
+        bad = np.array([is_no_label(label) for label in given]) & ~skipped
         self.skipped[rows[skipped]] = True
-        rows, given = rows[~skipped], given[~skipped]
-        self.labels[rows] = given.astype(self.labels.dtype)
-        self.iteration[rows] = iteration
-        self.order = np.concatenate([self.order, rows])
+        good = ~(skipped | bad)
+        self.labels[rows[good]] = given[good]
+        self.iteration[rows[good]] = iteration
+        self.order = np.concatenate([self.order, rows[good]])
+        if bad.any():
+            raise ValueError(
+                f"oracle answered {given[bad][0]!r} for row {rows[bad][0]}: no label. "
+                f"To skip a row answer missing_label={self.missing_label!r}. "
+                f"{good.sum()} good answers of the batch are in transduction_."
+            )
+        check_labels(known_labels(self.labels, self.order), self.missing_label)
         if self.growing:
             self.classes = self.known_classes()
-        encode(
-            known_labels(given, slice(None)), self.classes, name="the oracle's answer"
+        encode(given[good], self.classes, name="the oracle's answer")
+        return int(good.sum())
+
+
+def _as_labels(answers, rows):
+    """Turn the oracle's answers into an object array with a label for each row."""
+    shape = getattr(answers, "shape", None)
+    if (
+        answers is None
+        or isinstance(answers, str | bytes | dict)
+        or not hasattr(answers, "__len__")
+        or (shape is not None and len(shape) != 1)
+    ):
+        raise TypeError(
+            "oracle must answer with a list or 1-D array of labels, one for each row "
+            f"it is asked for, got {answers!r}."
         )
-        return len(rows)
+    answers = list(answers.tolist() if hasattr(answers, "tolist") else answers)
+    if len(answers) != len(rows):
+        raise ValueError(
+            f"oracle must answer every row it is asked for: got {len(answers)} answers "
+            f"to {len(rows)} rows: {answers!r}. Answer missing_label to skip a row."
+        )
+    labels = np.empty(len(answers), dtype=object)
+    labels[:] = answers
+    return labels
 
 
 def _blank(y, missing_label):

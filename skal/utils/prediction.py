@@ -7,10 +7,22 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 
 from skal.utils.labels import check_labels, encode, known_labels
-from skal.utils.rows import DatasetRows, dataset_targets, is_dataset, n_rows, take
+from skal.utils.rows import (
+    DatasetRows,
+    dataset_targets,
+    frame_to_array,
+    is_dataset,
+    n_rows,
+    take,
+)
 from skal.utils.seeds import derive_seed, isolated_rng
 from skal.utils.training import final_estimator, is_net
-from skal.utils.validation import check_is_fitted, check_rows, routed_params
+from skal.utils.validation import (
+    check_is_fitted,
+    check_rows,
+    routed_params,
+    slice_rows,
+)
 
 
 def _estimator_has(name):
@@ -40,9 +52,11 @@ class CodedClassifierMixin:
         """Rows as the estimator takes them: plain and writable for a bare net."""
         if is_net(self.estimator):
             if hasattr(X, "iloc"):
-                X = X.to_numpy(copy=True)
+                X = frame_to_array(X)
             if sparse.issparse(X):
                 return sparse.csr_matrix(X)  # skorch cannot index sparse arrays by row
+            if isinstance(X, np.ndarray) and not X.dtype.isnative:
+                X = X.astype(X.dtype.newbyteorder("="))
             if isinstance(X, np.ndarray) and not X.flags.writeable:
                 return DatasetRows(X, np.arange(len(X)))
         return DatasetRows(X, np.arange(len(X))) if is_dataset(X) else X
@@ -184,6 +198,7 @@ class CodedClassifierMixin:
                 "nothing to score."
             )
         rows = np.flatnonzero(~missing)
+        params = slice_rows(n_rows(X), params, rows)
         codes = encode(known_labels(y, rows), self.classes_, strict=False)
         X = X if len(rows) == n_rows(X) else take(X, rows)
         with isolated_rng(derive_seed(self.seed_, 0, "predict")):

@@ -81,6 +81,28 @@ def take(X, rows):
     return [X[row] for row in rows]
 
 
+def frame_to_array(frame):
+    """Turn a DataFrame into a writable array, nullable and mixed columns to floats."""
+    rows = frame.to_numpy(copy=True)
+    if rows.dtype != object:
+        return rows
+    try:
+        return frame.to_numpy(dtype=np.float64, copy=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "X has columns that are not numbers, which a network cannot take; put an "
+            "encoder before it in a Pipeline."
+        ) from error
+
+
+def has_targets(dataset):
+    """Tell whether a Dataset holds labels of its own."""
+    if getattr(dataset, "targets", None) is not None:
+        return True
+    first = dataset[0]
+    return isinstance(first, tuple | list) and len(first) > 1
+
+
 def dataset_targets(dataset):
     """Read the labels of a Dataset: its `targets`, else the second part of each item.
 
@@ -95,8 +117,7 @@ def dataset_targets(dataset):
     """
     if getattr(dataset, "targets", None) is not None:
         return np.asarray(dataset.targets)
-    first = dataset[0]
-    if not isinstance(first, tuple | list) or len(first) < 2:
+    if not has_targets(dataset):
         raise ValueError(
             "y is None and the Dataset has neither `targets` nor items (x, y); pass y."
         )

@@ -208,6 +208,11 @@ def private_clone(estimator, n_classes, warm_start=False):
         final.set_params(warm_start=True)
     if not is_net(final):
         return private
+    if isinstance(final, NeuralNetBinaryClassifier) and n_classes > 2:
+        raise ValueError(
+            f"a NeuralNetBinaryClassifier cannot learn {n_classes} classes; use "
+            "skorch.NeuralNetClassifier."
+        )
     params = {}
     if _has_default_split(final) and not _watches_validation(final):
         params["train_split"] = None

@@ -18,8 +18,11 @@ from sklearn.utils.metadata_routing import (
     _routing_enabled,
     process_routing,
 )
-from sklearn.utils.validation import _check_method_params as slice_params  # noqa: F401
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_method_params,
+    check_is_fitted,
+    validate_data,
+)
 from torch import Tensor
 
 from skal.utils.rows import is_dataset
@@ -64,6 +67,11 @@ def routed_params(owner, method, params):
         _raise_for_params(params, owner, method)
         return {}
     return process_routing(owner, method, **params).estimator.get(method, {})
+
+
+def slice_rows(n_samples, params, rows):
+    """Cut the parameters that have one entry for each of `n_samples` to `rows`."""
+    return _check_method_params(np.empty((n_samples, 0)), params, indices=rows)
 
 
 def check_n_select(n, name="n_samples"):
@@ -191,6 +199,6 @@ __all__ = [
     "entry_estimator",
     "fit_context",
     "routed_params",
-    "slice_params",
+    "slice_rows",
     "with_callbacks",
 ]

@@ -178,7 +178,7 @@ def test_a_net_trains_on_every_row_but_never_on_one_alone():
 @pytest.mark.parametrize("net_class", [NeuralNetClassifier, NeuralNetBinaryClassifier])
 def test_the_default_train_split_is_gone(net_class):
     net = make_net(net_class)
-    assert private_clone(net, 3).train_split is None
+    assert private_clone(net, 2).train_split is None
     assert net.train_split is not None
     assert type(net) is net_class
 
