@@ -19,6 +19,7 @@ from skal.datasets._split import (
 
 _FEW = 50
 _MOST_CATEGORIES = 1000
+_N_SNIFFED = 1000
 
 
 class Table(NamedTuple):
@@ -31,9 +32,11 @@ class Table(NamedTuple):
         Names of all columns.
     columns : list of int
         Positions of the features in the file.
-    cells : list of ndarray of str
-        One array a feature.
-    labels : ndarray of str
+    cells : list of tuple of str
+        One tuple a feature.
+    values : list of ndarray of float32
+        Their numbers; NaN where there is none.
+    labels : tuple of str
     lines : list of int
         Line of each row in the file.
     """
@@ -42,7 +45,8 @@ class Table(NamedTuple):
     header: list | None
     columns: list
     cells: list
-    labels: np.ndarray
+    values: list
+    labels: tuple
     lines: list
 
     def name_of(self, feature):
@@ -121,9 +125,11 @@ def read_table(path, label_column, header):
         raise ValueError(f"{str(path)!r} has no rows of data.")
     label = _label_position(path, label_column, names, len(rows[0]))
     columns = [column for column in range(len(rows[0])) if column != label]
-    cells = [np.array(column) for column in zip(*rows, strict=True)]
+    cells = list(zip(*rows, strict=True))
     labels = cells.pop(label)
-    return Table(path, names, columns, cells, labels, lines)
+    return Table(
+        path, names, columns, cells, list(map(as_numbers, cells)), labels, lines
+    )
 
 
 def _read_rows(path):
@@ -159,13 +165,15 @@ def _read_rows(path):
 
 def _has_header(rows):
     """Whether the first row names columns: text over numbers, or words of its own."""
-    over_numbers, over_text = [], []
-    for first, *below in zip(*rows, strict=True):
-        if below and np.isfinite(as_numbers(np.array(below))).all():
-            over_numbers.append(not np.isfinite(as_number(first)))
-        else:
-            over_text.append(bool(below) and first not in set(below))
-    return all(over_numbers or over_text)
+    if len(rows) == 1:
+        return False
+    columns = list(zip(*rows, strict=True))
+    over_numbers = [
+        not np.isfinite(as_number(first))
+        for first, *below in (column[:_N_SNIFFED] for column in columns)
+        if np.isfinite(as_numbers(below)).all()
+    ]
+    return all(over_numbers or (column[0] not in column[1:] for column in columns))
 
 
 def _label_position(path, label_column, header, n_columns):
@@ -213,14 +221,14 @@ def as_numbers(cells):
 
     Parameters
     ----------
-    cells : ndarray of str of shape (n_samples,)
+    cells : sequence of str of length n_samples
 
     Returns
     -------
     values : ndarray of float32 of shape (n_samples,)
     """
     try:
-        values = cells.astype(np.float64)
+        values = np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
         unique, positions = np.unique(cells, return_inverse=True)
         values = np.array([as_number(str(cell)) for cell in unique])[positions]
@@ -258,7 +266,7 @@ class TableEncoder:
             if _is_text(table, feature):
                 encoder = OneHotEncoder(
                     sparse_output=False, dtype=np.float32, handle_unknown="ignore"
-                ).fit(cells[:, None])
+                ).fit(_column(cells))
                 values = encoder.categories_[0].tolist()
                 self.feature_names += [f"{name}={value}" for value in values]
             else:
@@ -282,27 +290,30 @@ class TableEncoder:
             zip(table.cells, self.encoders, strict=True)
         ):
             if encoder is None:
-                block = as_numbers(cells)[:, None]
+                block = table.values[feature][:, None]
                 if np.isnan(block).any():
                     raise _not_a_number(table, feature, np.isnan(block[:, 0]))
             else:
-                block = encoder.transform(cells[:, None])
+                block = encoder.transform(_column(cells))
             X[:, start : start + block.shape[1]] = block
             start += block.shape[1]
         return X
 
 
+def _column(cells):
+    return np.array(cells, dtype=object)[:, None]
+
+
 def _is_text(table, feature):
     """Whether to encode a column; a slip among numbers is an error, not a category."""
-    cells = table.cells[feature]
-    values = as_numbers(cells)
+    cells, values = table.cells[feature], table.values[feature]
     odd = np.isnan(values)
     if not odd.any():
         return False
     few = odd.sum() <= 0.05 * len(cells)
     if not odd.all() and (few or len(np.unique(values[~odd])) > _FEW):
         raise _not_a_number(table, feature, odd)
-    n_categories = len(np.unique(cells))
+    n_categories = len(set(cells))
     if n_categories > _MOST_CATEGORIES:
         raise ValueError(
             f"{table.name_of(feature)} of {str(table.path)!r} has {n_categories} "
@@ -314,7 +325,7 @@ def _is_text(table, feature):
 
 def _not_a_number(table, feature, odd):
     row = int(np.argmax(odd))
-    cell = str(table.cells[feature][row])
+    cell = table.cells[feature][row]
     return ValueError(
         f"{table.name_of(feature)} of {str(table.path)!r} holds numbers, but "
         f"{cell!r} in line {table.lines[row]} is not a finite one "

@@ -111,6 +111,12 @@ def test_constant_column_and_unseen_text(tmp_path):
     assert load_dataset(path, test_path=test).X_test.shape == (2, 3)
 
 
+def test_numbers_among_categories(tmp_path):
+    lines = [f"{door},{i % 2}" for i in range(5) for door in ("2", "3", "5more")]
+    data = load_dataset(write(tmp_path / "a.csv", lines))
+    assert data.feature_names == ["0=2", "0=3", "0=5more"]
+
+
 def test_class_of_one_row_goes_to_training(tmp_path):
     path = write(tmp_path / "a.csv", [*NUMBERS, "1,2,rare"])
     with pytest.warns(UserWarning, match=r"\['rare'\] have one row each"):
