@@ -1,10 +1,14 @@
 """The rows of a run."""
 
+import zlib
+
 import numpy as np
 
 from skal.datasets import load_dataset
 from skal.experiment.config import UsageError
 from skal.utils import derive_seed
+
+_BLOCK = 1024
 
 
 def load_data(config, root=None):
@@ -32,6 +36,28 @@ def load_data(config, root=None):
         )
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
+
+
+def fingerprint(data):
+    """Compute a checksum of the rows and labels of a data set.
+
+    Parameters
+    ----------
+    data : Bunch
+        Rows of a Dataset, which are not read for this, do not count.
+
+    Returns
+    -------
+    fingerprint : str
+    """
+    checksum = 0
+    for name in ("X_train", "y_train", "X_test", "y_test"):
+        rows = data[name]
+        if isinstance(rows, np.ndarray):
+            for start in range(0, len(rows), _BLOCK):  # never copied as a whole
+                block = np.ascontiguousarray(rows[start : start + _BLOCK])
+                checksum = zlib.crc32(block, checksum)
+    return f"{checksum:08x}"
 
 
 def pool_rows(config, n_samples):

@@ -19,22 +19,21 @@ from skal.utils import append_line, atomic_write
 _TIMES = ("train_s", "query_s")
 _FILES = ("config.json", "rounds.jsonl", "queries.npz", "learning_curve.png", "DONE")
 
-
 RunResult = namedtuple("RunResult", "config path records notes")
 
 
 class RunFolder:
     """The folder of one run, below the folder of all results.
 
-    Holds config.json (options, their hash, versions), rounds.jsonl (one line a round),
-    queries.npz (rows of the training images in the order of purchase: initial, round_1,
-    ...; and where they were drawn, pool, the rows that could be bought, and test, the
-    rows of the whole data set that are the test split), learning_curve.png and, written
-    last, DONE.
+    Holds config.json (options, their hash, a checksum of the data, versions),
+    rounds.jsonl (one line a round), queries.npz (rows of the training split in the
+    order of purchase: initial, round_1, ...; and where they were drawn, pool, the rows
+    that could be bought, and test, the rows of the whole data set that are the test
+    split), learning_curve.png and, written last, DONE.
 
-    A run that was interrupted starts again from round 0. Rounds that come out as they
-    are stored leave the files as they are; from the first one that differs, the files
-    are written anew.
+    A round's purchase is in queries.npz before its line is in rounds.jsonl, so every
+    line has its purchase, whenever the run was killed. A run that was interrupted goes
+    on from its last line: see `stored_rounds` and `stored_purchases`.
 
     Parameters
     ----------
@@ -74,18 +73,29 @@ class RunFolder:
         """Whether the run has ended."""
         return (self.path / "DONE").exists()
 
-    def start(self):
-        """Make the folder and its config.json, and drop what a killed run left torn."""
+    def start(self, fingerprint=None):
+        """Make the folder and its config.json, and drop what a killed run left torn.
+
+        Parameters
+        ----------
+        fingerprint : str, default=None
+            Checksum of the data set; rounds of another one are refused.
+        """
+        path = self.path / "config.json"
+        if path.exists():
+            stored = self._read_config().get("data_fingerprint")
+            if stored != fingerprint:
+                self.refuse("rounds of other data: it has changed since")
         self.path.mkdir(parents=True, exist_ok=True)
         self.stored_rounds = self.read_rounds()
         for name in _FILES:
             for torn in self.path.glob(f".{name}.*"):
                 torn.unlink()
-        path = self.path / "config.json"
         if not path.exists():
             content = {
                 "options": asdict(self.config),
                 "hash": self.config.hash,
+                "data_fingerprint": fingerprint,
                 "device_name": _device_name(self.config.device),
                 "versions": _versions(),
             }
@@ -197,10 +207,13 @@ class RunFolder:
         -------
         options : dict
         """
-        path = self.path / "config.json"
+        return self._read_config()["options"]
+
+    def _read_config(self):
         try:
-            options = json.loads(path.read_text(encoding="utf-8"))["options"]
-            return dict(options)
+            text = (self.path / "config.json").read_text(encoding="utf-8")
+            content = dict(json.loads(text))
+            return {**content, "options": dict(content["options"])}
         except (KeyError, TypeError, ValueError):
             self.refuse("a config.json that cannot be read")
 

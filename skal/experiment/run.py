@@ -5,12 +5,14 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from skal.experiment.data import load_data, pool_rows
+from skal.experiment.config import UsageError
+from skal.experiment.data import fingerprint, load_data, pool_rows
 from skal.experiment.networks import build_estimator
 from skal.experiment.results import RunFolder, RunResult
 from skal.experiment.rounds import RecordedLoop, Rounds
 from skal.experiment.strategies import build_strategy
 from skal.plotting import LearningCurveDisplay
+from skal.pool import try_estimator
 from skal.utils.rows import take
 
 
@@ -50,15 +52,15 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
     if result := _finished(folder):
         return result
     estimator = build_estimator(config, data)
+    _try_embedding(config, estimator, strategy, data)
     drawn = {"test": data.get("test_indices")}
     images = data.X_train
     if config.pool_size is not None:
         drawn["pool"], images = rows, take(images, rows)
     drawn = {name: value for name, value in drawn.items() if value is not None}
-    folder.start()
+    folder.start(fingerprint(data))
     rounds = Rounds(config, data, rows, folder, drawn, on_round)
     if not rounds.complete:
-        layer = config.embedding_layer
         loop = RecordedLoop(
             estimator,
             strategy,
@@ -67,7 +69,7 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
             initial=None if config.initial == "uniform" else config.initial,
             n_rounds=config.n_rounds,
             classes=np.arange(len(data.classes)),
-            embedding_layer=layer if layer == "auto" else f"network.{layer}",
+            embedding_layer=_layer(config),
             random_state=config.seed,
         )
         loop.rounds_ = rounds
@@ -76,6 +78,31 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
     figure, notes = _picture(rounds.records)
     folder.finish(figure)
     return RunResult(config, folder.path, rounds.records, rounds.notes + notes)
+
+
+def _layer(config):
+    # The model is inside another one, which standardises.
+    layer = config.embedding_layer
+    return layer if layer == "auto" else f"network.{layer}"
+
+
+def _try_embedding(config, estimator, strategy, data):
+    """Raise, while there is no folder yet, what the loop would raise in it."""
+    try:
+        try_estimator(
+            estimator,
+            data.X_train,
+            requires=strategy.requires,
+            n_classes=len(data.classes),
+            embedding_layer=_layer(config),
+            random_state=config.seed,
+        )
+    except (TypeError, ValueError) as error:
+        message = str(error).replace("embedding_layer=", "--embedding-layer ")
+        raise UsageError(
+            f"--model {config.model!r} with --strategy {config.strategy}: "
+            + message.replace("network.", "")
+        ) from error
 
 
 def _finished(folder):

@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from skal.experiment import rounds
+from skal.experiment import rounds, run
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.results import RunFolder
 from skal.experiment.run import run_experiment
@@ -55,7 +56,7 @@ class Killed(BaseException):
     """Ends a run where it stands."""
 
 
-def kill(out, monkeypatch, method, number):
+def kill(out, monkeypatch, method, number, config=CONFIG):
     """Run until a round is about to be stored, or has been; or to the last file."""
 
     def die(self, record, *args):
@@ -83,8 +84,8 @@ def kill(out, monkeypatch, method, number):
         if method == "unfinished":
             patch.setattr(RunFolder, "finish", unfinished)
         with pytest.raises(Killed):
-            run_experiment(CONFIG, out=out)
-    return RunFolder(out, CONFIG).path
+            run_experiment(config, out=out)
+    return RunFolder(out, config).path
 
 
 @pytest.mark.parametrize(
@@ -176,13 +177,63 @@ def test_other_numbers_are_refused_and_untouched(tmp_path, monkeypatch):
         ("initial", [*range(19), 5000], "not distinct"),
         ("test", slice(1, None), "other data .'test'"),
         ("initial", np.arange(500, 520), "labels of round 0"),
+        ("data", None, "it has changed since"),
     ],
 )
 def test_purchases_of_other_data_are_refused(tmp_path, monkeypatch, name, rows, match):
     path = kill(tmp_path, monkeypatch, "after", 0)
+    if name == "data":
+        load = run.load_data
+
+        def changed(*args):
+            data = load(*args)
+            data.X_test[0, 0, 0, 0] += 1
+            return data
+
+        monkeypatch.setattr(run, "load_data", changed)
+        name, rows = "test", slice(None)
     with np.load(path / "queries.npz") as queries:
         arrays = dict(queries)
     arrays[name] = arrays[name][rows] if isinstance(rows, slice) else np.asarray(rows)
     np.savez(path / "queries.npz", **arrays)
     with pytest.raises(UsageError, match=match):
         run_experiment(CONFIG, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pool_size": 90, "initial": "balanced", "patience": 2, "lr": 0.1},
+        {"pool_size": 70, "strategy": "k-center-greedy", "model": "cnn"},
+        {"strategy": "k-means", "optimizer": "sgd", "momentum": 0.9},
+        {"strategy": "random", "seed": 3},
+    ],
+)
+def test_resumed_runs_of_other_options(tmp_path, monkeypatch, options):
+    config = RunConfig(**{**vars(CONFIG), **options, "n_rounds": 4})
+    path = kill(tmp_path / "killed", monkeypatch, "after", 1, config)
+    whole = run_experiment(config, out=tmp_path / "whole")
+    run_experiment(config, out=tmp_path / "killed")
+    same(path, whole.path)
+    sizes = [20, 40, 60, 80, 100]
+    n_pool = options.get("pool_size", 1437)
+    expected = sorted({min(size, n_pool) for size in sizes})
+    assert [record["n_labeled"] for record in whole.records] == expected
+
+
+def test_other_numbers_on_a_gpu_are_noted(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.start()
+    monkeypatch.setattr(folder, "record", lambda *args: ["nll 1.0 there and 1.1 now"])
+    data = run.load_data(CONFIG)
+    gpu = RunConfig(**{**vars(CONFIG), "device": "cuda"})
+    found = rounds.Rounds(gpu, data, np.arange(1437), folder, {})
+    found.stored = [None]
+    loop = SimpleNamespace(
+        labeled_indices_=np.arange(20),
+        predict_proba=lambda X: np.full((len(X), 10), 0.1),
+    )
+    record = {"round": 0, "n_labeled": 20, "n_queried": 20}
+    found.after_round(loop, {**record, "fit_time": 0.0, "query_time": 0.0})
+    (note,) = found.notes
+    assert "trained again on cuda" in note and "nll 1.0 there and 1.1 now" in note

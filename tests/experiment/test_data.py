@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from sklearn.utils import Bunch
+from torch.utils.data import Dataset
+
+from skal.experiment import run
+from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.data import fingerprint, load_data
+from skal.experiment.run import run_experiment
+
+QUICK = {"n_rounds": 1, "epochs": 2, "device": "cpu", "threads": 1}
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A text file of three classes and three columns, one of them constant."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 40)
+    columns = rng.normal(labels[:, None] * 3, 1, size=(120, 2))
+    lines = [f"{'abc'[k]},{x},7,{z}" for k, (x, z) in zip(labels, columns, strict=True)]
+    path = tmp_path / "table.data"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_table(table, tmp_path):
+    config = RunConfig(
+        data=str(table), label_column=0, header=False, test_size=30, **QUICK
+    )
+    result = run_experiment(config, out=tmp_path / "save")
+    assert result.path == tmp_path / "save/table.data/mlp/20+1x20/badge/seed=0"
+    assert result.records[0]["dataset"] == "table.data"
+    assert len(result.records[0]["acquired_class_counts"]) == 3
+    with np.load(result.path / "queries.npz") as queries:
+        assert len(queries["test"]) == 30
+
+
+def test_a_test_file_of_its_own(table, tmp_path):
+    config = RunConfig(data=str(table), test_data=str(table), label_column=0, **QUICK)
+    data = load_data(config)
+    assert data.X_train.shape == data.X_test.shape == (120, 3)
+    result = run_experiment(config, out=tmp_path / "save")
+    with np.load(result.path / "queries.npz") as queries:
+        assert set(queries) == {"initial", "round_1"}
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        ({"model": "cnn"}, r"--model cnn needs images.*\(3,\)"),
+        ({"n_initial": 97}, "--n-initial 97 is larger than the pool of 96 rows"),
+        ({"batch_size": "120%"}, "--batch-size must be a percentage.*120%"),
+        ({"label_column": 9}, "label_column|column"),
+        ({"test_data": "nothing.data"}, "nothing.data"),
+        ({"model": "no_such_module:Net"}, "cannot be imported"),
+        ({"strategy_options": {"x": 1}}, "no option x"),
+    ],
+)
+def test_bad_input_leaves_no_folder(table, tmp_path, options, match):
+    options = {"data": str(table), "label_column": 0, **QUICK, **options}
+    out = tmp_path / "save"
+    with pytest.raises(UsageError, match=match):
+        run_experiment(RunConfig(**options), out=out)
+    assert not out.exists()
+
+
+HEADLESS = """
+from torch import nn
+
+
+class Headless(nn.Module):
+    def __init__(self, n_classes, n_inputs):
+        super().__init__()
+        self.fc = nn.Linear(n_inputs, n_classes)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1)) * 2
+"""
+
+
+def test_a_model_without_an_embedding_layer(tmp_path, monkeypatch):
+    (tmp_path / "headless_of_a_user.py").write_text(HEADLESS)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"model": "headless_of_a_user:Headless", **QUICK}
+    out = tmp_path / "save"
+    with pytest.raises(UsageError, match="--embedding-layer 'fc'; the layers are"):
+        run_experiment(RunConfig(**options), out=out)
+    assert not out.exists()
+    run_experiment(RunConfig(**options, strategy="margin"), out=out)
+    options |= {"strategy": "k-center-greedy", "embedding_layer": "fc"}
+    assert len(run_experiment(RunConfig(**options), out=out).records) == 2
+
+
+class Images(Dataset):
+    """Images that know their labels, which nobody may look at."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, row):
+        return self.X[row], -1
+
+
+@pytest.mark.parametrize("pool_size", [None, 60])
+def test_a_dataset_gives_the_numbers_of_its_array(tmp_path, monkeypatch, pool_size):
+    config = RunConfig(pool_size=pool_size, **QUICK)
+    expected = run_experiment(config, out=tmp_path / "array").records
+    data = load_data(config)
+    data.X_train, data.X_test = Images(data.X_train), Images(data.X_test)
+    monkeypatch.setattr(run, "load_data", lambda *args: data)
+    found = run_experiment(config, out=tmp_path / "dataset").records
+    for one, other in zip(found, expected, strict=True):
+        assert one["acquired_class_counts"] == other["acquired_class_counts"]
+        assert one["nll"] == pytest.approx(other["nll"])
+
+
+def test_fingerprint():
+    rows = np.arange(6000.0).reshape(3000, 2)
+    parts = {"y_train": np.arange(3), "X_test": rows[:2], "y_test": np.arange(2)}
+    one = fingerprint(Bunch(X_train=rows, **parts))
+    assert one == fingerprint(Bunch(X_train=rows[:, ::-1][:, ::-1], **parts))
+    other = rows.copy()
+    other[-1, 0] = 0
+    assert one != fingerprint(Bunch(X_train=other, **parts))
+    assert one != fingerprint(Bunch(X_train=Images(rows), **parts))
