@@ -165,11 +165,12 @@ class NetworkOnly(Honest):
 
 
 class ChangesWeights(Honest):
-    requires = ("head_weight",)
+    requires = (*Honest.requires, "estimator")
 
     def _query(self, pool, n_samples, rng):
-        if pool.head_weight is not None:
-            pool.head_weight.mul_(2)
+        if hasattr(pool.estimator, "module_"):
+            for weight in pool.estimator.module_.parameters():
+                weight.data.mul_(2)
         return super()._query(pool, n_samples, rng)
 
 

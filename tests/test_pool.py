@@ -1068,3 +1068,10 @@ def test_outputs_lie_on_the_device_of_the_net():
     state = torch.cuda.get_rng_state()
     assert PoolView(untrained(Drawing, device="cuda"), X).proba is not None
     assert torch.equal(torch.cuda.get_rng_state(), state)
+
+
+def test_head_is_a_copy(fitted_net, pool):
+    """A strategy that scales what it reads must not scale the network."""
+    before = pool.head_weight.clone()
+    pool.head_weight.mul_(2)
+    assert torch.equal(pool.head_weight, before)
