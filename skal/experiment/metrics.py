@@ -20,6 +20,11 @@ def score_probabilities(y, proba, n_bins=15):
         accuracy; balanced_accuracy, the mean recall of the classes in `y`; nll, the
         mean negative log-likelihood; ece, the expected calibration error [1]_.
 
+    Raises
+    ------
+    ValueError
+        Where a probability is not finite.
+
     References
     ----------
     .. [1] Guo, Pleiss, Sun and Weinberger (2017). On calibration of modern neural
@@ -35,6 +40,11 @@ def score_probabilities(y, proba, n_bins=15):
     (1.0, 0.25)
     """
     proba = np.asarray(proba, dtype=np.float64)
+    if not np.isfinite(proba).all():
+        raise ValueError(
+            "the network gives NaN or infinite probabilities: training diverged; take "
+            "a smaller learning rate, such as --lr 0.001."
+        )
     hits = proba.argmax(axis=1) == y
     counts = np.bincount(y, minlength=proba.shape[1])
     recalls = np.bincount(y, hits, minlength=proba.shape[1])[counts > 0]

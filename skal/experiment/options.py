@@ -115,7 +115,7 @@ class RunOptions:
         )
         add("--device", metavar="NAME", help="auto, cpu, cuda, ...")
         text = "threads of torch; None: one a core, 8 at most"
-        add("--threads", whole(1), text)
+        add("--threads", whole(1, 256), text)
 
     def _add_rounds(self):
         self._add_name("--strategy", "strategy", strategy_names())
@@ -294,12 +294,12 @@ def _is_module(value):
     return bool(re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", value))
 
 
-def whole(lowest):
+def whole(lowest, highest=2**32 - 1):
     """Make the check of a whole number.
 
     Parameters
     ----------
-    lowest : int
+    lowest, highest : int
 
     Returns
     -------
@@ -307,10 +307,11 @@ def whole(lowest):
     """
 
     def check(value):
-        if re.fullmatch(r"\d+", value) and int(value) >= lowest:
+        if re.fullmatch(r"\d+", value) and lowest <= int(value) <= highest:
             return int(value)
         raise argparse.ArgumentTypeError(
             f"must be a whole number of at least {lowest}, got {value!r}"
+            + f" (at most {highest})" * (value.isdigit() and int(value) > highest)
         )
 
     return check

@@ -61,7 +61,10 @@ class RunFolder:
                 for name, value in wanted.items()
                 if stored.get(name) != value
             ] + [f"{name} is unknown now" for name in stored.keys() - wanted.keys()]
-            if differences:
+            alone = {item.name for item in self.path.glob("[!.]*")} == {path.name}
+            if differences and alone:
+                path.unlink()  # that run failed before it had anything to store
+            elif differences:
                 self.refuse("another configuration: " + "; ".join(differences))
         elif self.path.exists() and any(
             not path.name.startswith(".") for path in self.path.iterdir()

@@ -302,3 +302,10 @@ def test_show(badge, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "not the folder of a run" in error and str(result.path) in error
     assert main(["show", str(tmp_path / "nothing")]) == 2
+
+
+def test_a_run_that_failed_at_once_does_not_block_the_next(tmp_path):
+    quick = {"n_rounds": 1, "epochs": 2, "device": "cpu", "threads": 1}
+    with pytest.raises(ValueError, match="learning rate"):
+        run_experiment(RunConfig(lr=1e30, **quick), out=tmp_path)
+    assert len(run_experiment(RunConfig(**quick), out=tmp_path).records) == 2
