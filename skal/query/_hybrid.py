@@ -23,7 +23,7 @@ class BadgeQuery(QueryStrategy):
     ----------
     first : {"norm", "uniform"}, default="norm"
         The first pick: the longest gradient, as in the authors' code, or a random one,
-        as in the paper.
+        as in the paper. Among equally long ones "norm" takes the lowest position.
     random_state : int, default=None
         See `QueryStrategy`.
 
