@@ -21,8 +21,8 @@ def check_n_select(n_select, n_rows, name):
     return int(n_select)
 
 
-def check_matrix(matrix, name):
-    """Return a 2-D array or tensor as a float tensor; float32 and float64 uncopied."""
+def check_matrix(matrix, name, ndim=2):
+    """Return an array or tensor as a float tensor; float32 and float64 uncopied."""
     if not isinstance(matrix, torch.Tensor):
         matrix = np.asarray(matrix)
         if matrix.dtype.kind not in "biuf":
@@ -38,8 +38,8 @@ def check_matrix(matrix, name):
     matrix = matrix.detach()
     if matrix.layout != torch.strided or matrix.is_complex():
         raise ValueError(f"{name} must be a dense real tensor; convert it first.")
-    if matrix.ndim != 2:
-        raise ValueError(f"{name} must be 2-D, got shape {tuple(matrix.shape)}.")
+    if matrix.ndim != ndim:
+        raise ValueError(f"{name} must be {ndim}-D, got shape {tuple(matrix.shape)}.")
     if matrix.dtype not in (torch.float32, torch.float64):
         matrix = matrix.float()
     return matrix.cpu() if matrix.device.type == "mps" else matrix  # MPS: no float64
