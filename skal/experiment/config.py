@@ -165,6 +165,11 @@ class RunConfig:
         return self.data
 
     @property
+    def title(self):
+        """What was run, in a line."""
+        return f"{self.strategy} on {self.data_name}, {self.model}, seed {self.seed}"
+
+    @property
     def run_id(self):
         """Folder of the run below the folder of all results."""
         data, model = (

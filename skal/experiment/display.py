@@ -68,11 +68,7 @@ def print_run(result):
     ----------
     result : RunResult
     """
-    config = result.config
-    table = Table(
-        title=f"{config.strategy} on {config.data_name}, {config.model}, "
-        f"seed {config.seed}"
-    )
+    table = Table(title=result.config.title)
     for header, _ in _COLUMNS.values():
         table.add_column(header, justify="right")
     for record in result.records:

@@ -170,16 +170,15 @@ class RunFolder:
         append_line(self.rounds_path, json.dumps(record))
         return []
 
-    def finish(self, figure):
-        """Store the picture, if there is one, and say that the run has ended.
+    def finish(self, picture):
+        """Store the picture, and say that the run has ended.
 
         Parameters
         ----------
-        figure : matplotlib Figure or None
+        picture : PIL.Image.Image
         """
-        if figure is not None:
-            with atomic_write(self.path / "learning_curve.png") as file:
-                figure.savefig(file, format="png", dpi=150)
+        with atomic_write(self.path / "learning_curve.png") as file:
+            picture.save(file, format="PNG")
         with atomic_write(self.path / "DONE", "w") as file:
             file.write(self.config.hash + "\n")
 

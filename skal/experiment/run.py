@@ -11,7 +11,7 @@ from skal.experiment.networks import build_estimator
 from skal.experiment.results import RunFolder, RunResult
 from skal.experiment.rounds import RecordedLoop, Rounds
 from skal.experiment.strategies import build_strategy
-from skal.plotting import LearningCurveDisplay
+from skal.plotting import sketch_curve
 from skal.pool import try_estimator
 from skal.utils.rows import take
 
@@ -75,9 +75,8 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
         loop.rounds_ = rounds
         with _threads(config.threads):
             loop.fit(images, data.y_train[rows])
-    figure, notes = _picture(rounds.records)
-    folder.finish(figure)
-    return RunResult(config, folder.path, rounds.records, rounds.notes + notes)
+    folder.finish(_picture(config, rounds.records))
+    return RunResult(config, folder.path, rounds.records, rounds.notes)
 
 
 def _layer(config):
@@ -124,13 +123,6 @@ def _threads(n_threads):
         torch.set_num_threads(before)
 
 
-def _picture(records):
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None, ['no picture without matplotlib: pip install "skal[plot]"']
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    display = LearningCurveDisplay.from_records(records, ax=figure.subplots())
-    first = records[0]
-    display.ax_.set_title(f"{first['dataset']}, {first['model']}, seed {first['seed']}")
-    return figure, []
+def _picture(config, records):
+    points = [(record["n_labeled"], record["accuracy"]) for record in records]
+    return sketch_curve(*zip(*points, strict=True), title=config.title)

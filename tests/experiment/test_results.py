@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,9 +160,14 @@ def test_damaged_line_is_refused_and_untouched(tmp_path, line):
     assert folder.rounds_path.read_text() == content
 
 
-def test_done_is_written_last_and_without_a_picture_too(tmp_path):
+def test_done_is_written_last(tmp_path):
     folder = interrupted(tmp_path, record(0))
     assert not folder.done
-    folder.finish(None)
+
+    def save(file, format):
+        assert not folder.done
+        file.write(format.encode())
+
+    folder.finish(SimpleNamespace(save=save))
     assert folder.done
-    assert not (folder.path / "learning_curve.png").exists()
+    assert (folder.path / "learning_curve.png").read_text() == "PNG"

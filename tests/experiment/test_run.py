@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from skal.datasets import load_dataset
 from skal.experiment.cli import main
@@ -206,13 +207,12 @@ def test_the_test_split_is_scored_once_a_round(tmp_path, monkeypatch):
     assert calls == [360] * 3
 
 
-def test_without_matplotlib_the_run_ends_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    config = RunConfig(**{**QUICK, "n_rounds": 0})
-    result = run_experiment(config, out=tmp_path)
-    assert result.notes == ['no picture without matplotlib: pip install "skal[plot]"']
-    assert (result.path / "DONE").exists()
-    assert not (result.path / "learning_curve.png").exists()
+def test_the_run_and_its_picture_need_no_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run_experiment(RunConfig(**{**QUICK, "n_rounds": 0}), out=tmp_path)
+    assert result.notes == []
+    with Image.open(result.path / "learning_curve.png") as picture:
+        assert picture.size == (750, 500)
 
 
 def test_the_number_of_threads_is_restored(tmp_path):

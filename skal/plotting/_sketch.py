@@ -1,0 +1,102 @@
+"""A picture of one learning curve, by Pillow: matplotlib takes long to import."""
+
+import numpy as np
+
+_SIZE, _BOX = (750, 500), (80, 42, 730, 435)
+_SCALE = 2  # drawn larger and reduced: Pillow's lines have hard edges
+_INK, _GRID, _COLOR = "#262626", "#d9d9d9", "#1f77b4"
+
+
+def sketch_curve(n_labeled, scores, *, title="", score_name="accuracy"):
+    """Draw the scores of one run.
+
+    Parameters
+    ----------
+    n_labeled, scores : array-like of shape (n_points,)
+        Finite.
+    title : str, default=""
+        Above the picture.
+    score_name : str, default="accuracy"
+        What the scores are.
+
+    Returns
+    -------
+    picture : PIL.Image.Image
+        Of 750 x 500 pixels.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    left, top, right, bottom = (_SCALE * edge for edge in _BOX)
+    image = Image.new("RGB", [_SCALE * length for length in _SIZE], "white")
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(_SCALE * 17)
+    (x_low, x_high), (y_low, y_high) = limits(n_labeled), limits(scores)
+
+    def place(x, y):
+        across, up = (x - x_low) / (x_high - x_low), (y - y_low) / (y_high - y_low)
+        return left + across * (right - left), bottom - up * (bottom - top)
+
+    def write(at, text, anchor):
+        draw.text(at, text, _INK, font, anchor)
+
+    gap = 8 * _SCALE
+    for tick in ticks(x_low, x_high):
+        x, _ = place(tick, y_low)
+        draw.line([(x, top), (x, bottom)], _GRID, _SCALE)
+        write((x, bottom + gap), f"{tick:g}", "mt")
+    for tick in ticks(y_low, y_high):
+        _, y = place(x_low, tick)
+        draw.line([(left, y), (right, y)], _GRID, _SCALE)
+        write((left - gap, y), f"{tick:g}", "rm")
+    draw.rectangle([left, top, right, bottom], outline=_INK, width=_SCALE)
+    points = [place(*point) for point in zip(n_labeled, scores, strict=True)]
+    draw.line(points, _COLOR, 5, joint="curve")
+    for x, y in points:
+        draw.ellipse([x - 9, y - 9, x + 9, y + 9], _COLOR)
+    write(((left + right) / 2, top - gap), title, "mb")
+    write(((left + right) / 2, image.height - gap), "labels", "mb")
+    upright = Image.new("RGB", (bottom - top, 3 * gap), "white")
+    text = score_name.replace("_", " ")
+    ImageDraw.Draw(upright).text((upright.width / 2, 0), text, _INK, font, "mt")
+    image.paste(upright.rotate(90, expand=True), (gap, top))
+    return image.reduce(_SCALE)
+
+
+def limits(values):
+    """Leave a margin around values.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_points,)
+
+    Returns
+    -------
+    low, high : float
+        low < high.
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def ticks(low, high):
+    """Find round numbers between two numbers, about six.
+
+    Parameters
+    ----------
+    low, high : float
+        low < high.
+
+    Returns
+    -------
+    ticks : ndarray of shape (n_ticks,)
+
+    Examples
+    --------
+    >>> ticks(0.47, 0.98).round(6)
+    array([0.5, 0.6, 0.7, 0.8, 0.9])
+    """
+    rough = (high - low) / 6
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = power * next(k for k in (1, 2, 5, 10) if k * power >= rough)
+    return step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
