@@ -37,6 +37,7 @@ from skal.utils.validation import (
     Interval,
     StrOptions,
     callback_task,
+    check_params,
     check_row_numbers,
     fit_context,
     routed_params,
@@ -242,6 +243,9 @@ class ActiveLearningLoop(
             For data or parameters that do not fit together, before anything is trained.
         """
         fit_params = routed_params(self, "fit", params)
+        for strategy in (self.strategy, self.initial):
+            if isinstance(strategy, QueryStrategy):
+                check_params(strategy)
         X, y, missing, mode = self._check_data(X, y)
         self._check_initial(X, mode)
         test = self._check_test(X_test, y_test)

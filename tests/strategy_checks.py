@@ -542,6 +542,24 @@ def check_constructor(strategy):
     assert defaults["random_state"] is None, "random_state must be None by default"
 
 
+def check_parameters_validated(strategy):
+    pool = RecordingPool(make_pool())
+    for name in strategy.get_params(deep=False):
+        bad = clone(strategy).set_params(**{name: object()})
+        try:
+            bad.query(pool, 1)
+        except ValueError as error:
+            found = str(error)
+        else:
+            found = "nothing"
+        wanted = f"The {name!r} parameter of {type(strategy).__name__} must be"
+        assert found.startswith(wanted), (
+            f"_parameter_constraints must say what {name!r} may be, so that query "
+            f"raises '{wanted} ...'; it raised {found}"
+        )
+    assert not pool.touched, "parameters must be validated before the pool is read"
+
+
 def check_pickle(strategy):
     strategy = clone(strategy).set_params(random_state=1)
     pool = make_pool()

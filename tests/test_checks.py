@@ -296,6 +296,12 @@ class ChangesInInit(Honest):
         self.first = first.upper()
 
 
+class Unvalidated(Honest):
+    def __init__(self, *, depth=1, random_state=None):
+        super().__init__(random_state=random_state)
+        self.depth = depth
+
+
 class Unpicklable(Honest):
     def fit(self, pool):
         self.function_ = lambda: None
@@ -349,6 +355,7 @@ BAD = [
     (OtherDefault, "check_constructor", "None by default"),
     (StoresMore, "check_sklearn_no_attributes_set_in_init", "extra"),
     (ChangesInInit, "check_clone", "cannot clone|Cannot clone"),
+    (Unvalidated, "check_parameters_validated", "say what 'depth' may be"),
     (Unpicklable, "check_pickle", "pickle"),
 ]
 

@@ -682,6 +682,8 @@ NAN_ROWS[3, 3] = np.nan
         ({"n_rounds": -1}, X_DIGITS, Y_DIGITS, "n_rounds"),
         ({"n_initial": 1.5}, X_DIGITS, Y_DIGITS, "n_initial"),
         ({"strategy": LeastConfidenceQuery}, X_DIGITS, Y_DIGITS, "strategy"),
+        ({"strategy": BadgeQuery(first="foo")}, X_DIGITS, Y_DIGITS, "'first'"),
+        ({"initial": RandomQuery(random_state=-1)}, X_DIGITS, Y_DIGITS, "random_state"),
         ({"initial": [1, 1]}, X_DIGITS, Y_DIGITS, "initial must hold distinct"),
         ({"initial": [400]}, X_DIGITS, Y_DIGITS, "between 0 and 399"),
         ({"oracle": len}, X_DIGITS, Y_DIGITS, "y is complete"),

@@ -6,6 +6,7 @@ from collections import namedtuple
 
 from skal.experiment.config import UsageError
 from skal.utils import all_strategies, command_line_name
+from skal.utils.validation import check_params
 
 Description = namedtuple("Description", "name reads year paper")
 
@@ -29,7 +30,7 @@ def build_strategy(config):
         )
     strategy = by_name[config.strategy]()
     try:
-        return strategy.set_params(**config.strategy_options)
+        strategy.set_params(**config.strategy_options)
     except (AttributeError, ValueError) as error:
         known = strategy.get_params()
         unknown = [name for name in config.strategy_options if name not in known]
@@ -37,6 +38,11 @@ def build_strategy(config):
             f"--strategy {config.strategy} has no option {', '.join(unknown)}; allowed "
             f"are {', '.join(known)}."
         ) from error
+    try:
+        check_params(strategy)
+    except ValueError as error:
+        raise UsageError(f"--strategy-option: {error}") from error
+    return strategy
 
 
 def describe_strategies():

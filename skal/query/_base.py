@@ -1,13 +1,14 @@
 """What every strategy shares: validation, seeds, and the picks of the best scores."""
 
 from abc import ABCMeta, abstractmethod
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from skal.selection import top_k
 from skal.utils.seeds import check_seed
-from skal.utils.validation import check_n_select
+from skal.utils.validation import Interval, check_n_select, check_params
 
 
 class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
@@ -28,6 +29,14 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
     """
 
     requires = ()
+    _parameter_constraints = {
+        "random_state": [
+            Interval(Integral, 0, None, closed="left"),
+            np.random.RandomState,
+            np.random.Generator,
+            None,
+        ]
+    }
 
     def __init__(self, *, random_state=None):
         self.random_state = random_state
@@ -79,8 +88,10 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         Raises
         ------
         TypeError, ValueError
-            Where `n_samples` is no integer, or below 1.
+            Where `n_samples` is no integer, or below 1; where a parameter is not what
+            `_parameter_constraints` allow.
         """
+        check_params(self)
         n_samples = min(check_n_select(n_samples), len(pool))
         if n_samples == 0:
             return np.empty(0, dtype=np.int64)

@@ -7,6 +7,7 @@ References
 """
 
 import warnings
+from numbers import Integral
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -14,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skal.query._base import QueryStrategy
 from skal.selection import k_center_greedy
+from skal.utils.validation import Interval, StrOptions
 
 
 class KMeansQuery(QueryStrategy):
@@ -49,6 +51,11 @@ class KMeansQuery(QueryStrategy):
     """
 
     requires = ("embeddings",)
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    }
 
     def __init__(self, *, n_init="auto", max_iter=300, random_state=None):
         super().__init__(random_state=random_state)

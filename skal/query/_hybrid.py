@@ -10,6 +10,7 @@ import torch
 
 from skal.query._base import QueryStrategy
 from skal.selection import kmeans_plusplus
+from skal.utils.validation import StrOptions
 
 
 class BadgeQuery(QueryStrategy):
@@ -51,6 +52,10 @@ class BadgeQuery(QueryStrategy):
     """
 
     requires = ("proba", "embeddings", "head_bias")
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "first": [StrOptions({"norm", "uniform"})],
+    }
 
     def __init__(self, *, first="norm", random_state=None):
         super().__init__(random_state=random_state)

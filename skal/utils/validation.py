@@ -74,6 +74,25 @@ def slice_rows(n_samples, params, rows):
     return _check_method_params(np.empty((n_samples, 0)), params, indices=rows)
 
 
+def check_params(estimator):
+    """Validate the parameters of an estimator, and of estimators among them.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its `_parameter_constraints`, as in scikit-learn, say what is allowed;
+        parameters without an entry are not validated.
+
+    Raises
+    ------
+    ValueError
+        Names the parameter and what is allowed.
+    """
+    for each in (estimator, *estimator.get_params().values()):
+        if hasattr(each, "_parameter_constraints") and not isinstance(each, type):
+            each._validate_params()
+
+
 def check_n_select(n, name="n_samples"):
     """Validate a number of rows to pick and return it as an int.
 
@@ -194,6 +213,7 @@ __all__ = [
     "callback_task",
     "check_is_fitted",
     "check_n_select",
+    "check_params",
     "check_row_numbers",
     "check_rows",
     "entry_estimator",

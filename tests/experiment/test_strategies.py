@@ -18,6 +18,25 @@ def test_unknown_options_are_listed(option):
         build_strategy(config)
 
 
+@pytest.mark.parametrize(
+    "name, options, match",
+    [
+        ("badge", {"first": "foo"}, "'first' parameter of BadgeQuery"),
+        ("badge", {"random_state": "x"}, "'random_state' parameter of BadgeQuery"),
+        (
+            "k-means",
+            {"n_init": 0},
+            "'n_init' parameter of KMeansQuery",
+        ),
+        ("k-means", {"max_iter": 2.5}, "'max_iter' parameter of KMeansQuery"),
+    ],
+)
+def test_bad_values(name, options, match):
+    config = RunConfig(strategy=name, strategy_options=options)
+    with pytest.raises(UsageError, match=f"--strategy-option: The {match}"):
+        build_strategy(config)
+
+
 def test_unknown_strategy():
     with pytest.raises(UsageError, match="'bagde'; allowed are badge, "):
         build_strategy(RunConfig(strategy="bagde"))

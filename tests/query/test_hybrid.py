@@ -156,5 +156,5 @@ def test_copies_are_never_both_drawn_while_others_remain(fake_pool):
 
 @pytest.mark.parametrize("first", ["longest", None, 0])
 def test_unknown_first_is_named(pool, first):
-    with pytest.raises(ValueError, match="first must be 'norm' or 'uniform'"):
+    with pytest.raises(ValueError, match="The 'first' parameter of BadgeQuery must be"):
         BadgeQuery(first=first).query(pool, 3)
