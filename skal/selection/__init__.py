@@ -1,8 +1,14 @@
 """Kernels that choose rows: arrays or tensors in, positions out."""
 
-from skal.selection._batch_bald import mutual_information
+from skal.selection._batch_bald import batch_bald, mutual_information
 from skal.selection._k_center_greedy import k_center_greedy
 from skal.selection._kmeans_plusplus import kmeans_plusplus
 from skal.selection._top_k import top_k
 
-__all__ = ["k_center_greedy", "kmeans_plusplus", "mutual_information", "top_k"]
+__all__ = [
+    "batch_bald",
+    "k_center_greedy",
+    "kmeans_plusplus",
+    "mutual_information",
+    "top_k",
+]
