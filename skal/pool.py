@@ -1,6 +1,6 @@
 """`PoolView`: what a strategy may ask about one fitted estimator and some rows."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -13,6 +13,12 @@ from skorch.utils import to_device
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skal.utils.gradients import (
+    check_differentiable,
+    differentiable_logits,
+    input_batch,
+    parameters_frozen,
+)
 from skal.utils.heads import Collected, HeadProbe, check_distribution, find_logits
 from skal.utils.labels import encode
 from skal.utils.rows import DatasetRows, frame_to_array, is_dataset, n_rows, take
@@ -327,6 +333,48 @@ class PoolView:
         if keep:
             self._cache["embeddings"] = embeddings.rows
 
+    @contextmanager
+    def input_gradients(self):
+        """Differentiate the logits with respect to what the network is given.
+
+        For a `with` block, in which the network is in evaluation mode and none of its
+        parameters collects gradients.
+
+        Yields
+        ------
+        batches : iterator of tensors of shape (n_batch, ...)
+            The rows in order as the network sees them: after the transformers of a
+            Pipeline, cast, on its device.
+        logits : callable
+            `logits(x)` of shape (n_batch, n_classes), with a graph behind it where `x`
+            wants gradients.
+
+        Raises
+        ------
+        ValueError
+            Where the estimator is no network, where it does not take one tensor of
+            floating-point numbers, or where its outputs do not depend on that
+            differentiably.
+        """
+        if self.estimator is not None:
+            check_differentiable(self._final)
+        self.logits  # noqa: B018  # every check of the outputs is in this pass
+        net, modes = self._net, _training_flags(self._net)
+        probe = HeadProbe(net.module_, self.embedding_layer)
+        try:
+            with (
+                isolated_rng(self.random_state or 0),
+                _eager(net.module_),
+                parameters_frozen(modes),
+                probe,
+            ):
+                net._set_training(False)
+                batches = (input_batch(x, net) for x, _ in self._batches())
+                yield batches, differentiable_logits(net, probe)
+        finally:
+            for part, training in modes.items():
+                part.training = training
+
     def _batches(self):
         """Yield the batches of `net.predict_proba`, those of arrays without a loader.
 
@@ -401,6 +449,8 @@ def try_estimator(estimator, X, *, requires, n_classes, embedding_layer, random_
         Seed of the clone's weights.
     """
     reads = {name.removeprefix("labeled.") for name in requires}
+    if "input_gradients" in reads:
+        check_differentiable(final_estimator(estimator))
     if not is_net(final_estimator(estimator)):
         if reads & {"proba", "log_proba", "logits"}:
             _check_has_proba(final_estimator(estimator))
@@ -421,6 +471,9 @@ def try_estimator(estimator, X, *, requires, n_classes, embedding_layer, random_
         view.prefetch(reads)
         for name in ["proba", *sorted(reads & _OF_HEAD)]:
             getattr(view, name)
+        if "input_gradients" in reads:
+            with view.input_gradients() as (batches, logits):
+                logits(next(batches).requires_grad_())
 
 
 def _check_has_proba(final):

@@ -1,5 +1,6 @@
 """Query strategies: which rows of a pool to label next."""
 
+from skal.query._adversarial import DeepFoolQuery
 from skal.query._base import QueryStrategy, ScoreQuery
 from skal.query._diversity import KCenterGreedyQuery, KMeansQuery
 from skal.query._hybrid import BadgeQuery
@@ -12,6 +13,7 @@ from skal.query._uncertainty import (
 
 __all__ = [
     "BadgeQuery",
+    "DeepFoolQuery",
     "EntropyQuery",
     "KCenterGreedyQuery",
     "KMeansQuery",
