@@ -408,6 +408,7 @@ def test_one_fault_fails_few_checks(cls):
         ("_diversity", ("features", "labeled.embeddings")),
         ("_hybrid", ("proba", "embeddings")),
         ("_hybrid", ("log_proba", "labeled.embeddings")),
+        ("_adversarial", ("proba", "input_gradients")),
     ],
 )
 def test_file_follows_from_the_outputs(file, requires):
@@ -416,7 +417,7 @@ def test_file_follows_from_the_outputs(file, requires):
             attrgetter(name)(pool)
         return rng.permutation(len(pool))[:n_samples]
 
-    for module in ("_uncertainty", "_diversity", "_hybrid"):
+    for module in ("_uncertainty", "_diversity", "_hybrid", "_adversarial"):
         body = {"_query": query, "__module__": f"skal.query.{module}"}
         strategy = type("Made", (QueryStrategy,), body)()
         if module == file:

@@ -1054,6 +1054,180 @@ def test_random_state():
     assert pool.labeled.random_state == 5
 
 
+# -- gradients with respect to the input --------------------------------------------
+
+
+def gradients(pool):
+    """Rows as the network sees them, logits, and the gradient of each logit."""
+    inputs, outputs, slopes = [], [], []
+    with pool.input_gradients() as (batches, logits):
+        for x in batches:
+            z = logits(x.requires_grad_())
+            parts = z.sum(0).unbind()
+            g = [torch.autograd.grad(part, x, retain_graph=True)[0] for part in parts]
+            inputs.append(x.detach())
+            outputs.append(z.detach())
+            slopes.append(torch.stack(g, dim=1))
+    return torch.cat(inputs), torch.cat(outputs), torch.cat(slopes)
+
+
+def gradients_by_hand(net, X):
+    """As `gradients`, for a `Net` without a nonlinearity on top, row by row."""
+    module = net.module_.eval()
+    X = torch.from_numpy(X)
+
+    def of_row(x):
+        return module.head(module.body(x[None]))[0]
+
+    slopes = [torch.autograd.functional.jacobian(of_row, x) for x in X]
+    with torch.no_grad():
+        return X, module.head(module.body(X)), torch.stack(slopes)
+
+
+def assert_gradients(pool, net, X):
+    for found, expected in zip(gradients(pool), gradients_by_hand(net, X), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("some", [False, True], ids=["all", "of_rows"])
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_gradients_by_rows_of_any_container(container, some, tmp_path):
+    net, X = untrained(Net), rows()
+    held = CONTAINERS[container](X, tmp_path)
+    chosen = np.random.default_rng(1).permutation(N_ROWS)[:20]
+    pool = PoolView.of_rows(net, held, chosen) if some else PoolView(net, held)
+    assert_gradients(pool, net, X[chosen] if some else X)
+    np.testing.assert_array_equal(X, rows())
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"module__top": nn.Softmax(dim=1), "criterion": nn.NLLLoss},
+        {"module__top": nn.LogSoftmax(dim=1)},
+        {"module": Auxiliary, "module__as_tuple": True},
+        {"compile": True, "compile__backend": "eager"},
+    ],
+    ids=["softmax", "log_softmax", "tuple", "compiled"],
+)
+def test_gradients_are_those_of_the_head(params):
+    net, X = untrained(**{"module": Net} | params), rows()
+    assert_gradients(PoolView(net, X), net, X)
+
+
+class NoLinear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x):
+        return (self.factor * x[:, :N_CLASSES]).softmax(1)
+
+
+def test_gradients_of_log_probabilities_where_there_are_no_logits():
+    net, X = untrained(NoLinear, criterion=nn.NLLLoss), rows()
+    pool = PoolView(net, X)
+    x, z, slopes = gradients(pool)
+    torch.testing.assert_close(z, pool.log_proba)
+    p = pool.proba
+    by_hand = 3 * (torch.eye(N_CLASSES) - p[:, None])  # of log softmax(3 x)
+    torch.testing.assert_close(slopes[:, :, :N_CLASSES], by_hand)
+    assert not slopes[:, :, N_CLASSES:].any()
+
+
+@pytest.mark.parametrize("criterion", [nn.BCEWithLogitsLoss, nn.BCELoss])
+def test_gradients_of_binary_nets_have_two_columns(criterion):
+    top = None if criterion is nn.BCEWithLogitsLoss else nn.Sigmoid()
+    net = untrained(
+        Net,
+        NeuralNetBinaryClassifier,
+        criterion=criterion,
+        module__n_outputs=1,
+        module__top=top,
+    )
+    _, z, slopes = gradients(PoolView(net, rows()))
+    _, one, slope = gradients_by_hand(net, rows())
+    torch.testing.assert_close(z, torch.cat([0 * one, one], dim=1))
+    torch.testing.assert_close(slopes, torch.cat([0 * slope, slope], dim=1))
+
+
+def test_gradients_are_taken_behind_the_transformers():
+    X = (5 + 3 * rows()).astype(np.float64)
+    scaler, net = StandardScaler().fit(X), untrained(Net)
+    pool = PoolView(make_pipeline(scaler, net), X)
+    assert_gradients(pool, net, scaler.transform(X).astype(np.float32))
+
+
+def test_gradients_of_a_network_that_writes_to_its_input():
+    net, X = untrained(Overwriting), rows()
+    x, z, slopes = gradients(PoolView(net, X))
+    _, expected, half = gradients_by_hand(net, 2 * X)
+    np.testing.assert_array_equal(x, X)
+    torch.testing.assert_close(z, expected)
+    torch.testing.assert_close(slopes, 2 * half)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_differentiating_leaves_no_trace(fails):
+    net, X = untrained(Net), rows()
+    module = net.module_
+    for i, part in enumerate(module.modules()):
+        part.training = i % 2 == 0
+    module.head.bias.requires_grad_(False)
+    module.head.weight.grad = torch.ones_like(module.head.weight)
+
+    def state():
+        values = [*module.state_dict().values(), module.head.weight.grad]
+        return (
+            [value.numpy().tobytes() for value in values],
+            [part.training for part in module.modules()],
+            [p.requires_grad for p in module.parameters()],
+            [p.grad is None for p in module.parameters()],
+            [len(part._forward_hooks) for part in module.modules()],
+            random.getstate(),
+            torch.get_rng_state().tolist(),
+        )
+
+    before = state()
+    if fails:
+        with (
+            pytest.raises(RuntimeError, match="within"),
+            PoolView(net, X).input_gradients() as (batches, logits),
+        ):
+            logits(next(batches))
+            raise RuntimeError("within")
+    else:
+        gradients(PoolView(net, X))
+    assert state() == before
+
+
+class Named(Dataset):
+    """Rows that reach the network by name."""
+
+    def __len__(self):
+        return N_ROWS
+
+    def __getitem__(self, row):
+        return {"x": rows()[row]}, 0
+
+
+@pytest.mark.parametrize(
+    "estimator, X, message",
+    [
+        (LogisticRegression().fit(rows(), labels()), rows(), "LogisticReg.*skorch net"),
+        (None, rows(), "needs a fitted estimator"),
+        (untrained(Words), np.ones((9, 5), dtype=int), "Words takes torch.int64"),
+        (untrained(Net), Named(), "rows of Net come as dict"),
+        (untrained(Tokens), rows(), "Tokens do not depend.*differentiable"),
+        (untrained(Net), rows(0), "empty"),
+    ],
+    ids=["no_net", "none", "integers", "dict", "numpy_inside", "empty"],
+)
+def test_what_cannot_be_differentiated_is_said(estimator, X, message):
+    with pytest.raises(ValueError, match=message):
+        gradients(PoolView(estimator, X))
+
+
 # -- GPU ----------------------------------------------------------------------------
 
 
