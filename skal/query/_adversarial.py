@@ -100,11 +100,14 @@ class DeepFoolQuery(ScoreQuery):
         """Lengths of the perturbations of a batch, infinite where there is none."""
         lengths = x.new_full((len(x),), torch.inf)
         rows, r = torch.arange(len(x), device=x.device), torch.zeros_like(x)
-        with torch.no_grad():
-            order = logits(x).argsort(dim=1, descending=True, stable=True)
-        order = order[:, : self.n_classes]
-        for _ in range(self.max_iter):
-            distance, direction = _nearest_boundary(x + r, logits, order)
+        for step in range(self.max_iter):
+            with torch.enable_grad():
+                point = (x + r).requires_grad_()
+                z = logits(point)
+            if step == 0:
+                order = z.argsort(dim=1, descending=True, stable=True)
+                order = order[:, : self.n_classes]
+            distance, direction = _nearest_boundary(point, z, order)
             movable = distance.isfinite()
             r = r + _over(x, torch.where(movable, distance, 0)) * direction
             with torch.no_grad():
@@ -119,14 +122,12 @@ class DeepFoolQuery(ScoreQuery):
         return lengths
 
 
-def _nearest_boundary(x, logits, order):
+def _nearest_boundary(x, z, order):
     """Distance to the nearest boundary of the linearised logits, and unit direction.
 
-    `order` has the predicted class of each row first, then its rivals. The distance is
-    infinite where no gradient leads to a boundary.
+    `z` has the logits of `x` with their graph, `order` the predicted class of each row
+    first, then its rivals. Without a gradient to a boundary the distance is infinite.
     """
-    with torch.enable_grad():
-        z = logits(x.requires_grad_())
     nearest, direction = x.new_full((len(x),), torch.inf), torch.zeros_like(x)
     for rival in order[:, 1:].unbind(1):
         ahead = torch.zeros_like(z)
