@@ -12,7 +12,9 @@ from importlib import import_module
 from skal._version import __version__ as __version__
 
 _HOMES = {"ActiveLearningLoop": "skal.loop", "PoolView": "skal.pool"}
-_MODULES = "datasets experiment loop models plotting pool query selection utils".split()
+_MODULES = (
+    "datasets experiment loop models plotting pool posterior query selection utils"
+).split()
 
 
 def __getattr__(name):

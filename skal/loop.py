@@ -101,6 +101,8 @@ class ActiveLearningLoop(
     ----------
     estimator_ : estimator
         The model of the last round, fitted on the codes 0..n_classes-1 of the labels.
+        With a `DeepEnsemble` it holds all members, and predicts with the first, or,
+        where ``predict="mean"`` asks for it, with the mean of their probabilities.
         Absent in ask mode while fewer than two classes are labelled.
     strategy_ : QueryStrategy
         The fitted strategy.
@@ -399,7 +401,7 @@ class ActiveLearningLoop(
         try_estimator(
             self.estimator,
             X,
-            requires=self.strategy.requires,
+            self.strategy,
             n_classes=len(self.classes_),
             embedding_layer=self.embedding_layer,
             random_state=self.seed_,

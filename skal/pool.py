@@ -1,6 +1,7 @@
 """`PoolView`: what a strategy may ask about one fitted estimator and some rows."""
 
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -251,6 +252,81 @@ class PoolView:
         """Bias of the head of shape (n_classes,), or None where it has none."""
         return self._head("bias")
 
+    def sample_proba(self, posterior, *, random_state=None):
+        """Probabilities under each draw of a posterior.
+
+        Parameters
+        ----------
+        posterior : MCDropout or DeepEnsemble
+            See :mod:`skal.posterior`.
+        random_state : int, default=None
+            Seed of the draws; None takes that of the pool.
+
+        Returns
+        -------
+        samples : tensor of shape (n_samples, n_draws, n_classes)
+            Draw t is the same model for every row. Kept: asked again with the same
+            parameters and seed, they come at once.
+
+        Raises
+        ------
+        ValueError
+            Where the estimator cannot have the posterior.
+        """
+        posterior.check(self.estimator)
+        seed = self.random_state if random_state is None else random_state
+        key = ("sample_proba", repr(posterior.get_params()), seed)
+        if key not in self._cache:
+            seed = check_seed(seed)
+            if len(self) == 0:
+                raise ValueError("the pool is empty: X has no rows.")
+            if hasattr(posterior, "draws"):
+                samples = self._draw(posterior, seed)
+            else:
+                members = posterior.members(self.estimator, *self._training_set(), seed)
+                samples = torch.stack([self._of(m).proba for m in members], dim=1)
+            self._cache[key] = samples
+        return self._cache[key]
+
+    def _draw(self, posterior, seed):
+        """Run the network once, and what follows its first dropout for each draw."""
+        net, module = self._net, self._net.module_
+        nonlinearity = net._get_predict_nonlinearity()
+        samples = Collected(len(self))
+        with self._running(seed), posterior.draws(module, seed) as draws:
+            for batch in self._batches():
+                outputs = draws.outputs(partial(net.evaluation_step, batch))
+                outputs = [z[0] if isinstance(z, tuple) else z for z in outputs]
+                proba = nonlinearity(to_device(torch.cat(outputs), "cpu"))
+                samples.add(proba.unflatten(0, (len(outputs), -1)).transpose(0, 1))
+        self._check_count(samples.count)
+        check_distribution(samples.rows.flatten(0, 1), net, self._classes)
+        if not draws.applied:
+            raise ValueError(
+                "no dropout layer of the network ran in its forward pass, so all draws "
+                "are the same; call one there, or use DeepEnsemble."
+            )
+        return samples.rows.to(outputs[0].device)
+
+    def _of(self, member):
+        """View the same rows with another model."""
+        if member is self.estimator or member is self._final:
+            return self
+        view = PoolView(
+            member, self._X, classes=self._classes, random_state=self.random_state
+        )
+        view._rows = self._rows
+        view.prefetch(["proba"])
+        return view
+
+    def _training_set(self):
+        """Labelled rows and labels as they were given, or (None, None)."""
+        X, y = self._labeled_data
+        rows = getattr(self, "_labeled_rows", None)
+        if rows is None:
+            return X, y
+        return DatasetRows(X, rows, y) if is_dataset(X) else take(X, rows), y
+
     def _head(self, name):
         if self._net is None:
             return None
@@ -297,30 +373,20 @@ class PoolView:
         nonlinearity = net._get_predict_nonlinearity()
         probe = HeadProbe(module, self.embedding_layer)
         keep = self._expected is None or bool(_OF_HEAD & self._expected)
-        modes = _training_flags(net)
         probas, outputs, heads, embeddings = (Collected(len(self)) for _ in range(4))
-        try:
-            with isolated_rng(self.random_state or 0), _eager(module), probe:
-                for batch in self._batches():
-                    output = net.evaluation_step(batch, training=False)
-                    output = output[0] if isinstance(output, tuple) else output
-                    # The nonlinearity runs on the CPU, as in skorch's predict_proba.
-                    probas.add(nonlinearity(to_device(output, "cpu")))
-                    outputs.add(output)
-                    embedding, head_output = probe.read(output)
-                    if head_output is not None and head_output is not output:
-                        heads.add(head_output)
-                    if keep and embedding is not None:
-                        embeddings.add(embedding)
-        finally:
-            for part, training in modes.items():
-                part.training = training
-        if outputs.count != len(self):
-            raise ValueError(
-                f"{type(net).__name__} gave {outputs.count} rows of outputs for a pool "
-                f"of {len(self)} rows; leave drop_last and sampler out of "
-                "iterator_valid__..., and let the network give one row a sample."
-            )
+        with self._running(self.random_state or 0), probe:
+            for batch in self._batches():
+                output = net.evaluation_step(batch, training=False)
+                output = output[0] if isinstance(output, tuple) else output
+                # The nonlinearity runs on the CPU, as in skorch's predict_proba.
+                probas.add(nonlinearity(to_device(output, "cpu")))
+                outputs.add(output)
+                embedding, head_output = probe.read(output)
+                if head_output is not None and head_output is not output:
+                    heads.add(head_output)
+                if keep and embedding is not None:
+                    embeddings.add(embedding)
+        self._check_count(outputs.count)
         proba = probas.rows
         check_distribution(proba, net, self._classes)
         logits = find_logits([z.rows for z in (heads, outputs) if z.count], proba)
@@ -359,21 +425,32 @@ class PoolView:
         if self.estimator is not None:
             check_differentiable(self._final)
         self.logits  # noqa: B018  # every check of the outputs is in this pass
-        net, modes = self._net, _training_flags(self._net)
+        net = self._net
         probe = HeadProbe(net.module_, self.embedding_layer)
-        try:
-            with (
-                isolated_rng(self.random_state or 0),
-                _eager(net.module_),
-                parameters_frozen(modes),
-                probe,
-            ):
+        with self._running(self.random_state or 0) as modes:
+            with parameters_frozen(modes), probe:
                 net._set_training(False)
                 batches = (input_batch(x, net) for x, _ in self._batches())
                 yield batches, differentiable_logits(net, probe)
+
+    @contextmanager
+    def _running(self, seed):
+        """Leave generators, training flags and compiled code as they are."""
+        modes = _training_flags(self._net)
+        try:
+            with isolated_rng(seed), _eager(self._net.module_):
+                yield modes
         finally:
             for part, training in modes.items():
                 part.training = training
+
+    def _check_count(self, n_outputs):
+        if n_outputs != len(self):
+            raise ValueError(
+                f"{type(self._net).__name__} gave {n_outputs} rows of outputs for a "
+                f"pool of {len(self)} rows; leave drop_last and sampler out of "
+                "iterator_valid__..., and let the network give one row a sample."
+            )
 
     def _batches(self):
         """Yield the batches of `net.predict_proba`, those of arrays without a loader.
@@ -428,7 +505,7 @@ class PoolView:
         return [name for name, _ in module.named_modules() if name]
 
 
-def try_estimator(estimator, X, *, requires, n_classes, embedding_layer, random_state):
+def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_state):
     """Raise where a fresh clone cannot give what a strategy reads, before any fit.
 
     A bare net is shown two rows; what stands behind unfitted transformers is not tried.
@@ -439,8 +516,8 @@ def try_estimator(estimator, X, *, requires, n_classes, embedding_layer, random_
         Never touched.
     X : rows
         As for `PoolView`.
-    requires : iterable of str
-        See `QueryStrategy`.
+    strategy : QueryStrategy
+        Its `requires` and `active_posterior` say what it will ask for.
     n_classes : int
         Number of classes known, or 0.
     embedding_layer : str
@@ -448,9 +525,12 @@ def try_estimator(estimator, X, *, requires, n_classes, embedding_layer, random_
     random_state : int
         Seed of the clone's weights.
     """
-    reads = {name.removeprefix("labeled.") for name in requires}
+    reads = {name.removeprefix("labeled.") for name in strategy.requires}
     if "input_gradients" in reads:
         check_differentiable(final_estimator(estimator))
+    posterior = getattr(strategy, "active_posterior", None)
+    if posterior is not None:
+        posterior.check(estimator)
     if not is_net(final_estimator(estimator)):
         if reads & {"proba", "log_proba", "logits"}:
             _check_has_proba(final_estimator(estimator))

@@ -24,6 +24,7 @@ def _cases():
             yield pytest.param(cls, check, marks=marks, id=f"{name}-{check.__name__}")
 
 
+@pytest.mark.filterwarnings("ignore:the batch is saturated")
 @pytest.mark.parametrize("cls, check", list(_cases()))
 def test_strategy(cls, check):
     check(cls())

@@ -37,6 +37,9 @@ class RunConfig:
         "mlp", "cnn", "resnet" or "package.module:attribute", see `build_estimator`.
     embedding_layer : str, default="auto"
         Layer of the model whose input is the embedding, see :class:`skal.PoolView`.
+    dropout : float or None, default=None
+        Probability of dropout in the model; None takes the model's own: 0.2 for "mlp",
+        0.5 for "cnn", 0 for "resnet".
     strategy : str, default="badge"
         Name of the strategy on the command line.
     strategy_options : dict, default={}
@@ -79,6 +82,7 @@ class RunConfig:
     header: bool | None = None
     model: str = "mlp"
     embedding_layer: str = "auto"
+    dropout: float | None = None
     strategy: str = "badge"
     strategy_options: dict = field(default_factory=dict)
     initial: str = "uniform"

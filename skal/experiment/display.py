@@ -10,7 +10,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 _COLUMNS = {
@@ -88,7 +88,7 @@ def print_strategies(descriptions):
     ----------
     descriptions : list of Description
     """
-    table = Table("strategy", "reads", "year", "paper")
+    table = Table(Column("strategy", no_wrap=True), "reads", "year", "paper")
     for each in descriptions:
         table.add_row(each.name, each.reads, each.year, Text(each.paper))
     Console(highlight=False).print(table)

@@ -54,7 +54,7 @@ def build_estimator(config, data):
         Takes the rows of `data` as they are.
     """
     shape = tuple(data.image_shape or np.shape(data.X_train)[1:])
-    network, params = _network(config.model, shape, len(data.classes))
+    network, params = _network(config, shape, len(data.classes))
     mean = np.zeros(1) if data.mean is None else np.asarray(data.mean)
     std = np.ones(1) if data.std is None else np.asarray(data.std)
     options = {f"module__{name}": value for name, value in params.items()}
@@ -88,8 +88,9 @@ def build_estimator(config, data):
     return estimator
 
 
-def _network(model, shape, n_classes):
+def _network(config, shape, n_classes):
     """Class of the network and its arguments."""
+    model, dropout = config.model, config.dropout
     sizes = {"n_classes": n_classes, "n_inputs": prod(shape)}
     if len(shape) == 3:
         sizes |= {"n_channels": shape[0], "image_size": shape[1]}
@@ -99,6 +100,13 @@ def _network(model, shape, n_classes):
             named = set(inspect.signature(network).parameters)
         except ValueError:  # written in C
             named = set()
+        if dropout is not None:
+            if "dropout" not in named:
+                raise UsageError(
+                    f"--dropout {dropout} is nothing for --model {model!r}, which has "
+                    "no argument `dropout`; leave it out."
+                )
+            sizes["dropout"] = dropout
         return network, {k: v for k, v in sizes.items() if k in named | {"n_classes"}}
     if model == "mlp":
         network, names = MLP, ("n_inputs", "n_classes")
@@ -112,7 +120,8 @@ def _network(model, shape, n_classes):
     else:
         network, names = ResNet18, ("n_channels", "n_classes")
     params = {name: sizes[name] for name in names}
-    return network, {**params, **({"dropout": 0.2} if model == "mlp" else {})}
+    own = {"mlp": 0.2, "cnn": 0.5, "resnet": 0.0}
+    return network, {**params, "dropout": own[model] if dropout is None else dropout}
 
 
 def _import(model):

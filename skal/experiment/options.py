@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 from skal.experiment.config import (
@@ -20,6 +21,11 @@ from skal.experiment.config import (
 )
 
 _NOT_IN_A_FILE = ("--config", "--debug")
+# Strategies with a posterior that is not their default.
+SAMPLED = [
+    *product(("entropy", "least-confidence", "margin"), ("dropout", "ensemble")),
+    *product(("bald", "batch-bald"), ("ensemble",)),
+]
 
 
 class RunOptions:
@@ -98,6 +104,12 @@ class RunOptions:
             metavar="NAME",
             help="layer of the model whose input is the embedding; auto: the one whose "
             "output it returns",
+        )
+        add(
+            "--dropout",
+            number(least=0, below=1),
+            "probability of dropout in the model; None: the model's own, 0.2 for mlp, "
+            "0.5 for cnn, 0 for resnet",
         )
         add("--epochs", whole(1), "epochs of training in each round, at most")
         add(
@@ -180,13 +192,15 @@ def strategy_names():
     Returns
     -------
     names : list of str
+        Those that sample predictions also with -dropout and -ensemble.
     """
     stems = [
         name.removesuffix("Query")
         for name in constant("query/__init__.py", "__all__")
         if name.endswith("Query") and name != "ScoreQuery"
     ]
-    return sorted(re.sub(r"(?<=.)(?=[A-Z])", "-", stem).lower() for stem in stems)
+    names = [re.sub(r"(?<=.)(?=[A-Z])", "-", stem).lower() for stem in stems]
+    return sorted(names + [f"{name}-{kind}" for name, kind in SAMPLED])
 
 
 def constant(file, name):

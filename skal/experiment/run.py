@@ -91,7 +91,7 @@ def _try_embedding(config, estimator, strategy, data):
         try_estimator(
             estimator,
             data.X_train,
-            requires=strategy.requires,
+            strategy,
             n_classes=len(data.classes),
             embedding_layer=_layer(config),
             random_state=config.seed,

@@ -5,10 +5,33 @@ import re
 from collections import namedtuple
 
 from skal.experiment.config import UsageError
+from skal.posterior import DeepEnsemble, MCDropout
 from skal.utils import all_strategies, command_line_name
 from skal.utils.validation import check_params
 
 Description = namedtuple("Description", "name reads year paper")
+
+
+def named_strategies():
+    """Make every strategy, by its name on the command line.
+
+    Returns
+    -------
+    strategies : dict of str to QueryStrategy
+        One with a parameter `posterior` comes with its default spelled out, and with
+        -dropout and -ensemble where that is another.
+    """
+    found = {}
+    for _, cls in all_strategies():
+        name, strategy = command_line_name(cls), cls()
+        if hasattr(strategy, "active_posterior"):
+            default = strategy.active_posterior
+            if default is None:
+                found[f"{name}-dropout"] = cls(posterior=MCDropout())
+            found[f"{name}-ensemble"] = cls(posterior=DeepEnsemble())
+            strategy.set_params(posterior=default)
+        found[name] = strategy
+    return dict(sorted(found.items()))
 
 
 def build_strategy(config):
@@ -22,13 +45,12 @@ def build_strategy(config):
     -------
     strategy : QueryStrategy
     """
-    by_name = {command_line_name(cls): cls for _, cls in all_strategies()}
+    by_name = named_strategies()
     if config.strategy not in by_name:
         raise UsageError(
-            f"Unknown strategy {config.strategy!r}; allowed are "
-            f"{', '.join(sorted(by_name))}."
+            f"Unknown strategy {config.strategy!r}; allowed are {', '.join(by_name)}."
         )
-    strategy = by_name[config.strategy]()
+    strategy = by_name[config.strategy]
     try:
         strategy.set_params(**config.strategy_options)
     except (AttributeError, ValueError) as error:
@@ -55,8 +77,12 @@ def describe_strategies():
         first reference of its docstring; year and paper are "" where there is none.
     """
     descriptions = []
-    for _, cls in all_strategies():
-        doc = inspect.getdoc(cls) or ""
+    for name, strategy in named_strategies().items():
+        # That of the posterior, where the name has it.
+        source = type(strategy)
+        if name != command_line_name(source):
+            source = type(strategy.posterior)
+        doc = inspect.getdoc(source) or ""
         _, _, references = doc.partition("References\n----------\n")
         found = re.search(
             r"\.\. \[\w+\] (.*?)(?=\n\.\. \[|\n\n|\Z)", references, re.DOTALL
@@ -65,8 +91,8 @@ def describe_strategies():
         year = re.search(r"\b(?:19|20)\d\d\b", paper)
         descriptions.append(
             Description(
-                command_line_name(cls),
-                ", ".join(cls().requires),
+                name,
+                ", ".join(strategy.requires),
                 year[0] if year else "",
                 paper,
             )

@@ -14,6 +14,9 @@ class ResNet18(nn.Module):
         Channels of the images.
     n_classes : int
         Number of logits.
+    dropout : float, default=0.0
+        Probability of dropping a feature before the last layer; 0 adds no dropout
+        layer.
 
     References
     ----------
@@ -28,7 +31,7 @@ class ResNet18(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, n_channels, n_classes):
+    def __init__(self, n_channels, n_classes, dropout=0.0):
         super().__init__()
         from torchvision.models import resnet18
 
@@ -37,6 +40,8 @@ class ResNet18(nn.Module):
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
         self.network.conv1 = stem
         self.network.maxpool = nn.Identity()
+        if dropout > 0:
+            self.network.fc = nn.Sequential(nn.Dropout(dropout), self.network.fc)
 
     def forward(self, x):
         """Compute the logits.

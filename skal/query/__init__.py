@@ -2,6 +2,7 @@
 
 from skal.query._adversarial import DeepFoolQuery
 from skal.query._base import QueryStrategy, ScoreQuery
+from skal.query._bayesian import BaldQuery, BatchBaldQuery
 from skal.query._diversity import KCenterGreedyQuery, KMeansQuery
 from skal.query._hybrid import BadgeQuery
 from skal.query._uncertainty import (
@@ -13,6 +14,8 @@ from skal.query._uncertainty import (
 
 __all__ = [
     "BadgeQuery",
+    "BaldQuery",
+    "BatchBaldQuery",
     "DeepFoolQuery",
     "EntropyQuery",
     "KCenterGreedyQuery",

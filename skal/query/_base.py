@@ -122,6 +122,31 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         return np.random.default_rng(np.random.SeedSequence(seeds or None))
 
 
+class PosteriorMixin:
+    """For strategies with a parameter `posterior`: sampled predictions.
+
+    Attributes
+    ----------
+    active_posterior : MCDropout, DeepEnsemble or None
+        The parameter, or what None stands for.
+    """
+
+    @property
+    def active_posterior(self):
+        """The parameter, or what None stands for."""
+        return self.posterior
+
+    def prepare(self, estimator, *, pool_features=None):
+        """Let the loop train all that the posterior needs; see `QueryStrategy`."""
+        posterior = self.active_posterior
+        return estimator if posterior is None else posterior.prepare(estimator)
+
+    def _sample_proba(self, pool):
+        return pool.sample_proba(
+            self.active_posterior, random_state=check_seed(self._generator(pool))
+        )
+
+
 class ScoreQuery(QueryStrategy):
     """Base of strategies that take the rows with the highest scores.
 

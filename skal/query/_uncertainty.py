@@ -12,7 +12,7 @@ References
 
 import torch
 
-from skal.query._base import QueryStrategy, ScoreQuery
+from skal.query._base import PosteriorMixin, QueryStrategy, ScoreQuery
 
 
 class RandomQuery(QueryStrategy):
@@ -36,20 +36,46 @@ class RandomQuery(QueryStrategy):
         return rng.permutation(len(pool))[:n_samples]
 
 
-class LeastConfidenceQuery(ScoreQuery):
+class _UncertaintyQuery(PosteriorMixin, ScoreQuery):
+    """Scores of one predicted distribution a row, of the model or of the posterior."""
+
+    def __init__(self, *, posterior=None, random_state=None):
+        super().__init__(random_state=random_state)
+        self.posterior = posterior
+
+    @property
+    def requires(self):
+        """Sampled predictions where there is a posterior, else those of the model."""
+        return ("log_proba",) if self.posterior is None else ("sample_proba",)
+
+    def _log_proba(self, pool):
+        """Logarithms of the probabilities; with a posterior, of their mean over it."""
+        if self.posterior is None:
+            return pool.log_proba.double()
+        return self._sample_proba(pool).mean(1, dtype=torch.float64).log()
+
+
+class LeastConfidenceQuery(_UncertaintyQuery):
     """Take the rows whose most probable class is least probable.
 
     The score is ``1 - max_c p_c`` [1]_.
 
     Parameters
     ----------
+    posterior : MCDropout or DeepEnsemble, default=None
+        Score the mean of its sampled predictions [2]_ [3]_; None scores those of the
+        model.
     random_state : int, default=None
-        Breaks ties; see `QueryStrategy`.
+        Breaks ties and seeds the draws; see `QueryStrategy`.
 
     References
     ----------
     .. [1] Lewis and Gale, "A sequential algorithm for training text classifiers",
        SIGIR 1994; for deep networks Wang and Shang, IJCNN 2014.
+    .. [2] Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data",
+       ICML 2017, section 3 (dropout).
+    .. [3] Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive
+       uncertainty estimation using deep ensembles", NIPS 2017, section 2.4.
 
     Examples
     --------
@@ -62,28 +88,33 @@ class LeastConfidenceQuery(ScoreQuery):
     array([106,  77, 133])
     """
 
-    requires = ("log_proba",)
-
     def _score(self, pool):
         # The sum of the others keeps the digits that 1 - p loses near p = 1.
-        proba = pool.log_proba.double().exp()
+        proba = self._log_proba(pool).exp()
         return proba.scatter(1, proba.argmax(1, keepdim=True), 0.0).sum(1)
 
 
-class MarginQuery(ScoreQuery):
+class MarginQuery(_UncertaintyQuery):
     """Take the rows whose two most probable classes are closest in probability.
 
     The score is ``p_(2) - p_(1)`` [1]_, the difference of the second and the first.
 
     Parameters
     ----------
+    posterior : MCDropout or DeepEnsemble, default=None
+        Score the mean of its sampled predictions [2]_ [3]_; None scores those of the
+        model.
     random_state : int, default=None
-        Breaks ties; see `QueryStrategy`.
+        Breaks ties and seeds the draws; see `QueryStrategy`.
 
     References
     ----------
     .. [1] Scheffer, Decomain and Wrobel, "Active hidden Markov models for information
        extraction", IDA 2001; for deep networks Wang and Shang, IJCNN 2014.
+    .. [2] Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data",
+       ICML 2017, section 3 (dropout).
+    .. [3] Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive
+       uncertainty estimation using deep ensembles", NIPS 2017, section 2.4.
 
     Examples
     --------
@@ -96,27 +127,32 @@ class MarginQuery(ScoreQuery):
     array([106,  77, 133])
     """
 
-    requires = ("log_proba",)
-
     def _score(self, pool):
-        first, second = pool.log_proba.double().topk(2, dim=1).values.unbind(1)
+        first, second = self._log_proba(pool).topk(2, dim=1).values.unbind(1)
         return second.exp() - first.exp()
 
 
-class EntropyQuery(ScoreQuery):
+class EntropyQuery(_UncertaintyQuery):
     """Take the rows whose predicted class distribution has the largest entropy.
 
     The score is ``-sum_c p_c log p_c`` with ``0 log 0 = 0`` [1]_.
 
     Parameters
     ----------
+    posterior : MCDropout or DeepEnsemble, default=None
+        Score the mean of its sampled predictions [2]_ [3]_; None scores those of the
+        model.
     random_state : int, default=None
-        Breaks ties; see `QueryStrategy`.
+        Breaks ties and seeds the draws; see `QueryStrategy`.
 
     References
     ----------
     .. [1] Shannon, "A mathematical theory of communication", 1948; for deep networks
        Wang and Shang, IJCNN 2014.
+    .. [2] Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data",
+       ICML 2017, section 3 (dropout).
+    .. [3] Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive
+       uncertainty estimation using deep ensembles", NIPS 2017, section 2.4.
 
     Examples
     --------
@@ -129,9 +165,7 @@ class EntropyQuery(ScoreQuery):
     array([106,  70])
     """
 
-    requires = ("log_proba",)
-
     def _score(self, pool):
-        log_proba = pool.log_proba.double()
+        log_proba = self._log_proba(pool)
         proba = log_proba.exp()
         return -torch.where(proba > 0, proba * log_proba, 0.0).sum(1)

@@ -1,8 +1,13 @@
 import pytest
 
 from skal.experiment.config import RunConfig, UsageError
-from skal.experiment.strategies import build_strategy, describe_strategies
-from skal.utils import all_strategies
+from skal.experiment.strategies import (
+    build_strategy,
+    describe_strategies,
+    named_strategies,
+)
+from skal.posterior import DeepEnsemble, MCDropout
+from skal.utils import all_strategies, command_line_name
 
 
 def test_options_reach_the_strategy():
@@ -44,9 +49,30 @@ def test_unknown_strategy():
 
 def test_every_strategy_is_described():
     described = {each.name: each for each in describe_strategies()}
-    assert len(described) == len(all_strategies())
+    assert {command_line_name(cls) for _, cls in all_strategies()} <= set(described)
     badge = described["badge"]
     assert badge.year == "2020" and badge.paper.startswith("Ash, Zhang")
     assert badge.paper.endswith("ICLR 2020.")
     assert badge.reads == "proba, embeddings, head_bias"
     assert described["random"][1:] == ("", "", "")
+    assert described["entropy-dropout"].paper.startswith("Gal and Ghahramani")
+    assert described["entropy-dropout"].year == "2016"
+    assert described["entropy-ensemble"].year == "2017"
+
+
+@pytest.mark.parametrize("measure", ["entropy", "least-confidence", "margin"])
+def test_names_of_posteriors(measure):
+    named = named_strategies()
+    assert named[measure].posterior is None
+    assert isinstance(named[f"{measure}-dropout"].posterior, MCDropout)
+    assert isinstance(named[f"{measure}-ensemble"].posterior, DeepEnsemble)
+
+
+@pytest.mark.parametrize("name", ["bald", "batch-bald"])
+def test_bald_has_options_of_its_posterior(name):
+    config = RunConfig(strategy=name, strategy_options={"posterior__n_draws": 7})
+    assert build_strategy(config).posterior.n_draws == 7
+    assert build_strategy(RunConfig(strategy=name)).posterior.n_draws == 100
+    ensemble = build_strategy(RunConfig(strategy=f"{name}-ensemble")).posterior
+    assert isinstance(ensemble, DeepEnsemble)
+    assert f"{name}-dropout" not in named_strategies()

@@ -1,0 +1,145 @@
+"""Strategies that read what the draws of a posterior agree and disagree on.
+
+References
+----------
+.. [Gal2017] Gal, Islam and Ghahramani, "Deep Bayesian active learning with image
+   data", ICML 2017.
+.. [Kirsch2019] Kirsch, van Amersfoort and Gal, "BatchBALD: efficient and diverse batch
+   acquisition for deep Bayesian active learning", NeurIPS 2019.
+"""
+
+import torch
+
+from skal.posterior import MCDropout
+from skal.query._base import PosteriorMixin, QueryStrategy, ScoreQuery
+from skal.selection import batch_bald, mutual_information
+
+
+class _BayesianMixin(PosteriorMixin):
+    requires = ("sample_proba",)
+
+    @property
+    def active_posterior(self):
+        """The parameter, or ``MCDropout(n_draws=100)`` for None."""
+        return MCDropout(n_draws=100) if self.posterior is None else self.posterior
+
+
+class BaldQuery(_BayesianMixin, ScoreQuery):
+    """Take the rows on whose labels the draws disagree most: BALD.
+
+    The score is the mutual information of label and model,
+    ``H(mean_t p_t) - mean_t H(p_t)`` [1]_ (equation 5 of [2]_).
+
+    Parameters
+    ----------
+    posterior : MCDropout or DeepEnsemble, default=None
+        Source of sampled predictions; None is ``MCDropout(n_draws=100)``.
+    measure : {"mutual_information", "variation_ratio", "mean_std"}, \
+default="mutual_information"
+        Also the share of draws that do not vote for the most frequent class, and the
+        standard deviation over draws, averaged over classes (both in [2]_, section 4).
+    random_state : int, default=None
+        Breaks ties and seeds the draws; see `QueryStrategy`.
+
+    Notes
+    -----
+    Each row is scored alone, so near copies are bought together; see `BatchBaldQuery`.
+
+    References
+    ----------
+    .. [1] Houlsby, Huszar, Ghahramani and Lengyel, "Bayesian active learning for
+       classification and preference learning", arXiv:1112.5745, 2011.
+    .. [2] Gal, Islam and Ghahramani, "Deep Bayesian active learning with image data",
+       ICML 2017.
+
+    Examples
+    --------
+    >>> from skal import BaldQuery
+    >>> from skal.posterior import DeepEnsemble
+    >>> BaldQuery(posterior=DeepEnsemble()).requires
+    ('sample_proba',)
+    """
+
+    def __init__(
+        self, *, posterior=None, measure="mutual_information", random_state=None
+    ):
+        super().__init__(random_state=random_state)
+        self.posterior = posterior
+        self.measure = measure
+
+    def _score(self, pool):
+        measures = {
+            "mutual_information": mutual_information,
+            "variation_ratio": _variation_ratio,
+            "mean_std": lambda samples: samples.std(1, correction=0).mean(1),
+        }
+        if self.measure not in measures:
+            raise ValueError(
+                f"measure must be one of {list(measures)}, got {self.measure!r}."
+            )
+        return measures[self.measure](self._sample_proba(pool))
+
+
+def _variation_ratio(samples):
+    votes = samples.argmax(2)
+    counts = torch.zeros_like(samples[:, 0])
+    counts.scatter_add_(1, votes, torch.ones_like(votes, dtype=counts.dtype))
+    return 1 - counts.amax(1) / samples.shape[1]
+
+
+class BatchBaldQuery(_BayesianMixin, QueryStrategy):
+    """Take the rows whose labels together tell most about the model: BatchBALD.
+
+    Greedy maximisation of the mutual information of the labels of the whole batch and
+    the model [1]_ (algorithm 1), so that a second copy of a row adds nothing.
+
+    Parameters
+    ----------
+    posterior : MCDropout or DeepEnsemble, default=None
+        Source of sampled predictions, the same draws for every row; None is
+        ``MCDropout(n_draws=100)``.
+    max_configurations, n_particles : int, default=10_000
+        See :func:`skal.selection.batch_bald`.
+    random_state : int, default=None
+        Seeds the draws and the particles; see `QueryStrategy`.
+
+    Notes
+    -----
+    The information of T draws is at most ``log T``, so a large batch exhausts it: what
+    is missing then is taken in the order of BALD, with a warning. Use more draws or
+    smaller batches.
+
+    References
+    ----------
+    .. [1] Kirsch, van Amersfoort and Gal, "BatchBALD: efficient and diverse batch
+       acquisition for deep Bayesian active learning", NeurIPS 2019.
+
+    Examples
+    --------
+    >>> from skal import BatchBaldQuery
+    >>> from skal.posterior import MCDropout
+    >>> BatchBaldQuery(posterior=MCDropout(n_draws=50)).max_configurations
+    10000
+    """
+
+    def __init__(
+        self,
+        *,
+        posterior=None,
+        max_configurations=10_000,
+        n_particles=10_000,
+        random_state=None,
+    ):
+        super().__init__(random_state=random_state)
+        self.posterior = posterior
+        self.max_configurations = max_configurations
+        self.n_particles = n_particles
+
+    def _query(self, pool, n_samples, rng):
+        return batch_bald(
+            self._sample_proba(pool),
+            n_samples,
+            max_configurations=self.max_configurations,
+            n_particles=self.n_particles,
+            random_state=rng,
+        )

@@ -1,0 +1,312 @@
+"""Dropout masks: consistent, replayed, and nothing else changed."""
+
+import itertools
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skal.utils.dropout import DropoutDraws, active_dropouts
+
+
+def draw(module, x, n_draws=8, seed=0, batch_size=None):
+    """Outputs of shape (n_rows, n_draws, ...) of a module in evaluation mode."""
+    module.eval()
+    outputs = []
+    with torch.no_grad(), DropoutDraws(module, n_draws, seed) as draws:
+        for batch in x.split(batch_size or len(x)):
+            outputs.append(torch.stack(draws.outputs(partial(module, batch)), 1))
+    return torch.cat(outputs)
+
+
+class Counter(nn.Module):
+    """Counts how often it runs."""
+
+    def __init__(self, inner=None):
+        super().__init__()
+        self.inner, self.n_calls = inner or nn.Identity(), 0
+
+    def forward(self, x):
+        self.n_calls += 1
+        return self.inner(x)
+
+
+def slow_outputs(module, x, n_draws, seed=0):
+    """The same draws by full passes: nothing is recorded."""
+    module.eval()
+    draws = DropoutDraws(module, n_draws, seed)
+    draws._records = []
+    with torch.no_grad(), draws:
+        return torch.stack(draws.outputs(partial(module, x)), 1)
+
+
+def test_masks_are_the_same_for_every_row_and_differ_between_draws():
+    x = torch.ones(6, 50)
+    outputs = draw(nn.Sequential(nn.Dropout(0.5)), x)
+    assert (outputs == outputs[:1]).all()
+    assert len({tuple(o.tolist()) for o in outputs[0]}) == 8
+    assert set(outputs.unique().tolist()) == {0.0, 2.0}
+
+
+def test_two_layers_have_masks_of_their_own():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Dropout(0.5), nn.Dropout(0.5)
+
+        def forward(self, x):
+            return torch.cat([self.a(x), self.b(x), self.a(x)], 1)
+
+    outputs = draw(Both(), torch.ones(2, 40))
+    a, b, again = outputs.split(40, dim=2)
+    assert (a != b).any() and (a != again).any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 20])
+def test_draws_do_not_depend_on_the_batch_size(batch_size):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 2))
+    x = torch.randn(20, 5)
+    torch.testing.assert_close(draw(module, x, batch_size=batch_size), draw(module, x))
+
+
+def test_mean_over_draws_is_that_over_all_masks():
+    """Dropout on two inputs of a linear layer: four masks, so the mean is exact."""
+    torch.manual_seed(1)
+    head = nn.Linear(2, 2)
+    x = torch.tensor([[1.0, -2.0]])
+    with torch.no_grad():
+        probas = torch.stack(
+            [
+                head(x * torch.tensor(mask) * 2).softmax(1)
+                for mask in itertools.product([0.0, 1.0], repeat=2)
+            ]
+        )
+        samples = draw(nn.Sequential(nn.Dropout(0.5), head), x, 4000).softmax(2)
+    error = samples.mean(1) - probas.mean(0)
+    assert (error.abs() < 4 * probas.std(0, correction=0) / 4000**0.5).all()
+
+
+@pytest.mark.parametrize(
+    "layer, shape, one_of_channel",
+    [
+        (nn.Dropout1d(0.5), (4, 30, 5), True),
+        (nn.Dropout2d(0.5), (4, 30, 3, 3), True),
+        (nn.Dropout3d(0.5), (4, 30, 2, 2, 2), True),
+        (nn.Dropout(0.5), (4, 30, 3, 3), False),
+    ],
+)
+def test_channel_dropout_drops_whole_channels(layer, shape, one_of_channel):
+    outputs = draw(nn.Sequential(layer), torch.ones(shape)).flatten(3)
+    assert (outputs[0] == outputs[1]).all()
+    whole = (outputs == outputs[..., :1]).all()
+    assert bool(whole) == one_of_channel
+    assert {0.0, 2.0} == set(outputs.unique().tolist())
+
+
+@pytest.mark.parametrize("layer", [nn.AlphaDropout(0.3), nn.FeatureAlphaDropout(0.3)])
+def test_alpha_dropout_keeps_mean_and_variance(layer):
+    torch.manual_seed(0)
+    x = torch.randn(2000, 100, 2)
+    outputs = draw(nn.Sequential(layer), x, n_draws=50)
+    assert abs(outputs.mean()) < 0.05
+    assert abs(outputs.var() - 1) < 0.05
+    torch.manual_seed(0)
+    own = layer.train()(x)  # takes the same values as torch's own
+    dropped = outputs[0, 0].flatten().unique()
+    torch_values = own.flatten().mode().values
+    assert torch.isclose(dropped, torch_values, atol=1e-5).any()
+
+
+def test_rate_of_dropping_is_p():
+    outputs = draw(nn.Sequential(nn.Dropout(0.2)), torch.ones(1, 5000), n_draws=4)
+    shares = (outputs == 0).float().mean(2)
+    assert ((shares - 0.2).abs() < 5 * (0.16 / 5000) ** 0.5).all()
+
+
+def test_dropping_all_gives_zeros_and_no_nan():
+    module = nn.Sequential(nn.Dropout(1.0), nn.Linear(3, 2))
+    assert torch.isfinite(draw(module, torch.randn(4, 3))).all()
+
+
+def test_only_dropout_with_p_above_zero_is_active():
+    parts = [nn.Dropout(0.0), nn.Dropout2d(0.1), nn.Linear(2, 2), nn.AlphaDropout(0.5)]
+    assert active_dropouts(nn.Sequential(*parts)) == [parts[1], parts[3]]
+
+
+class TestReplay:
+    def test_what_precedes_the_first_dropout_runs_once_a_batch(self):
+        before, after = Counter(nn.Linear(5, 9)), Counter(nn.Linear(9, 2))
+        module = nn.Sequential(before, nn.ReLU(), nn.Dropout(0.3), after)
+        draw(module, torch.randn(20, 5), n_draws=10, batch_size=5)
+        assert before.n_calls == 1 + 4  # the first batch is looked at once more
+        assert after.n_calls == 1 + 4 * 10
+
+    def test_nested_modules_are_recorded_as_a_whole(self):
+        inner = Counter(nn.Linear(5, 9))
+        module = nn.Sequential(
+            nn.Sequential(nn.Sequential(inner, nn.ReLU()), nn.Linear(9, 9)),
+            nn.Sequential(Counter(), nn.Dropout(0.3), nn.Linear(9, 2)),
+        )
+        x = torch.randn(6, 5)
+        outputs = draw(module, x, n_draws=10)
+        assert inner.n_calls == 2
+        assert module[1][0].n_calls == 2
+        assert torch.equal(outputs, slow_outputs(module, x, 10))
+
+    def test_any_python_may_stand_in_forward(self):
+        class Odd(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.relu = nn.Linear(5, 8), nn.ReLU()
+                self.second, self.drop = nn.Linear(8, 8), nn.Dropout(0.5)
+                self.last = nn.Linear(8, 3)
+
+            def forward(self, x):
+                h = self.relu(self.first(x))
+                if h.mean() > 0 and len(x) > 1:
+                    h = h + self.relu(self.second(h)).mul_(2)  # relu is called twice
+                h += x.sum(1, keepdim=True)  # writes to what was recorded
+                h = self.relu(self.drop(h))  # and once more, after the dropout
+                return self.last(self.drop(h)).view(len(x), -1)
+
+        torch.manual_seed(0)
+        module, x = Odd(), torch.randn(6, 5)
+        assert torch.equal(draw(module, x, 10), slow_outputs(module, x, 10))
+
+    def test_activations_that_write_in_place(self):
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            nn.Linear(5, 8), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.ReLU(True),
+            nn.Linear(8, 3),
+        )  # fmt: skip
+        x = torch.randn(6, 5)
+        assert torch.equal(draw(module, x, 10), slow_outputs(module, x, 10))
+
+    def test_results_that_are_tuples(self):
+        class Recurrent(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.lstm = nn.LSTM(3, 8, batch_first=True)
+                self.drop, self.head = nn.Dropout(0.5), nn.Linear(8, 2)
+
+            def forward(self, x):
+                _, (h, c) = self.lstm(x)
+                return self.head(self.drop(h[-1] + c[-1]))
+
+        torch.manual_seed(0)
+        module, x = Recurrent(), torch.randn(6, 4, 3)
+        assert torch.equal(draw(module, x, 10), slow_outputs(module, x, 10))
+
+    def test_branches_that_differ_between_batches(self):
+        class Branching(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.drop = nn.Linear(5, 5), nn.Dropout(0.5)
+                self.head = nn.Linear(5, 2)
+
+            def forward(self, x):
+                if x[0, 0] > 0:  # dropout first: nothing may be recorded then
+                    return self.head(self.first(self.drop(x)))
+                return self.head(self.drop(self.first(x)))
+
+        torch.manual_seed(0)
+        module = Branching()
+        x = torch.randn(8, 5)
+        x[:, 0] = torch.tensor([-1.0, -1, 1, 1, -1, -1, 1, 1])
+        slow = [slow_outputs(module, batch, 6) for batch in x.split(2)]
+        assert torch.equal(draw(module, x, 6, batch_size=2), torch.cat(slow))
+
+    def test_dropout_on_the_inputs_needs_full_passes(self):
+        module = nn.Sequential(nn.Dropout(0.5), Counter(nn.Linear(5, 2)))
+        draw(module, torch.randn(4, 5), n_draws=10)
+        assert module[1].n_calls == 11
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_layers_drop(batch_first):
+    """Their fused form in evaluation mode would pass over the dropout modules."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(
+                8, 2, 16, dropout=0.5, batch_first=batch_first
+            )
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x):
+            x = x if batch_first else x.transpose(0, 1)
+            return self.head(self.layer(x).mean(1 if batch_first else 0))
+
+    torch.manual_seed(0)
+    module, x = Attention(), torch.randn(6, 5, 8)
+    outputs = draw(module, x)
+    assert (outputs != outputs[:, :1]).any()
+    torch.testing.assert_close(draw(module, x, batch_size=3), outputs)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_entries_of_a_row_one_after_another():
+    class Patches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.head = nn.Dropout(0.5), nn.Linear(4, 2)
+
+        def forward(self, x):
+            patches = self.drop(x.reshape(-1, 4))
+            return self.head(patches).reshape(len(x), -1)
+
+    torch.manual_seed(0)
+    module, x = Patches(), torch.randn(6, 12)
+    torch.testing.assert_close(draw(module, x, batch_size=2), draw(module, x))
+
+
+def test_rows_that_cannot_be_told_apart():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x):
+            return self.drop(x.flatten()[:-1])
+
+    with pytest.raises(ValueError, match=r"tell the rows apart.*\(29,\).* 6 rows"):
+        draw(Mixed(), torch.randn(6, 5))
+
+
+def test_module_and_generators_are_left_alone():
+    module = nn.Sequential(
+        nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)
+    )
+    module.eval()
+    state = {k: v.clone() for k, v in module.state_dict().items()}
+    rng = torch.get_rng_state()
+    draw(module, torch.randn(6, 5, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(rng, torch.get_rng_state())
+    assert all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
+    for part in module.modules():
+        assert not part.training
+        assert not part._forward_hooks and not part._forward_pre_hooks
+        assert "forward" not in vars(part)
+
+
+def test_restored_after_an_error():
+    class Fails(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("no")
+
+    module = nn.Sequential(nn.Linear(5, 5), nn.Dropout(0.5), Fails())
+    with pytest.raises(RuntimeError, match="no"):
+        draw(module, torch.randn(6, 5))
+    for part in module.modules():
+        assert not part._forward_hooks and not part._forward_pre_hooks
+        assert "forward" not in vars(part)
+
+
+def test_seed_decides_the_masks():
+    module, x = nn.Sequential(nn.Dropout(0.5)), torch.ones(2, 50)
+    np.testing.assert_array_equal(draw(module, x, seed=3), draw(module, x, seed=3))
+    assert (draw(module, x, seed=3) != draw(module, x, seed=4)).any()
