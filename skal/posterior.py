@@ -9,6 +9,7 @@ References
 """
 
 import pickle
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import nn
 from skal.utils.dropout import DropoutDraws, active_dropouts
 from skal.utils.seeds import derive_seed, isolated_rng
 from skal.utils.training import final_estimator, fit_isolated, is_net
-from skal.utils.validation import check_n_select
+from skal.utils.validation import Interval, StrOptions, check_params
 
 
 class MCDropout(BaseEstimator):
@@ -60,6 +61,8 @@ class MCDropout(BaseEstimator):
     EntropyQuery(posterior=MCDropout(n_draws=50))
     """
 
+    _parameter_constraints = {"n_draws": [Interval(Integral, 2, None, closed="left")]}
+
     def __init__(self, n_draws=20):
         self.n_draws = n_draws
 
@@ -76,7 +79,7 @@ class MCDropout(BaseEstimator):
         ValueError
             Where `n_draws` is below 2, or the estimator has no network with dropout.
         """
-        check_n_select(self.n_draws, "n_draws", least=2)
+        check_params(self)
         final = final_estimator(estimator)
         if not is_net(final):
             raise ValueError(
@@ -153,6 +156,12 @@ class DeepEnsemble(BaseEstimator):
     EntropyQuery(posterior=DeepEnsemble(n_members=3))
     """
 
+    _parameter_constraints = {
+        "n_members": [Interval(Integral, 2, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "predict": [StrOptions({"mean"}), None],
+    }
+
     def __init__(self, n_members=5, n_jobs=None, predict=None):
         self.n_members = n_members
         self.n_jobs = n_jobs
@@ -171,9 +180,7 @@ class DeepEnsemble(BaseEstimator):
         ValueError
             Where a parameter is wrong, or all members would start from one module.
         """
-        check_n_select(self.n_members, "n_members", least=2)
-        if self.predict not in (None, "mean"):
-            raise ValueError(f"predict must be None or 'mean', got {self.predict!r}.")
+        check_params(self)
         final = final_estimator(estimator)
         if is_net(final) and isinstance(final.module, nn.Module):
             raise ValueError(

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 
 from skal.selection import top_k
 from skal.utils.seeds import check_seed
-from skal.utils.validation import Interval, check_n_select, check_params
+from skal.utils.validation import HasMethods, Interval, check_n_select, check_params
 
 
 class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
@@ -122,14 +122,30 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         return np.random.default_rng(np.random.SeedSequence(seeds or None))
 
 
-class PosteriorMixin:
-    """For strategies with a parameter `posterior`: sampled predictions.
+class PosteriorQuery(QueryStrategy):
+    """Base of strategies that sample predictions.
+
+    Parameters
+    ----------
+    posterior : MCDropout or DeepEnsemble, default=None
+        Where the samples come from.
+    random_state : int, default=None
+        Also seeds the draws; see `QueryStrategy`.
 
     Attributes
     ----------
     active_posterior : MCDropout, DeepEnsemble or None
         The parameter, or what None stands for.
     """
+
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "posterior": [HasMethods(["check", "prepare"]), None],
+    }
+
+    def __init__(self, *, posterior=None, random_state=None):
+        super().__init__(random_state=random_state)
+        self.posterior = posterior
 
     @property
     def active_posterior(self):

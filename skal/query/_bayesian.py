@@ -8,14 +8,17 @@ References
    acquisition for deep Bayesian active learning", NeurIPS 2019.
 """
 
+from numbers import Integral
+
 import torch
 
 from skal.posterior import MCDropout
-from skal.query._base import PosteriorMixin, QueryStrategy, ScoreQuery
+from skal.query._base import PosteriorQuery, ScoreQuery
 from skal.selection import batch_bald, mutual_information
+from skal.utils.validation import Interval, StrOptions
 
 
-class _BayesianMixin(PosteriorMixin):
+class _BayesianQuery(PosteriorQuery):
     requires = ("sample_proba",)
 
     @property
@@ -24,7 +27,7 @@ class _BayesianMixin(PosteriorMixin):
         return MCDropout(n_draws=100) if self.posterior is None else self.posterior
 
 
-class BaldQuery(_BayesianMixin, ScoreQuery):
+class BaldQuery(_BayesianQuery, ScoreQuery):
     """Take the rows on whose labels the draws disagree most: BALD.
 
     The score is the mutual information of label and model,
@@ -60,34 +63,30 @@ default="mutual_information"
     ('sample_proba',)
     """
 
+    _parameter_constraints = {
+        **PosteriorQuery._parameter_constraints,
+        "measure": [StrOptions({"mutual_information", "variation_ratio", "mean_std"})],
+    }
+
     def __init__(
         self, *, posterior=None, measure="mutual_information", random_state=None
     ):
-        super().__init__(random_state=random_state)
-        self.posterior = posterior
+        super().__init__(posterior=posterior, random_state=random_state)
         self.measure = measure
 
     def _score(self, pool):
-        measures = {
-            "mutual_information": mutual_information,
-            "variation_ratio": _variation_ratio,
-            "mean_std": lambda samples: samples.std(1, correction=0).mean(1),
-        }
-        if self.measure not in measures:
-            raise ValueError(
-                f"measure must be one of {list(measures)}, got {self.measure!r}."
-            )
-        return measures[self.measure](self._sample_proba(pool))
+        samples = self._sample_proba(pool)
+        if self.measure == "mutual_information":
+            return mutual_information(samples)
+        if self.measure == "mean_std":
+            return samples.std(1, correction=0).mean(1)
+        votes = samples.argmax(2, keepdim=True) == torch.arange(
+            samples.shape[2], device=samples.device
+        )
+        return 1 - votes.double().mean(1).amax(1)
 
 
-def _variation_ratio(samples):
-    votes = samples.argmax(2)
-    counts = torch.zeros_like(samples[:, 0])
-    counts.scatter_add_(1, votes, torch.ones_like(votes, dtype=counts.dtype))
-    return 1 - counts.amax(1) / samples.shape[1]
-
-
-class BatchBaldQuery(_BayesianMixin, QueryStrategy):
+class BatchBaldQuery(_BayesianQuery):
     """Take the rows whose labels together tell most about the model: BatchBALD.
 
     Greedy maximisation of the mutual information of the labels of the whole batch and
@@ -122,6 +121,12 @@ class BatchBaldQuery(_BayesianMixin, QueryStrategy):
     10000
     """
 
+    _parameter_constraints = {
+        **PosteriorQuery._parameter_constraints,
+        "max_configurations": [Interval(Integral, 1, None, closed="left")],
+        "n_particles": [Interval(Integral, 1, None, closed="left")],
+    }
+
     def __init__(
         self,
         *,
@@ -130,8 +135,7 @@ class BatchBaldQuery(_BayesianMixin, QueryStrategy):
         n_particles=10_000,
         random_state=None,
     ):
-        super().__init__(random_state=random_state)
-        self.posterior = posterior
+        super().__init__(posterior=posterior, random_state=random_state)
         self.max_configurations = max_configurations
         self.n_particles = n_particles
 

@@ -12,7 +12,7 @@ References
 
 import torch
 
-from skal.query._base import PosteriorMixin, QueryStrategy, ScoreQuery
+from skal.query._base import PosteriorQuery, QueryStrategy, ScoreQuery
 
 
 class RandomQuery(QueryStrategy):
@@ -36,12 +36,8 @@ class RandomQuery(QueryStrategy):
         return rng.permutation(len(pool))[:n_samples]
 
 
-class _UncertaintyQuery(PosteriorMixin, ScoreQuery):
+class _UncertaintyQuery(PosteriorQuery, ScoreQuery):
     """Scores of one predicted distribution a row, of the model or of the posterior."""
-
-    def __init__(self, *, posterior=None, random_state=None):
-        super().__init__(random_state=random_state)
-        self.posterior = posterior
 
     @property
     def requires(self):

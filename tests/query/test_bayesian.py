@@ -62,7 +62,7 @@ def test_other_measures_by_hand():
 
 
 def test_unknown_measure():
-    with pytest.raises(ValueError, match="measure must be one of .*'votes'"):
+    with pytest.raises(ValueError, match="'measure' parameter of BaldQuery.*'votes'"):
         BaldQuery(measure="votes").query(hidden_bits(), 1)
 
 
