@@ -1,8 +1,18 @@
-"""Small networks that return logits, for data sets of tables and small images."""
+"""Small networks that return logits, and networks that strategies train."""
 
 from skal.models._convnet import ConvNet
+from skal.models._gcn import GCN, GCNLoss, SimilarityGraph, similarity_graph
 from skal.models._mlp import MLP
 from skal.models._resnet import ResNet18
 from skal.models._standardized import Standardized
 
-__all__ = ["MLP", "ConvNet", "ResNet18", "Standardized"]
+__all__ = [
+    "GCN",
+    "MLP",
+    "ConvNet",
+    "GCNLoss",
+    "ResNet18",
+    "SimilarityGraph",
+    "Standardized",
+    "similarity_graph",
+]

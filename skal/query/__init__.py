@@ -4,6 +4,7 @@ from skal.query._adversarial import DeepFoolQuery
 from skal.query._base import QueryStrategy, ScoreQuery
 from skal.query._bayesian import BaldQuery, BatchBaldQuery
 from skal.query._diversity import KCenterGreedyQuery, KMeansQuery
+from skal.query._graph import CoreGcnQuery, UncertainGcnQuery
 from skal.query._hybrid import BadgeQuery
 from skal.query._uncertainty import (
     EntropyQuery,
@@ -16,6 +17,7 @@ __all__ = [
     "BadgeQuery",
     "BaldQuery",
     "BatchBaldQuery",
+    "CoreGcnQuery",
     "DeepFoolQuery",
     "EntropyQuery",
     "KCenterGreedyQuery",
@@ -25,4 +27,5 @@ __all__ = [
     "QueryStrategy",
     "RandomQuery",
     "ScoreQuery",
+    "UncertainGcnQuery",
 ]

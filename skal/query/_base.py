@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from skal.selection import top_k
+from skal.utils.auxiliary import check_auxiliary, fit_auxiliary
 from skal.utils.seeds import check_seed
 from skal.utils.validation import HasMethods, Interval, check_n_select, check_params
 
@@ -187,3 +188,72 @@ class ScoreQuery(QueryStrategy):
     @abstractmethod
     def _score(self, pool):
         """Scores of shape (len(pool),), higher = more wanted; array or tensor."""
+
+
+class AuxiliaryQuery(QueryStrategy):
+    """Base of strategies that train a net of their own, afresh in each round.
+
+    A subclass writes `_default_aux`, and in its `fit` calls `_fit_aux`.
+
+    Parameters
+    ----------
+    aux : skorch.NeuralNet, default=None
+        The net; None is the default one. Its parameters are set as in
+        ``aux__max_epochs=50``, with None, too. Where its `device` is None, as the
+        default's is, it is trained where the estimator's outputs are.
+    random_state : int, default=None
+        Seeds the net, too; see `QueryStrategy`.
+
+    Attributes
+    ----------
+    aux_ : skorch.NeuralNet
+        The net of the last `fit`, with its `history`.
+    """
+
+    def __init__(self, *, aux=None, random_state=None):
+        super().__init__(random_state=random_state)
+        self.aux = aux
+
+    @abstractmethod
+    def _default_aux(self):
+        """Make the net for ``aux=None``, unfitted, with ``device=None``."""
+
+    def _check_params(self):
+        """Raise where a parameter is wrong; returns an unfitted net."""
+        return check_auxiliary(self.aux, self._default_aux)
+
+    def set_params(self, **params):
+        """Set parameters; ``aux__...`` with ``aux=None`` makes `aux` a default net.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : AuxiliaryQuery
+        """
+        nested = any(name.startswith("aux__") for name in params)
+        if nested and params.get("aux", self.aux) is None:
+            params["aux"] = self._default_aux()
+        return super().set_params(**params)
+
+    def prepare(self, estimator, *, pool_features=None):
+        """Check the parameters of the strategy before the estimator is trained.
+
+        Parameters
+        ----------
+        estimator : estimator
+        pool_features : callable, default=None
+
+        Returns
+        -------
+        estimator : the same estimator, unchanged
+        """
+        self._check_params()
+        return estimator
+
+    def _fit_aux(self, seed, device, X, y=None, **defaults):
+        """Fit a fresh net, kept as `aux_`; see `skal.utils.auxiliary.fit_auxiliary`."""
+        net = self._check_params()
+        self.aux_ = fit_auxiliary(net, X, y, seed=seed, device=device, **defaults)
