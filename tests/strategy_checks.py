@@ -30,6 +30,11 @@ from skal.utils import all_strategies, isolated_rng
 
 N_POOL, N_LABELED, N_FEATURES, N_CLASSES = 60, 90, 6, 3
 
+# Strategies that train a network are checked with few epochs.
+QUICK = {
+    "CoreGcnQuery": {"aux__max_epochs": 3},
+    "UncertainGcnQuery": {"aux__max_epochs": 3},
+}
 # Files of strategies that train a network, exempt where it says so.
 TRAINED = {"_learning_loss", "_vaal", "_waal", "_asal", "_graph"}
 PREDICTIONS = {"proba", "log_proba", "logits", "sample_proba"}
@@ -140,6 +145,11 @@ def tied_pool(random_state=0):
     return make_pool(X=X, estimator=net, random_state=random_state)
 
 
+def make_strategy(cls):
+    """Make a strategy of `cls` with the parameters that it is checked with."""
+    return cls().set_params(**QUICK.get(cls.__name__, {}))
+
+
 def make_query(strategy, pool, n_samples, **params):
     """Picks of a fresh clone of `strategy`."""
     return clone(strategy).set_params(**params).fit(pool).query(pool, n_samples)
@@ -235,7 +245,7 @@ ALSO_ELSEWHERE = []
 def check_same_picks_in_another_process(strategy):
     cls = type(strategy)
     shared = cls in [*dict(all_strategies()).values(), *map(type, ALSO_ELSEWHERE)]
-    if shared and repr(strategy) == repr(cls()):
+    if shared and repr(strategy) == repr(make_strategy(cls)):
         elsewhere = _picks_of_all_elsewhere()[cls.__name__]
     else:
         elsewhere = _picks_elsewhere([strategy])[cls.__name__]
@@ -273,7 +283,7 @@ def _picks_elsewhere(strategies):
 
 @cache
 def _picks_of_all_elsewhere():
-    shipped = [cls() for _, cls in all_strategies()]
+    shipped = [make_strategy(cls) for _, cls in all_strategies()]
     return _picks_elsewhere(shipped + ALSO_ELSEWHERE)
 
 
@@ -420,10 +430,10 @@ def check_outputs_untouched(strategy):
 
 def check_params_untouched(strategy):
     strategy = clone(strategy).set_params(random_state=3)
-    params, pool = strategy.get_params(), make_pool()
+    params, pool = strategy.get_params(deep=False), make_pool()
     assert strategy.fit(pool) is strategy, "fit must return self"
     strategy.query(pool, 10)
-    assert repr(strategy.get_params()) == repr(params), "parameters changed"
+    assert repr(strategy.get_params(deep=False)) == repr(params), "parameters changed"
     learned = set(vars(strategy)) - set(params)
     bad = {name for name in learned if name.startswith("_") or not name.endswith("_")}
     assert not bad, f"learned state must end in '_', got {sorted(bad)}"
@@ -518,6 +528,8 @@ def check_sits_in_its_file(strategy):
 
 
 def check_same_picks_on_gpu(strategy):
+    if home(strategy) in TRAINED:
+        pytest.skip("trains there, with other draws of weights or dropout")
     net = make_estimator()
     on_gpu = make_estimator()
     on_gpu.set_params(device="cuda").initialize()
@@ -565,7 +577,7 @@ def check_pickle(strategy):
     pool = make_pool()
     strategy.fit(pool)
     again = pickle.loads(pickle.dumps(strategy))
-    assert repr(again.get_params()) == repr(strategy.get_params())
+    assert repr(again.get_params(deep=False)) == repr(strategy.get_params(deep=False))
     np.testing.assert_array_equal(again.query(pool, 10), strategy.query(pool, 10))
 
 
@@ -573,7 +585,7 @@ def check_clone(strategy):
     strategy = clone(strategy).set_params(random_state=1)
     again = clone(strategy)
     assert type(again) is type(strategy)
-    assert repr(again.get_params()) == repr(strategy.get_params())
+    assert repr(again.get_params(deep=False)) == repr(strategy.get_params(deep=False))
     pool = make_pool()
     before = set(vars(again))
     strategy.fit(pool).query(pool, 10)

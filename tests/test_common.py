@@ -1,7 +1,7 @@
 """Every strategy that skal ships keeps the common contract."""
 
 import pytest
-from strategy_checks import yield_checks
+from strategy_checks import make_strategy, yield_checks
 
 from skal.utils import all_strategies
 
@@ -27,4 +27,4 @@ def _cases():
 @pytest.mark.filterwarnings("ignore:the batch is saturated")
 @pytest.mark.parametrize("cls, check", list(_cases()))
 def test_strategy(cls, check):
-    check(cls())
+    check(make_strategy(cls))

@@ -52,7 +52,7 @@ class SimilarityGraph(NamedTuple):
     def __matmul__(self, x):
         s = self.similarity
         total = s @ x if s.is_sparse else s @ (s.T @ x)
-        return (total - self.own * x) * self.scale + x
+        return total.addcmul_(self.own, x, value=-1).mul_(self.scale).add_(x)
 
 
 def similarity_graph(nodes, graph="auto", n_neighbors=10):

@@ -199,8 +199,8 @@ class AuxiliaryQuery(QueryStrategy):
     ----------
     aux : skorch.NeuralNet, default=None
         The net; None is the default one. Its parameters are set as in
-        ``aux__max_epochs=50``, with None, too. Where its `device` is None, as the
-        default's is, it is trained where the estimator's outputs are.
+        ``aux__max_epochs=50``, with None, too. It is trained where the estimator's
+        outputs are, unless its `device` is another than skorch's default, "cpu".
     random_state : int, default=None
         Seeds the net, too; see `QueryStrategy`.
 
@@ -216,7 +216,7 @@ class AuxiliaryQuery(QueryStrategy):
 
     @abstractmethod
     def _default_aux(self):
-        """Make the net for ``aux=None``, unfitted, with ``device=None``."""
+        """Make the unfitted net for ``aux=None``."""
 
     def _check_params(self):
         """Raise where a parameter is wrong; returns an unfitted net."""

@@ -63,7 +63,6 @@ class _GcnQuery(AuxiliaryQuery):
             lr=1e-3,
             max_epochs=200,
             train_split=None,
-            device=None,
             verbose=0,
         )
 
@@ -179,8 +178,8 @@ class UncertainGcnQuery(_GcnQuery):
         units, dropout .3, loss weight 1.2, Adam with a rate of .001, 200 epochs. Set
         them as in ``aux__max_epochs=50``, ``aux__lr``, ``aux__module__n_hidden``,
         ``aux__module__dropout``, ``aux__criterion__unlabeled_weight``. A net of your
-        own has a module with the arguments and outputs of `skal.models.GCN`, and trains
-        where its `device` says; None is where the estimator's network is.
+        own has a module with the arguments and outputs of `skal.models.GCN`. Trained on
+        the device of the estimator, unless `device` is another than "cpu".
     s_margin : float or "quantile", default=0.1
         A probability; or "quantile": the .1-quantile of ``p`` over the pool, which
         follows as the range of ``p`` moves with the number of labels.

@@ -42,7 +42,7 @@ def fit_auxiliary(net, X, y=None, *, seed, device, **defaults):
     seed : int
         Of weights, batches and dropout, in [0, 2**32).
     device : str or torch.device
-        Of the estimator's network; taken where the net's own `device` is None.
+        Of the estimator's outputs; taken where the net's is skorch's default, "cpu".
     **defaults : dict
         Parameters of the net, such as ``module__n_inputs=64``, taken where it has no
         value of its own.
@@ -55,7 +55,7 @@ def fit_auxiliary(net, X, y=None, *, seed, device, **defaults):
     private = private_clone(net, 2)
     given = private.get_params()
     params = {name: value for name, value in defaults.items() if name not in given}
-    if private.device is None:
-        params["device"] = device
+    if str(private.device) == "cpu":
+        params["device"] = str(device)
     private.set_params(**params)
     return fit_isolated(private, X, y, seed)

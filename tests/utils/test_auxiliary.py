@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from skorch import NeuralNet
+from torch import nn
+
+from skal.utils.auxiliary import check_auxiliary, fit_auxiliary
+
+X = torch.rand(30, 4, generator=torch.Generator().manual_seed(0))
+
+
+class Layer(nn.Sequential):
+    def __init__(self, n_inputs, n_outputs=1):
+        super().__init__(nn.Linear(n_inputs, n_outputs), nn.Dropout(0.5))
+
+
+def make_net(**params):
+    params = {"max_epochs": 2, "verbose": 0, "module__n_inputs": 4, **params}
+    return NeuralNet(Layer, nn.MSELoss, **params)
+
+
+def fit(net, seed=0, **defaults):
+    return fit_auxiliary(net, X, X[:, :1], seed=seed, device="cpu", **defaults)
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten() for p in net.module_.parameters()])
+
+
+def test_clone_is_trained_and_the_net_left_alone():
+    net = make_net()
+    fitted = fit(net)
+    assert fitted is not net and not hasattr(net, "module_")
+    # All rows train: the default split would hold out six of them.
+    assert len(fitted.history) == 2 and "valid_loss" not in fitted.history[-1]
+
+
+def test_seed_decides_the_bits_and_global_generators_stay():
+    net, torch_state = make_net(), torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()
+    first = weights(fit(net))
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    torch.rand(3)
+    assert torch.equal(weights(fit(net)), first)
+    assert not torch.equal(weights(fit(net, seed=1)), first)
+
+
+def test_defaults_yield_to_the_values_of_the_net():
+    fitted = fit(make_net(), module__n_inputs=99, module__n_outputs=1)
+    assert fitted.module_[0].in_features == 4
+    assert fitted.get_params()["module__n_outputs"] == 1
+
+
+@pytest.mark.parametrize("given, used", [("cpu", "meta"), ("cuda", "cuda")])
+def test_device_is_that_of_the_estimator_unless_named(monkeypatch, given, used):
+    monkeypatch.setattr("skal.utils.auxiliary.fit_isolated", lambda net, *args: net)
+    net = make_net(device=given)
+    assert fit_auxiliary(net, X, seed=0, device=torch.device("meta")).device == used
+
+
+def test_check_gives_a_clone_or_the_default():
+    net = make_net()
+    assert check_auxiliary(net, None) is not net
+    assert check_auxiliary(net, None).max_epochs == 2
+    assert check_auxiliary(None, lambda: net) is net
+
+
+@pytest.mark.parametrize("aux", ["net", NeuralNet, LogisticRegression()])
+def test_what_is_no_net_raises(aux):
+    with pytest.raises(TypeError, match="aux must be a skorch net or None, got"):
+        check_auxiliary(aux, make_net)
