@@ -22,7 +22,7 @@ def check_auxiliary(aux, default):
     """
     if aux is None:
         return default()
-    if not is_net(aux) or isinstance(aux, type):
+    if not is_net(aux):
         raise TypeError(
             f"aux must be a skorch net or None, got {aux!r}; pass None and set its "
             "parameters as in aux__max_epochs=50."
