@@ -5,9 +5,10 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from skorch import NeuralNet
 
 from skal.selection import top_k
-from skal.utils.auxiliary import check_auxiliary, fit_auxiliary
+from skal.utils.auxiliary import fit_auxiliary
 from skal.utils.seeds import check_seed
 from skal.utils.validation import HasMethods, Interval, check_n_select, check_params
 
@@ -210,6 +211,11 @@ class AuxiliaryQuery(QueryStrategy):
         The net of the last `fit`, with its `history`.
     """
 
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "aux": [NeuralNet, None],
+    }
+
     def __init__(self, *, aux=None, random_state=None):
         super().__init__(random_state=random_state)
         self.aux = aux
@@ -217,10 +223,6 @@ class AuxiliaryQuery(QueryStrategy):
     @abstractmethod
     def _default_aux(self):
         """Make the unfitted net for ``aux=None``."""
-
-    def _check_params(self):
-        """Raise where a parameter is wrong; returns an unfitted net."""
-        return check_auxiliary(self.aux, self._default_aux)
 
     def set_params(self, **params):
         """Set parameters; ``aux__...`` with ``aux=None`` makes `aux` a default net.
@@ -238,22 +240,7 @@ class AuxiliaryQuery(QueryStrategy):
             params["aux"] = self._default_aux()
         return super().set_params(**params)
 
-    def prepare(self, estimator, *, pool_features=None):
-        """Check the parameters of the strategy before the estimator is trained.
-
-        Parameters
-        ----------
-        estimator : estimator
-        pool_features : callable, default=None
-
-        Returns
-        -------
-        estimator : the same estimator, unchanged
-        """
-        self._check_params()
-        return estimator
-
-    def _fit_aux(self, seed, device, X, y=None, **defaults):
+    def _fit_aux(self, X, y=None, **params):
         """Fit a fresh net, kept as `aux_`; see `skal.utils.auxiliary.fit_auxiliary`."""
-        net = self._check_params()
-        self.aux_ = fit_auxiliary(net, X, y, seed=seed, device=device, **defaults)
+        net = self._default_aux() if self.aux is None else self.aux
+        self.aux_ = fit_auxiliary(net, X, y, **params)

@@ -19,7 +19,12 @@ from skal.models import GCN, GCNLoss, similarity_graph
 from skal.query._base import AuxiliaryQuery
 from skal.selection import k_center_greedy, top_k
 from skal.utils.seeds import isolated_rng
-from skal.utils.validation import check_is_fitted
+from skal.utils.validation import (
+    Interval,
+    StrOptions,
+    check_is_fitted,
+    check_params,
+)
 
 
 class _WholeGraph(Dataset):
@@ -39,6 +44,12 @@ class _GcnQuery(AuxiliaryQuery):
     """What both share: the graph of pool and labelled rows, and its network."""
 
     requires = ("embeddings", "labeled.embeddings")
+    _parameter_constraints = {
+        **AuxiliaryQuery._parameter_constraints,
+        "graph": [StrOptions({"auto", "gram", "knn"})],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "subset": [Interval(Integral, 1, None, closed="left"), None],
+    }
 
     def __init__(
         self,
@@ -62,23 +73,8 @@ class _GcnQuery(AuxiliaryQuery):
             optimizer__weight_decay=5e-4,
             lr=1e-3,
             max_epochs=200,
-            train_split=None,
             verbose=0,
         )
-
-    def _check_params(self):
-        if self.graph not in ("auto", "gram", "knn"):
-            raise ValueError(
-                f"graph must be 'auto', 'gram' or 'knn', got {self.graph!r}."
-            )
-        for name in ("n_neighbors", "subset"):
-            value = getattr(self, name)
-            whole = isinstance(value, Integral) and not isinstance(value, bool)
-            if not (whole and value >= 1) and not (name == "subset" and value is None):
-                none = " or None" if name == "subset" else ""
-                raise ValueError(f"{name} must be an int >= 1{none}, got {value!r}.")
-        # The one batch is the graph, of which no part can be held out.
-        return super()._check_params().set_params(train_split=None)
 
     def fit(self, pool):
         """Train the graph network to tell labelled rows from those of the pool.
@@ -94,11 +90,11 @@ class _GcnQuery(AuxiliaryQuery):
 
         Raises
         ------
-        TypeError, ValueError
+        ValueError
             Where a parameter is wrong, there are no labelled rows, embeddings are not
             finite, or "gram" meets negative ones.
         """
-        self._check_params()
+        check_params(self)
         if not pool.has_labeled or len(pool.labeled) == 0:
             raise ValueError(
                 f"{type(self).__name__} tells labelled from unlabelled rows, but there "
@@ -109,14 +105,14 @@ class _GcnQuery(AuxiliaryQuery):
         self.seed_ = int(self._generator(pool).integers(2**32))
         candidates, nodes = self._nodes(pool, 1)
         nodes = nodes.float()
+        is_labeled = torch.arange(len(nodes), device=nodes.device) >= len(candidates)
+        # One batch is all there is, so no part of it can be held out.
         self._fit_aux(
-            self.seed_,
-            nodes.device,
-            _WholeGraph(
-                self._inputs(nodes),
-                torch.arange(len(nodes), device=nodes.device) >= len(candidates),
-            ),
-            module__n_inputs=nodes.shape[1],
+            _WholeGraph(self._inputs(nodes), is_labeled),
+            seed=self.seed_,
+            device=nodes.device,
+            defaults={"module__n_inputs": nodes.shape[1]},
+            train_split=None,
             iterator_train__collate_fn=itemgetter(0),
             iterator_valid__collate_fn=itemgetter(0),
         )
@@ -228,6 +224,11 @@ class UncertainGcnQuery(_GcnQuery):
     ((3,), 20)
     """
 
+    _parameter_constraints = {
+        **_GcnQuery._parameter_constraints,
+        "s_margin": [Interval(Real, 0, 1, closed="both"), StrOptions({"quantile"})],
+    }
+
     def __init__(
         self,
         *,
@@ -246,15 +247,6 @@ class UncertainGcnQuery(_GcnQuery):
             random_state=random_state,
         )
         self.s_margin = s_margin
-
-    def _check_params(self):
-        margin = self.s_margin
-        number = isinstance(margin, Real) and not isinstance(margin, bool)
-        if not (number and 0 <= margin <= 1) and not (margin == "quantile"):
-            raise ValueError(
-                f"s_margin must be a probability or 'quantile', got {margin!r}."
-            )
-        return super()._check_params()
 
     def _query(self, pool, n_samples, rng):
         candidates, logits, _ = self._outputs(pool, n_samples)

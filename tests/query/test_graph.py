@@ -337,10 +337,8 @@ def test_query_before_fit_raises(cls):
         ("n_neighbors", 2.0),
         ("n_neighbors", None),
         ("subset", 0),
-        ("subset", True),
         ("s_margin", -0.1),
         ("s_margin", 1.5),
-        ("s_margin", True),
         ("s_margin", "median"),
         ("s_margin", float("nan")),
         ("aux", "net"),
@@ -360,5 +358,5 @@ def test_bad_parameters_raise_before_anything_is_trained(name, value):
         lambda: strategy.fit(make_pool()),
         lambda: ActiveLearningLoop(Untrained(), strategy).fit(X[:99], y[:99]),
     ):
-        with pytest.raises((TypeError, ValueError), match=f"{name} must be"):
+        with pytest.raises(ValueError, match=f"'{name}' parameter of .* must be"):
             call()

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNet
 from torch import nn
 
-from skal.utils.auxiliary import check_auxiliary, fit_auxiliary
+from skal.utils.auxiliary import fit_auxiliary
 
 X = torch.rand(30, 4, generator=torch.Generator().manual_seed(0))
 
@@ -20,8 +19,8 @@ def make_net(**params):
     return NeuralNet(Layer, nn.MSELoss, **params)
 
 
-def fit(net, seed=0, **defaults):
-    return fit_auxiliary(net, X, X[:, :1], seed=seed, device="cpu", **defaults)
+def fit(net, seed=0, **params):
+    return fit_auxiliary(net, X, X[:, :1], seed=seed, device="cpu", **params)
 
 
 def weights(net):
@@ -47,10 +46,12 @@ def test_seed_decides_the_bits_and_global_generators_stay():
     assert not torch.equal(weights(fit(net, seed=1)), first)
 
 
-def test_defaults_yield_to_the_values_of_the_net():
-    fitted = fit(make_net(), module__n_inputs=99, module__n_outputs=1)
+def test_defaults_yield_to_the_values_of_the_net_and_others_replace_them():
+    defaults = {"module__n_inputs": 99, "module__n_outputs": 1}
+    fitted = fit(make_net(), defaults=defaults, max_epochs=3)
     assert fitted.module_[0].in_features == 4
     assert fitted.get_params()["module__n_outputs"] == 1
+    assert len(fitted.history) == 3
 
 
 @pytest.mark.parametrize("given, used", [("cpu", "meta"), ("cuda", "cuda")])
@@ -58,16 +59,3 @@ def test_device_is_that_of_the_estimator_unless_named(monkeypatch, given, used):
     monkeypatch.setattr("skal.utils.auxiliary.fit_isolated", lambda net, *args: net)
     net = make_net(device=given)
     assert fit_auxiliary(net, X, seed=0, device=torch.device("meta")).device == used
-
-
-def test_check_gives_a_clone_or_the_default():
-    net = make_net()
-    assert check_auxiliary(net, None) is not net
-    assert check_auxiliary(net, None).max_epochs == 2
-    assert check_auxiliary(None, lambda: net) is net
-
-
-@pytest.mark.parametrize("aux", ["net", NeuralNet, LogisticRegression()])
-def test_what_is_no_net_raises(aux):
-    with pytest.raises(TypeError, match="aux must be a skorch net or None, got"):
-        check_auxiliary(aux, make_net)
