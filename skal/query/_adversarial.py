@@ -112,7 +112,7 @@ class DeepFoolQuery(ScoreQuery):
             r = r + _over(x, torch.where(movable, distance, 0)) * direction
             with torch.no_grad():
                 z = logits(x + (1 + self.overshoot) * r)
-            changed = (z.argmax(1) != order[:, 0]) & z.isfinite().all(1)
+            changed = (z.argmax(1) != order[:, 0]) & ~z.isnan().any(1)
             found = changed | (distance == 0)  # x + r is on the boundary already
             lengths[rows[found]] = r[found].flatten(1).norm(dim=1)
             left = movable & ~found
@@ -129,14 +129,16 @@ def _nearest_boundary(x, z, order):
     first, then its rivals. Without a gradient to a boundary the distance is infinite.
     """
     nearest, direction = x.new_full((len(x),), torch.inf), torch.zeros_like(x)
-    for rival in order[:, 1:].unbind(1):
+    each = torch.arange(len(x), device=x.device)
+    old, *rivals = order.unbind(1)
+    for rival in rivals:
         ahead = torch.zeros_like(z)
-        ahead.scatter_(1, rival[:, None], 1).scatter_(1, order[:, :1], -1)
+        ahead[each, rival], ahead[each, old] = 1, -1
         # Rows do not meet in the network, so one pass gives the gradient of each.
         (w,) = torch.autograd.grad(z, x, ahead, retain_graph=True)
         norm = w.flatten(1).norm(dim=1)
-        distance = (z.detach() * ahead).sum(1).abs() / norm
-        nearer = (norm > 0) & (distance < nearest)
+        distance = (z[each, rival] - z[each, old]).detach().abs() / norm
+        nearer = distance < nearest  # never where norm is 0
         nearest = torch.where(nearer, distance, nearest)
         direction = torch.where(_over(x, nearer), w / _over(x, norm), direction)
     return nearest, direction

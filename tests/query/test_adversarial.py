@@ -156,7 +156,7 @@ def test_steps_are_taken_until_the_class_changes():
 
 def test_rows_without_a_gradient_rank_last():
     pool = one_feature_pool(lambda x: x.relu() - 1, [-1.0, 0.4, -2.0, 0.9, 1.7])
-    found = lengths(pool)
+    found = lengths(pool, max_iter=10**9)  # they are not tried again and again
     np.testing.assert_allclose(found, [np.inf, 0.6, np.inf, 0.1, 0.7], rtol=1e-5)
     for seed in range(5):
         picks = DeepFoolQuery(random_state=seed).query(pool, 5)
@@ -165,8 +165,8 @@ def test_rows_without_a_gradient_rank_last():
 
 
 def test_a_step_that_overflows_ranks_last():
-    """The slope at 1e-5 is so small that the logit after the step is infinite."""
-    found = lengths(one_feature_pool(lambda x: x**4 - 1, [1e-5, 0.5]))
+    """The slope at 1e-5 is so small that the step leads to inf - inf."""
+    found = lengths(one_feature_pool(lambda x: 1 + x**4 - 2 * x**4, [1e-5, 0.5]))
     np.testing.assert_allclose(found, [np.inf, 1.875])
 
 
@@ -179,6 +179,25 @@ def test_a_rival_that_never_differs_is_no_boundary():
     """Two equal outputs: the tie between them has no gradient."""
     W, b = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [0.0, 0.0, 0.0]
     np.testing.assert_allclose(lengths(affine_pool(W, b, [[2.0, 0.0]])), 2**0.5)
+
+
+class Masked(nn.Module):
+    """The last class is ruled out."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x):
+        z = self.linear(x)
+        return torch.cat([z[:, :-1], torch.full_like(z[:, -1:], -np.inf)], dim=1)
+
+
+def test_a_class_that_is_ruled_out_is_no_rival():
+    W, b, X = affine(4)
+    masked = Masked(affine_pool(W, b, X).estimator.module_)
+    expected = affine_lengths(W[:-1], b[:-1], X)
+    np.testing.assert_allclose(lengths(PoolView(make_net(masked), X)), expected)
 
 
 def test_n_classes_leaves_out_classes_of_small_logits():
