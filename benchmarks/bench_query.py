@@ -18,7 +18,7 @@ N_SELECT, N_FEATURES, N_CLASSES, N_LABELED = 100, 512, 10, 100
 STRATEGIES = [
     (name, cls)
     for name, cls in all_strategies()
-    if "input_gradients" not in cls().requires
+    if not {"sample_proba", "input_gradients"} & set(cls().requires)
 ]
 
 
