@@ -216,6 +216,19 @@ class ImageFiles(Dataset):
             images[row] = self.read(row)
         return images
 
+    def listing(self):
+        """List the files, without opening them.
+
+        Yields
+        ------
+        line : bytes
+            Path below the common folder, and size.
+        """
+        root = os.path.commonpath(self.paths)
+        for path in self.paths:
+            name, size = os.path.relpath(path, root), os.path.getsize(path)
+            yield os.fsencode(f"{name} {size}\n")
+
     def sample(self):
         """Read evenly spaced images, 5,000 at most, for their mean and deviation.
 

@@ -44,7 +44,8 @@ def fingerprint(data):
     Parameters
     ----------
     data : Bunch
-        Rows of a Dataset, which are not read for this, do not count.
+        Rows of a Dataset are not read for this: names and sizes of its files count,
+        where it has a `listing` of them.
 
     Returns
     -------
@@ -57,6 +58,9 @@ def fingerprint(data):
             for start in range(0, len(rows), _BLOCK):  # never copied as a whole
                 block = np.ascontiguousarray(rows[start : start + _BLOCK])
                 checksum = zlib.crc32(block, checksum)
+        elif hasattr(rows, "listing"):
+            for line in rows.listing():
+                checksum = zlib.crc32(line, checksum)
     return f"{checksum:08x}"
 
 

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.utils import Bunch
 from torch.utils.data import Dataset
 
+from skal.datasets._images import ImageFiles
 from skal.experiment import run
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.data import fingerprint, load_data
@@ -126,3 +128,37 @@ def test_fingerprint():
     other[-1, 0] = 0
     assert one != fingerprint(Bunch(X_train=other, **parts))
     assert one != fingerprint(Bunch(X_train=Images(rows), **parts))
+
+
+def test_fingerprint_of_files(tmp_path):
+    def mark(folder="a", sizes=(3, 4), names=("0.png", "1.png")):
+        paths = [tmp_path / folder / name for name in names]
+        paths[0].parent.mkdir(exist_ok=True)
+        for path, size in zip(paths, sizes, strict=True):
+            path.write_bytes(bytes(size))
+        y = np.arange(2)
+        files = ImageFiles(paths, y, (1, 2, 2))
+        return fingerprint(Bunch(X_train=files, y_train=y, X_test=files, y_test=y))
+
+    one = mark()
+    assert mark("b") == one
+    assert len({one, mark(sizes=(3, 5)), mark(names=("0.png", "2.png"))}) == 3
+
+
+def test_a_changed_folder_of_images_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("skal.datasets._images._IN_MEMORY", 0)
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    for row, image in enumerate(images):
+        folder = tmp_path / "images" / "ab"[row % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{row}.png")
+    options = {"n_initial": 10, "batch_size": 5, "strategy": "margin"}
+    config = RunConfig(data=str(tmp_path / "images"), **options, **QUICK)
+    out = tmp_path / "save"
+    result = run_experiment(config, out=out)
+    (result.path / "DONE").unlink()
+    run_experiment(config, out=out)
+    (result.path / "DONE").unlink()
+    Image.fromarray(images[0] * 0).save(tmp_path / "images/a/0.png")
+    with pytest.raises(UsageError, match="rounds of other data: it has changed since"):
+        run_experiment(config, out=out)
