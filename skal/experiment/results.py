@@ -50,7 +50,13 @@ class RunFolder:
         self.rounds_path = self.path / "rounds.jsonl"
 
     def check(self):
-        """Refuse a folder that belongs to another configuration."""
+        """Refuse a folder that cannot be, or belongs to another configuration."""
+        there = next(place for place in self.path.absolute().parents if place.exists())
+        if not there.is_dir():
+            raise UsageError(
+                f"--out {str(self._out)!r} cannot hold results, since {str(there)!r} "
+                "is a file; name another folder."
+            )
         path = self.path / "config.json"
         if path.exists():
             stored = {**asdict(RunConfig()), **self.read_options()}
@@ -74,7 +80,11 @@ class RunFolder:
     @property
     def done(self):
         """Whether the run has ended."""
-        return (self.path / "DONE").exists()
+        return self._done.exists()
+
+    @property
+    def _done(self):
+        return self.path / "DONE"
 
     def start(self, fingerprint=None):
         """Make the folder and its config.json, and drop what a killed run left torn.
@@ -89,7 +99,13 @@ class RunFolder:
             stored = self._read_config().get("data_fingerprint")
             if stored != fingerprint:
                 self.refuse("rounds of other data: it has changed since")
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--out {str(self._out)!r}: the folder {str(self.path)!r} cannot be "
+                f"made ({error.strerror}); name another one."
+            ) from error
         self.stored_rounds = self.read_rounds()
         for name in _FILES:
             for torn in self.path.glob(f".{name}.*"):
@@ -179,8 +195,22 @@ class RunFolder:
         """
         with atomic_write(self.path / "learning_curve.png") as file:
             picture.save(file, format="PNG")
-        with atomic_write(self.path / "DONE", "w") as file:
-            file.write(self.config.hash + "\n")
+        with atomic_write(self._done, "w") as file:
+            file.write(f"{self.config.hash}\n{len(self.read_rounds())} rounds\n")
+
+    def read_finished(self):
+        """Read the rounds of a run that has ended, or refuse what is left of them.
+
+        Returns
+        -------
+        records : list of dict
+        """
+        records = self.read_rounds()
+        number = re.search(r"^(\d+) rounds$", self._done.read_text(), re.MULTILINE)
+        n_rounds = int(number[1]) if number else max(len(records), 1)
+        if len(records) != n_rounds:
+            self.refuse(f"DONE, but {len(records)} of {n_rounds} rounds")
+        return records
 
     def read_rounds(self):
         """Read the rounds that were stored whole.
@@ -260,7 +290,8 @@ def read_run(path):
     folder.path, folder.rounds_path = path, path / "rounds.jsonl"
     options = folder.read_options()
     known = {k: v for k, v in options.items() if k in RunConfig.__annotations__}
-    config, records = RunConfig(**known), folder.read_rounds()
+    config = RunConfig(**known)
+    records = folder.read_finished() if folder.done else folder.read_rounds()
     notes = []
     if not folder.done:
         notes.append(

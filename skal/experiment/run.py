@@ -110,7 +110,7 @@ def _finished(folder):
     if not folder.done:
         return None
     notes = ["already done: these are the stored results"]
-    return RunResult(folder.config, folder.path, folder.read_rounds(), notes)
+    return RunResult(folder.config, folder.path, folder.read_finished(), notes)
 
 
 @contextmanager

@@ -1,11 +1,14 @@
+import errno
 import json
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from skal.experiment.config import RunConfig, UsageError
-from skal.experiment.results import RunFolder
+from skal.experiment.results import RunFolder, read_run
 
 CONFIG = RunConfig(device="cpu", threads=1)
 QUERIES = {"initial": np.arange(3)}
@@ -171,3 +174,39 @@ def test_done_is_written_last(tmp_path):
     folder.finish(SimpleNamespace(save=save))
     assert folder.done
     assert (folder.path / "learning_curve.png").read_text() == "PNG"
+
+
+@pytest.mark.parametrize("lines", [None, "", "whole", "torn"])
+def test_done_without_its_rounds_is_refused(tmp_path, lines):
+    folder = interrupted(tmp_path, record(0), record(1))
+    folder.finish(SimpleNamespace(save=lambda *args, **kwargs: None))
+    assert read_run(folder.path).records == [record(0), record(1)]
+    text = folder.rounds_path.read_text()
+    folder.rounds_path.unlink()
+    if lines is not None:
+        kept = {"": "", "whole": text[: text.index("\n") + 1], "torn": text[:-1]}
+        folder.rounds_path.write_text(kept[lines])
+    n_kept = 1 if lines in ("whole", "torn") else 0
+    for read in (folder.read_finished, lambda: read_run(folder.path)):
+        with pytest.raises(UsageError, match=f"DONE, but {n_kept} of 2 rounds"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "file, out", [("save", "save"), ("save", "save/more"), ("save/digits", "save")]
+)
+def test_a_file_is_no_place_for_results(tmp_path, monkeypatch, file, out):
+    monkeypatch.chdir(tmp_path)
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("mine")
+    with pytest.raises(UsageError, match="--out .* cannot hold results, since .* file"):
+        RunFolder(out, CONFIG).check()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch):
+    def refuse(self, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match="cannot be made .Permission denied"):
+        RunFolder(tmp_path, CONFIG).start()
