@@ -32,7 +32,7 @@ def conv():
 
 @pytest.mark.parametrize("strategy", [RandomQuery(), MarginQuery()], ids=type)
 @pytest.mark.parametrize("case", [mlp, conv])
-def test_a_run_of_the_loop(case, strategy, benchmark, capsys):
+def test_a_run_of_the_loop(case, strategy, benchmark, table):
     net, X, y = case()
     loop = ActiveLearningLoop(
         net,
@@ -58,4 +58,4 @@ def test_a_run_of_the_loop(case, strategy, benchmark, capsys):
 
     medians = in_turn(benchmark, lambda: loop.fit(X, y), bare, rounds=7)
     name = f"loop, {case.__name__}, {type(strategy).__name__}"
-    assert report(benchmark, capsys, name, "bare fits", medians) <= GOAL
+    assert report(table, name, "bare fits", medians, GOAL) <= GOAL

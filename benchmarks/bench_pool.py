@@ -39,19 +39,13 @@ def in_turn(benchmark, measured, baseline, rounds):
     return benchmark.stats.stats.median, median(seconds[-rounds:])
 
 
-def report(benchmark, capsys, name, baseline_name, medians):
-    """Print one line, keep the numbers with those of pytest-benchmark; the ratio."""
+def report(table, name, beside, medians, goal=GOAL):
+    """Add a row to the table; returns the seconds divided by those of the baseline."""
     if medians is None:
         return 0.0
     measured, baseline = medians
-    ratio = measured / baseline
-    benchmark.extra_info.update({baseline_name: baseline, "ratio": ratio})
-    with capsys.disabled():
-        print(
-            f"\n{name:<34} {measured:8.3f} s   {baseline_name} {baseline:8.3f} s   "
-            f"ratio {ratio:.3f}"
-        )
-    return ratio
+    table(name, measured, beside, baseline, note=f"goal: <= {goal} times")
+    return measured / baseline
 
 
 def make_net(module, **params):
@@ -90,7 +84,7 @@ def conv_dataset():
 
 
 @pytest.mark.parametrize("case", [mlp_rows, mlp_dataset, conv_images, conv_dataset])
-def test_outputs_of_a_pool(case, benchmark, capsys):
+def test_outputs_of_a_pool(case, benchmark, table):
     net, X = case()
     seen = []
     hook = net.module_.register_forward_pre_hook(
@@ -108,4 +102,4 @@ def test_outputs_of_a_pool(case, benchmark, capsys):
     hook.remove()
     medians = in_turn(benchmark, read_all, lambda: net.predict_proba(X), rounds=5)
     name = f"pool, {case.__name__}"
-    assert report(benchmark, capsys, name, "predict_proba", medians) <= GOAL
+    assert report(table, name, "predict_proba", medians) <= GOAL

@@ -52,30 +52,17 @@ class MadePool(PoolView):
     head_bias = property(lambda self: self._made["head_bias"])
 
 
-def test_table(profile, medians_in_turn, extra_memory, capsys):
-    lines = [f"{'query of 100':22}{'rows':>8}{'seconds':>10}{'MB':>8}{'% input':>9}"]
+@pytest.mark.parametrize("name, cls", STRATEGIES)
+def test_query(profile, medians_in_turn, extra_memory, table, name, cls):
     for n_rows in SIZES[profile]:
         pool = MadePool(n_rows, N_LABELED)
-        n_bytes = n_rows * N_FEATURES * 4
-        for name, cls in STRATEGIES:
-            strategy = cls()
 
-            def query(strategy=strategy, pool=pool):
-                return strategy.fit(pool).query(pool, N_SELECT)
+        def query(pool=pool):
+            return cls().fit(pool).query(pool, N_SELECT)
 
-            memory = extra_memory(query)
-            seconds = medians_in_turn({"query": query})["query"]
-            lines.append(
-                f"{name:22}{n_rows:8}{seconds:10.3f}{memory / 1e6:8.0f}"
-                f"{100 * memory / n_bytes:9.0f}"
-            )
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))
-
-
-@pytest.mark.parametrize("name, cls", STRATEGIES)
-def test_query(benchmark, name, cls):
-    pool = MadePool(2_000, N_LABELED)
-    benchmark.group = "query of 100 from 2,000"
-    picks = benchmark(lambda: cls().fit(pool).query(pool, N_SELECT))
-    assert len(picks) == N_SELECT
+        assert len(query()) == N_SELECT
+        memory = extra_memory(query)
+        seconds = medians_in_turn({"query": query})["query"]
+        n_input = n_rows * N_FEATURES * 4
+        what = f"{name}, {N_SELECT} of {n_rows:,}"
+        table(what, seconds, memory=memory, n_input=n_input)

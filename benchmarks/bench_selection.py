@@ -1,7 +1,6 @@
 """Selection kernels beside the sequential loops and the least product they need.
 
-`pytest benchmarks/bench_selection.py -k table -s` prints one table;
-`pytest benchmarks/bench_selection.py --benchmark-enable` times each alone.
+Where the ratio is that of a product or a sort, it is the part of the floor: at most 1.
 """
 
 import numpy as np
@@ -102,42 +101,34 @@ def two_products(data):
     return product(data)
 
 
-@pytest.mark.parametrize("run", [kmeans, kmeans_loop, product])
-@pytest.mark.benchmark(group="k-means++")
-def test_kmeans_plusplus(benchmark, data, run):
-    benchmark.pedantic(run, args=(data,), rounds=3, warmup_rounds=1)
+def pick_top_k(data):
+    return top_k(data["points"][:, 0], data["k"], random_state=0)
 
 
-@pytest.mark.parametrize("run", [k_center, k_center_loop, two_products])
-@pytest.mark.benchmark(group="k-center greedy")
-def test_k_center_greedy(benchmark, data, run):
-    benchmark.pedantic(run, args=(data,), rounds=3, warmup_rounds=1)
+def sort(data):
+    return data["points"][:, 0].sort()
 
 
-@pytest.mark.benchmark(group="top k")
-def test_top_k(benchmark, data):
-    benchmark(top_k, data["points"][:, 0], data["k"], random_state=0)
+@pytest.mark.parametrize(
+    "kernel, others",
+    [
+        (kmeans, [kmeans_loop, product]),
+        (k_center, [k_center_loop, two_products]),
+        (pick_top_k, [sort]),
+    ],
+    ids=["k-means++", "k-center greedy", "top k"],
+)
+def test_kernel(request, data, medians_in_turn, extra_memory, table, kernel, others):
+    memory = extra_memory(lambda: kernel(data))
+    functions = {f.__name__: lambda f=f: f(data) for f in (kernel, *others)}
+    seconds, *slower = medians_in_turn(functions).values()
+    n, d = data["points"].shape
+    name = f"{request.node.callspec.id}, {data['k']:,} of {n:,} x {d}"
+    for other, its_seconds in zip(others, slower, strict=True):
+        beside = other.__name__.replace("_", " ")
+        sizes = {"memory": memory, "n_input": data["points"].nbytes}
+        table(name, seconds, beside, its_seconds, **sizes)
 
 
-def test_table(data, medians_in_turn, extra_memory, capsys):
-    rows = {
-        "k-means++": (kmeans, kmeans_loop, product),
-        "k-center greedy": (k_center, k_center_loop, two_products),
-    }
-    size = data["points"].nbytes
-    memory = {
-        name: extra_memory(lambda r=row: r[0](data)) for name, row in rows.items()
-    }
-    lines = [f"{'':16} kernel s    loop s   floor s  loop/k  k/floor  memory %"]
-    for name, row in rows.items():
-        s = medians_in_turn({f.__name__: lambda f=f: f(data) for f in row})
-        kernel, loop, floor = s.values()
-        lines.append(
-            f"{name:16} {kernel:8.3f}  {loop:8.3f}  {floor:8.3f}  {loop / kernel:6.1f}"
-            f"  {kernel / floor:7.2f}  {100 * memory[name] / size:8.1f}"
-        )
-    same = k_center(data).tolist() == k_center_exact(data)
-    lines.append(f"k-center picks equal the float64 loop: {same}")
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))
-    assert same
+def test_k_center_picks_are_those_of_the_float64_loop(data):
+    assert k_center(data).tolist() == k_center_exact(data)

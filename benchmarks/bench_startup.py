@@ -18,7 +18,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_startup(name, benchmark, capsys):
+def test_startup(name, benchmark, table):
     command = [sys.executable, *COMMANDS[name]]
 
     def start():
@@ -27,6 +27,5 @@ def test_startup(name, benchmark, capsys):
     benchmark.pedantic(start, rounds=7, warmup_rounds=1)
     if benchmark.stats is not None:
         seconds = benchmark.stats.stats.median
-        with capsys.disabled():
-            print(f"\n{name:<34} {seconds:8.3f} s")
+        table(name, seconds, note=f"goal: < {GOAL} s")
         assert seconds < GOAL

@@ -1,4 +1,4 @@
-"""Profiles, threads and measurements that all benchmarks share."""
+"""Profiles, threads, measurements and the table that all benchmarks share."""
 
 import statistics
 import threading
@@ -9,10 +9,51 @@ import pytest
 import torch
 
 PROFILES = ("fast", "regular", "large")
+ROWS = pytest.StashKey()
 
 
 def pytest_addoption(parser):
     parser.addoption("--profile", choices=PROFILES, default="regular")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    config.stash[ROWS] = []
+    config.option.benchmark_quiet = True  # --benchmark-verbose brings its tables back
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash[ROWS]
+    if not rows:
+        return
+    profile = config.getoption("--profile")
+    terminalreporter.section(f"{profile} profile, two threads, medians")
+    terminalreporter.write_line(
+        f"{'':40}{'seconds':>9}  {'beside':<24}{'seconds':>9}{'ratio':>7}{'MB':>7}"
+        f"{'% input':>9}"
+    )
+    for row in rows:
+        terminalreporter.write_line(row)
+
+
+@pytest.fixture(scope="session")
+def table(request):
+    """Add a row to the table that is printed at the end.
+
+    `beside` is what else was measured, in `other` seconds; `memory` is the extra memory
+    in bytes, `n_input` that of the input; `note` is free text.
+    """
+
+    def add(
+        name, seconds, beside="", other=None, *, memory=None, n_input=None, note=""
+    ):
+        row = f"{name:40}{seconds:9.3f}  {beside:<24}"
+        row += f"{'':16}" if other is None else f"{other:9.3f}{other / seconds:7.2f}"
+        row += f"{'':7}" if memory is None else f"{memory / 1e6:7.0f}"
+        row += f"{'':9}" if n_input is None else f"{100 * memory / n_input:9.0f}"
+        request.config.stash[ROWS].append(f"{row}  {note}".rstrip())
+
+    return add
 
 
 def pytest_collect_file(file_path, parent):
