@@ -958,7 +958,7 @@ def test_embeddings_without_a_network_are_the_transformed_rows():
 
 
 def test_embeddings_of_sparse_and_image_rows():
-    X = sparse.random_array((N_ROWS, 5), density=0.5, format="csr", rng=0)
+    X = sparse.random(N_ROWS, 5, density=0.5, format="csr", random_state=0)
     model = LogisticRegression().fit(X, labels())
     np.testing.assert_array_equal(PoolView(model, X).embeddings, X.toarray())
     assert PoolView(None, rows(9, (2, 3, 3))).embeddings.shape == (9, 18)

@@ -1,6 +1,6 @@
 """What a run prints."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import (
@@ -48,7 +48,6 @@ def progress_bar(config):
         TextColumn("{task.fields[score]}"),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
     )
     title = f"{config.strategy} on {config.data_name}"
     task = bar.add_task(title, total=config.n_rounds + 1, score="")
@@ -57,7 +56,8 @@ def progress_bar(config):
         score = f"{record['n_labeled']} labels, accuracy {record['accuracy']:.4f}"
         bar.update(task, advance=1, score=score)
 
-    with bar:
+    # A bar that is merely disabled still ends with an empty line in older versions.
+    with bar if console.is_terminal else nullcontext():
         yield advance
 
 

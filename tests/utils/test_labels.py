@@ -93,7 +93,7 @@ def test_check_labels(y, mark, classes, n_missing):
     ("y", "mark"),
     [
         (pd.Series(["x", None, "y"], dtype="string"), NAN),
-        (pd.Series(["x", None, "y"], dtype="str"), NAN),
+        (pd.Series(["x", np.nan, "y"], dtype="str"), NAN),
         (pd.Series(["x", None, "y"], dtype="string"), None),
         (pd.Series([1, None, 2], dtype="Int64"), NAN),
         (pd.Series([1, None, 2], dtype="Int64"), pd.NA),
