@@ -98,7 +98,7 @@ def plain_lengths(X, max_iter=50, overshoot=0.02):
     return found
 
 
-def test_deep_fool(profile, medians_in_turn, capsys):
+def test_deep_fool(profile, medians_in_turn, table):
     X = images()[0][: N_POOL[profile]]
     few = X[: N_ALONE[profile]]
     alone = plain_lengths(few)
@@ -113,11 +113,7 @@ def test_deep_fool(profile, medians_in_turn, capsys):
     )
     each = {"batches": seconds.pop("batches") / len(X)}
     each |= {name: value / len(few) for name, value in seconds.items()}
-    lines = [
-        f"{'DeepFool, ' + str(len(X)) + ' images':24}{'ms an image':>12}{'ratio':>8}"
-    ]
-    for name, value in each.items():
-        lines.append(f"{name:24}{1e3 * value:12.2f}{value / each['batches']:8.1f}")
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))
+    for beside in ("plain loop", "batches of one"):
+        name = f"DeepFool, each of {len(X):,} images"
+        table(name, each["batches"], beside, each[beside])
     assert each["plain loop"] > GOAL * each["batches"]

@@ -1,7 +1,5 @@
 """BatchBALD beside the published algorithm, which evaluates every row for each pick.
 
-`pytest benchmarks/bench_batch_bald.py -k table -s` prints one table;
-`pytest benchmarks/bench_batch_bald.py --benchmark-enable` times each alone.
 The large profile has the kernel only: the loop would take hours.
 """
 
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from skal.selection import batch_bald, mutual_information
+from skal.selection import batch_bald
 
 # Rows, draws, classes, picks, configurations.
 SIZES = {
@@ -127,15 +125,7 @@ def joint_information(data, picks, n_labels=200_000):
     return float((log_own - log_marginal).mean())
 
 
-@pytest.mark.parametrize("run", [kernel, loop])
-@pytest.mark.benchmark(group="BatchBALD")
-def test_batch_bald(benchmark, data, run, profile):
-    if run is loop and profile == "large":
-        pytest.skip("the loop would take hours")
-    benchmark.pedantic(run, args=(data,), rounds=1)
-
-
-def test_table(data, profile, medians_in_turn, extra_memory, capsys):
+def test_batch_bald(data, profile, medians_in_turn, extra_memory, table):
     runs = [kernel] if profile == "large" else [kernel, loop]
     picks = {}
 
@@ -144,22 +134,17 @@ def test_table(data, profile, medians_in_turn, extra_memory, capsys):
 
     memory = {run.__name__: extra_memory(lambda r=run: keep(r)) for run in runs}
     seconds = medians_in_turn({r.__name__: lambda r=r: r(data) for r in runs}, 1)
-    sure = (data["samples"].mean(1).amax(1) > 0.95).float().mean()
-    scores = mutual_information(data["samples"])
-    lines = [
-        f"{tuple(data['samples'].shape)}, input {data['samples'].nbytes / 1e6:.0f} MB, "
-        f"{100 * sure:.0f} % of the rows above 0.95, BALD scores "
-        f"{scores.median():.4f} in the median and {scores.max():.3f} at most",
-        f"{'':7} seconds  extra MB  joint information",
-    ]
-    for name, rows in picks.items():
-        lines.append(
-            f"{name:7} {seconds[name]:7.2f}  {memory[name] / 1e6:8.0f}  "
-            f"{joint_information(data, rows):8.3f}"
-        )
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))
-    if len(runs) == 2:
-        n_classes = data["samples"].shape[2]
+    found = [f"{joint_information(data, rows):.3f}" for rows in picks.values()]
+    n, n_draws, n_classes = data["samples"].shape
+    table(
+        f"BatchBALD, {data['n']} of {n:,}, {n_draws} draws",
+        seconds["kernel"],
+        "published loop" if loop in runs else "",
+        seconds.get("loop"),
+        memory=memory["kernel"],
+        n_input=data["samples"].nbytes,
+        note=f"joint information {', '.join(found)}",
+    )
+    if loop in runs:
         exact = 1 + int(np.log(data["n_configurations"]) / np.log(n_classes) + 1e-9)
         assert picks["kernel"][:exact] == picks["loop"][:exact]

@@ -47,8 +47,8 @@ def table(request):
     def add(
         name, seconds, beside="", other=None, *, memory=None, n_input=None, note=""
     ):
-        row = f"{name:40}{seconds:9.3f}  {beside:<24}"
-        row += f"{'':16}" if other is None else f"{other:9.3f}{other / seconds:7.2f}"
+        row = f"{name:40}{seconds:9.4f}  {beside:<24}"
+        row += f"{'':16}" if other is None else f"{other:9.4f}{other / seconds:7.2f}"
         row += f"{'':7}" if memory is None else f"{memory / 1e6:7.0f}"
         row += f"{'':9}" if n_input is None else f"{100 * memory / n_input:9.0f}"
         request.config.stash[ROWS].append(f"{row}  {note}".rstrip())
