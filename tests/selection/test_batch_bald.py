@@ -79,9 +79,11 @@ def entropy(proba):
     return -(proba * np.log(np.where(proba > 0, proba, 1))).sum(-1)
 
 
-def make_labels(samples, limit=10_000, seed=0):
+def make_labels(samples, n_particles=None, seed=0):
+    """Labels with so many particles from the start, or exact."""
+    limits = (10_000, 1) if n_particles is None else (1, n_particles)
     rng = np.random.default_rng(seed)
-    return module._Labels(torch.as_tensor(samples), limit, limit, rng)
+    return module._Labels(torch.as_tensor(samples), *limits, rng)
 
 
 def all_gains(labels):
@@ -122,15 +124,15 @@ class TestGains:
 
     def test_groups_bound_them_from_above(self):
         samples = make_samples(np.random.default_rng(0), (30, 10, 4))
-        for limit in (10_000, 300):
-            labels, last = make_labels(samples, limit), np.inf
+        for n_particles in (None, 300):
+            labels, last = make_labels(samples, n_particles), np.inf
             for row in range(5):
                 labels.add(row)
                 gains = all_gains(labels)
                 levels = labels._levels()
                 sizes = [len(weights) for weights, _ in levels]
                 assert sizes == sorted(sizes) and sizes[-1] == len(labels.weights)
-                assert row < 4 or len(levels) == (3 if limit == 10_000 else 2)
+                assert row < 4 or len(levels) == (2 if n_particles else 3)
                 for weights, posterior in levels:
                     assert torch.allclose(weights.sum(), labels.weights.sum())
                     rows = torch.arange(30)
@@ -138,7 +140,7 @@ class TestGains:
                     assert (
                         bound - labels._conditional >= torch.tensor(gains) - 1e-12
                     ).all()
-                if limit == 10_000:
+                if n_particles is None:
                     assert (gains <= last + 1e-12).all()
                 last = gains
 
@@ -202,18 +204,18 @@ class TestBatchBald:
                 if gain > 0.01:
                     assert totals[picks[i]] >= totals.max() - 1e-12
 
-    @pytest.mark.parametrize("limit", [10_000, 500])
-    def test_bounds_skip_no_better_row(self, limit):
+    @pytest.mark.parametrize("n_particles", [None, 500])
+    def test_bounds_skip_no_better_row(self, n_particles):
         rng = np.random.default_rng(0)
         samples = make_samples(rng, (700, 20, 4), rng.choice([0.5, 3], (700, 1, 1)))
-        labels, rows = make_labels(samples, limit), torch.arange(700)
+        labels, rows = make_labels(samples, n_particles), torch.arange(700)
         for _ in range(6):
             row, gain = labels.best(rows)
             gains = all_gains(labels)
             best = gains[rows].max()
             assert abs(gain - gains[row]) < 1e-12
             # Stale gains of particles bound the present ones up to noise only.
-            assert gain >= best - (1e-12 if limit == 10_000 else 1e-3)
+            assert gain >= best - (1e-3 if n_particles else 1e-12)
             rows = rows[rows != row]
             labels.add(row)
 
@@ -333,6 +335,10 @@ class TestBatchBald:
         samples.flags.writeable = False
         for same in (samples, tensor, tensor.double(), tensor.clone().requires_grad_()):
             assert np.array_equal(batch_bald(same, 5, random_state=0), expected)
+        double = tensor.double() * 1.0003  # Sums that far from one are taken.
+        copy = double.clone()
+        assert np.array_equal(batch_bald(double, 5, random_state=0), expected)
+        assert torch.equal(double, copy)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert np.array_equal(batch_bald(tensor, 5, random_state=0), expected)
         assert samples.tobytes() == tensor.numpy().tobytes() == before
