@@ -1,14 +1,18 @@
 """Kernels that choose rows: arrays or tensors in, positions out."""
 
+from skal.selection._average_linkage import average_linkage
 from skal.selection._batch_bald import batch_bald, mutual_information
 from skal.selection._k_center_greedy import k_center_greedy
 from skal.selection._kmeans_plusplus import kmeans_plusplus
+from skal.selection._linkage_clusters import linkage_clusters
 from skal.selection._top_k import top_k
 
 __all__ = [
+    "average_linkage",
     "batch_bald",
     "k_center_greedy",
     "kmeans_plusplus",
+    "linkage_clusters",
     "mutual_information",
     "top_k",
 ]
