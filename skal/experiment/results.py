@@ -17,7 +17,10 @@ from skal.experiment.config import RunConfig, UsageError
 from skal.utils import append_line, atomic_write
 
 _TIMES = ("train_s", "query_s")
-_FILES = ("config.json", "rounds.jsonl", "queries.npz", "learning_curve.png", "DONE")
+_FILES = (
+    *("config.json", "rounds.jsonl", "queries.npz", "strategy.npz"),
+    *("learning_curve.png", "DONE"),
+)
 
 RunResult = namedtuple("RunResult", "config path records notes")
 
@@ -29,11 +32,13 @@ class RunFolder:
     rounds.jsonl (one line a round), queries.npz (rows of the training split in the
     order of purchase: initial, round_1, ...; and where they were drawn, pool, the rows
     that could be bought, and test, the rows of the whole data set that are the test
-    split), learning_curve.png and, written last, DONE.
+    split), strategy.npz (what the strategy keeps over rounds, if anything, as
+    "ROUND.NAME": since that round), learning_curve.png and, written last, DONE.
 
-    A round's purchase is in queries.npz before its line is in rounds.jsonl, so every
-    line has its purchase, whenever the run was killed. A run that was interrupted goes
-    on from its last line: see `stored_rounds` and `stored_purchases`.
+    A round's purchase and the strategy's state are there before its line is in
+    rounds.jsonl, so every line has them, whenever the run was killed. A run that was
+    interrupted goes on from its last line: see `stored_rounds`, `stored_purchases` and
+    `stored_state`.
 
     Parameters
     ----------
@@ -48,6 +53,7 @@ class RunFolder:
         self._out = Path(out)
         self.path = self._out / config.run_id
         self.rounds_path = self.path / "rounds.jsonl"
+        self._states = {}
 
     def check(self):
         """Refuse a folder that cannot be, or belongs to another configuration."""
@@ -156,7 +162,52 @@ class RunFolder:
         drawn = {k: v for k, v in arrays.items() if not re.match("initial|round_", k)}
         return purchases, drawn
 
-    def record(self, record, queries):
+    def stored_state(self):
+        """Read what the strategy kept at the last stored round.
+
+        Returns
+        -------
+        state : dict of str to ndarray
+            Empty where it kept nothing.
+        """
+        path = self.path / "strategy.npz"
+        if not path.exists():
+            return {}
+        try:
+            with np.load(path) as arrays:
+                for key, value in arrays.items():
+                    number, _, name = key.partition(".")
+                    # That of a round without its line will be made again.
+                    if int(number) < len(self.stored_rounds):
+                        self._states.setdefault(int(number), {})[name] = value
+        except (EOFError, OSError, ValueError, BadZipFile) as error:
+            self.refuse(f"a strategy.npz that cannot be read ({error})")
+        return self._states[max(self._states)] if self._states else {}
+
+    def _store_state(self, number, state):
+        last = self._states[max(self._states)] if self._states else {}
+        if last.keys() == state.keys() and all(
+            np.array_equal(last[name], value) for name, value in state.items()
+        ):
+            return
+        # The last one holds until there is the line of this round.
+        kept = {max(self._states): last} if self._states else {}
+        copies = {name: np.array(value) for name, value in state.items()}
+        self._states = {**kept, number: copies}
+        arrays = {
+            f"{number}.{name}": value
+            for number, state in self._states.items()
+            for name, value in state.items()
+        }
+        self._save("strategy.npz", arrays)
+
+    def _save(self, name, arrays):
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        with atomic_write(self.path / name) as file:
+            file.write(buffer.getvalue())
+
+    def record(self, record, queries, state=None):
         """Store a round, or compare it with the one that is stored.
 
         Parameters
@@ -165,6 +216,8 @@ class RunFolder:
             The line of rounds.jsonl.
         queries : dict of str to ndarray
             All purchases so far.
+        state : dict of str to ndarray, default=None
+            What the strategy keeps over rounds.
 
         Returns
         -------
@@ -178,11 +231,9 @@ class RunFolder:
                 for key, value in record.items()
                 if key not in _TIMES and stored.get(key) != value
             ]
-        # Queries first: a line of rounds.jsonl promises the purchases behind it.
-        buffer = io.BytesIO()
-        np.savez(buffer, **queries)
-        with atomic_write(self.path / "queries.npz") as file:
-            file.write(buffer.getvalue())
+        # The line last: it promises the purchases and the state behind it.
+        self._save("queries.npz", queries)
+        self._store_state(record["round"], state or {})
         append_line(self.rounds_path, json.dumps(record))
         return []
 

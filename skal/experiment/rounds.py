@@ -78,6 +78,19 @@ class Rounds:
         labels = self.data.y_train[bought]
         return np.bincount(labels, minlength=len(self.data.classes)).tolist()
 
+    def restore(self, strategy):
+        """Give a strategy what it kept at the last stored round.
+
+        Parameters
+        ----------
+        strategy : QueryStrategy
+        """
+        if state := self.folder.stored_state():
+            try:
+                strategy.set_state(state)
+            except (KeyError, ValueError) as error:
+                self.folder.refuse(f"a strategy.npz of something else ({error!r})")
+
     def after_round(self, loop, record):
         """Score the loop's model and store the round.
 
@@ -107,7 +120,9 @@ class Rounds:
             "acquired_class_counts": self._counts(bought),
             "device": config.device,
         }
-        differences = self.folder.record(line, {**self.purchases, **self.drawn})
+        queries = {**self.purchases, **self.drawn}
+        state = loop.strategy_.get_state()
+        differences = self.folder.record(line, queries, state)
         if number >= len(self.stored):
             self._add(line)
         elif differences:
@@ -135,6 +150,7 @@ class RecordedLoop(ActiveLearningLoop):
             self.n_iter_ = number
             if number + 1 < len(self.rounds_.stored):
                 super()._after_round(_loop_record(record))
+        self.rounds_.restore(self.strategy_)
         return bought
 
     def _after_round(self, record):

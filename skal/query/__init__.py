@@ -5,7 +5,7 @@ from skal.query._base import QueryStrategy, ScoreQuery
 from skal.query._bayesian import BaldQuery, BatchBaldQuery
 from skal.query._diversity import KCenterGreedyQuery, KMeansQuery
 from skal.query._graph import CoreGcnQuery, UncertainGcnQuery
-from skal.query._hybrid import BadgeQuery
+from skal.query._hybrid import BadgeQuery, ClusterMarginQuery
 from skal.query._uncertainty import (
     EntropyQuery,
     LeastConfidenceQuery,
@@ -17,6 +17,7 @@ __all__ = [
     "BadgeQuery",
     "BaldQuery",
     "BatchBaldQuery",
+    "ClusterMarginQuery",
     "CoreGcnQuery",
     "DeepFoolQuery",
     "EntropyQuery",

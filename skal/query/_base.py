@@ -112,6 +112,26 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
             )
         return picks.astype(np.int64)
 
+    def get_state(self):
+        """Give what the strategy keeps over rounds; most keep nothing.
+
+        The experiment stores it with each round, so that a run that was interrupted
+        goes on as if it had not been.
+
+        Returns
+        -------
+        state : dict of str to ndarray
+        """
+        return {}
+
+    def set_state(self, state):
+        """Take over what `get_state` of an equal strategy gave.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+        """
+
     @abstractmethod
     def _query(self, pool, n_samples, rng):
         """Choose `n_samples` positions, 1 <= n_samples <= len(pool)."""
@@ -244,3 +264,9 @@ class AuxiliaryQuery(QueryStrategy):
         """Fit a fresh net, kept as `aux_`; see `skal.utils.auxiliary.fit_auxiliary`."""
         net = self._default_aux() if self.aux is None else self.aux
         self.aux_ = fit_auxiliary(net, X, y, **params)
+
+
+def margins(log_proba):
+    """Probability of the second most probable class less that of the first, float64."""
+    first, second = log_proba.double().topk(2, dim=1).values.unbind(1)
+    return second.exp() - first.exp()

@@ -4,13 +4,19 @@ References
 ----------
 .. [Ash2020] Ash, Zhang, Krishnamurthy, Langford and Agarwal, "Deep batch active
    learning by diverse, uncertain gradient lower bounds", ICLR 2020.
+.. [Citovsky2021] Citovsky, DeSalvo, Gentile, Karydas, Rajagopalan, Rostamizadeh and
+   Kumar, "Batch active learning at scale", NeurIPS 2021.
 """
 
+import math
+from numbers import Integral, Real
+
+import numpy as np
 import torch
 
-from skal.query._base import QueryStrategy
-from skal.selection import kmeans_plusplus
-from skal.utils.validation import StrOptions
+from skal.query._base import QueryStrategy, margins
+from skal.selection import kmeans_plusplus, linkage_clusters, top_k
+from skal.utils.validation import Interval, StrOptions
 
 
 class BadgeQuery(QueryStrategy):
@@ -72,3 +78,142 @@ class BadgeQuery(QueryStrategy):
         return kmeans_plusplus(
             (residual, h), n_samples, first=self.first, random_state=rng
         )
+
+
+class ClusterMarginQuery(QueryStrategy):
+    """Take rows of small margin, in turn from many clusters of the embeddings.
+
+    The pool is clustered once, by average linkage. Each query takes the rows with the
+    smallest margins, `margin_multiple` for each one wanted, and visits their clusters
+    in turn, the one with the fewest of them first, for one row a visit [1]_
+    (algorithm 1).
+
+    Parameters
+    ----------
+    margin_multiple : float, default=10
+        Rows of small margin for each row wanted, at least 1.
+    min_mean_cluster_size : float, default=10
+        The tree is cut at the least height at which the mean size is no less.
+    within : {"random", "margin"}, default="random"
+        The row of a cluster that a visit takes: a random one of those of small margin,
+        as in the paper, or the one of the smallest.
+    max_linked : int, default=50_000
+        Of a larger pool, so many rows drawn at random are linked, since that takes time
+        with their square; the others join the cluster at the least mean distance.
+    random_state : int, default=None
+        See `QueryStrategy`.
+
+    Attributes
+    ----------
+    rows_ : int64 array of shape (n_clustered,)
+        The `indices` of the pool that was clustered.
+    labels_ : int64 array of shape (n_clustered,)
+        The cluster of each.
+
+    Notes
+    -----
+    Distances are squared Euclidean ones, which need no matrix of all pairs; see
+    `skal.selection.linkage_clusters`. Clusters of one size are visited by the smallest
+    margin among their rows.
+
+    Clusters are known by the numbers of the loop's rows. They are made again, from the
+    embeddings of then, where the pool has other rows; and for a `PoolView` of its own,
+    whose rows are numbered from 0, where their number changes. Use a clone for another
+    data set. They are of the pool of the first query, so without the initial set: the
+    paper's have it, but take no row of it.
+
+    References
+    ----------
+    .. [1] Citovsky, DeSalvo, Gentile, Karydas, Rajagopalan, Rostamizadeh and Kumar,
+       "Batch active learning at scale", NeurIPS 2021.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal import ClusterMarginQuery, PoolView
+    >>> X, y = load_iris(return_X_y=True)
+    >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
+    >>> ClusterMarginQuery(random_state=0).query(pool, 3).shape
+    (3,)
+    """
+
+    requires = ("log_proba", "embeddings")
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "margin_multiple": [Interval(Real, 1, None, closed="left")],
+        "min_mean_cluster_size": [Interval(Real, 1, None, closed="left")],
+        "within": [StrOptions({"random", "margin"})],
+        "max_linked": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        margin_multiple=10,
+        min_mean_cluster_size=10,
+        within="random",
+        max_linked=50_000,
+        random_state=None,
+    ):
+        super().__init__(random_state=random_state)
+        self.margin_multiple = margin_multiple
+        self.min_mean_cluster_size = min_mean_cluster_size
+        self.within = within
+        self.max_linked = max_linked
+
+    def _query(self, pool, n_samples, rng):
+        labels = self._labels(pool, rng.spawn(1)[0])
+        n_small = math.ceil(min(self.margin_multiple * n_samples, len(pool)))
+        small = top_k(margins(pool.log_proba), n_small, random_state=rng)
+        within = rng if self.within == "random" else None
+        return small[_in_turn(labels[small], within)[:n_samples]]
+
+    def _labels(self, pool, rng):
+        """Look up the cluster of each row; make the clusters where there are none."""
+        rows, known = pool.indices, getattr(self, "rows_", None)
+        alone = np.array_equal(rows, np.arange(len(rows)))
+        if known is None or not (
+            np.array_equal(rows, known) or (not alone and np.isin(rows, known).all())
+        ):
+            self.labels_ = linkage_clusters(
+                pool.embeddings,
+                self.min_mean_cluster_size,
+                max_linked=self.max_linked,
+                random_state=rng,
+            )
+            self.rows_ = known = rows
+        order = np.argsort(known)
+        return self.labels_[order[np.searchsorted(known, rows, sorter=order)]]
+
+    def get_state(self):
+        """Give `rows_` and `labels_`, or nothing before the first query."""
+        names = ("rows_", "labels_")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    def set_state(self, state):
+        """Take over the clusters of another one's `get_state`.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+        """
+        rows, labels = state["rows_"], state["labels_"]
+        if not rows.dtype == labels.dtype == np.int64 or rows.shape != labels.shape:
+            raise ValueError("rows_ and labels_ must be int64 arrays of one length.")
+        self.rows_, self.labels_ = rows, labels
+
+
+def _in_turn(groups, rng=None):
+    """Order positions by visits to their groups in turn, the smallest group first.
+
+    A visit takes a random position of the group, or its lowest where `rng` is None.
+    """
+    _, first, groups, sizes = np.unique(
+        groups, return_index=True, return_inverse=True, return_counts=True
+    )
+    key = np.arange(len(groups)) if rng is None else rng.random(len(groups))
+    order = np.lexsort((key, groups))
+    visit = np.empty_like(order)
+    visit[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.lexsort((first[groups], sizes[groups], visit))

@@ -12,7 +12,7 @@ References
 
 import torch
 
-from skal.query._base import PosteriorQuery, QueryStrategy, ScoreQuery
+from skal.query._base import PosteriorQuery, QueryStrategy, ScoreQuery, margins
 
 
 class RandomQuery(QueryStrategy):
@@ -124,8 +124,7 @@ class MarginQuery(_UncertaintyQuery):
     """
 
     def _score(self, pool):
-        first, second = self._log_proba(pool).topk(2, dim=1).values.unbind(1)
-        return second.exp() - first.exp()
+        return margins(self._log_proba(pool))
 
 
 class EntropyQuery(_UncertaintyQuery):

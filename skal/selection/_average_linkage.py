@@ -39,14 +39,15 @@ def average_linkage(points, *, metric="sqeuclidean"):
     -----
     The mean squared distance between two clusters is the squared distance of their
     means plus the mean squared deviation of each from its own mean. The linkage is
-    reducible: no merge brings clusters nearer to others [1]_, so all pairs that are each
-    other's nearest are merged in one pass, and nearest neighbours are only looked for
-    again where they are gone and it matters. Single precision products bound the
-    distances; those that may be the least are summed up from differences in double
-    precision. Copies are merged first, so they cost nothing.
+    reducible: no merge brings clusters nearer to others [1]_. So all pairs that are
+    each other's nearest are merged in one pass, and a nearest neighbour that is gone is
+    only looked for again where it matters. Products in single precision bound the
+    distances from below; those that may be the least are summed up from differences in
+    double precision. Copies are merged first. Once the matrix of all pairs is as large
+    as the input in double precision, chains of nearest neighbours do the rest.
 
-    Time is O(n_rows^2 n_columns), most of it in matrix products; memory beyond the
-    input one copy of it in double precision, 40 MB for blocks and 100 bytes a row.
+    Time is O(n_rows^2 n_columns), most of it in matrix products, and memory beyond the
+    input that of two copies of it in double precision at most, and 60 MB.
 
     References
     ----------
@@ -80,7 +81,9 @@ def average_linkage(points, *, metric="sqeuclidean"):
             clusters.merge(a, b)
         row, size, distance = clusters.finish()
     few, high = _chain(distance, size)
-    return _linkage(np.concatenate([*pairs, row[few]]), np.concatenate([*heights, high]))
+    return _linkage(
+        np.concatenate([*pairs, row[few]]), np.concatenate([*heights, high])
+    )
 
 
 def _copies(points):
@@ -287,7 +290,7 @@ def _chain(distance, size):
 
 
 def _linkage(pairs, heights):
-    """Number the clusters of merges, given by a row of each, in order of height."""
+    """Make the linkage matrix of merges that are given by a row of each cluster."""
     order = np.argsort(heights, kind="stable")
     n_rows = len(order) + 1
     parent, size = list(range(2 * n_rows - 1)), [1] * (2 * n_rows - 1)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from skal.experiment import results
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.results import RunFolder, read_run
 
@@ -106,6 +107,30 @@ def test_purchases_behind_the_rounds(tmp_path):
     np.testing.assert_array_equal(bought, [0, 1, 2])
     assert set(drawn) == {"test"}
     assert interrupted(tmp_path / "empty").stored_purchases() == ([], {})
+
+
+def test_state_is_that_of_the_last_stored_round(tmp_path, monkeypatch):
+    folder = interrupted(tmp_path)
+    weights = np.zeros(3)
+    for number in range(5):
+        weights += number > 1  # in place, as training does
+        if number == 4:
+            monkeypatch.setattr(results, "append_line", lambda *args: None)
+        folder.record(record(number), QUERIES, {"w": weights} if number else {})
+    again = started(tmp_path)
+    assert len(again.stored_rounds) == 4
+    np.testing.assert_array_equal(again.stored_state()["w"], [2, 2, 2])
+    assert interrupted(tmp_path / "empty").stored_state() == {}
+
+
+def test_unchanged_state_is_written_once(tmp_path):
+    folder = interrupted(tmp_path)
+    for number in range(3):
+        folder.record(record(number), QUERIES, {"w": np.ones(2)} if number else {})
+    again = started(tmp_path)
+    np.testing.assert_array_equal(again.stored_state()["w"], [1, 1])
+    with np.load(again.path / "strategy.npz") as arrays:
+        assert set(arrays) == {"1.w"}
 
 
 @pytest.mark.parametrize("damage", ["absent", "no zip", "other size", "missing round"])

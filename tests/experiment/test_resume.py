@@ -13,6 +13,7 @@ from skal.experiment import rounds, run
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.results import RunFolder
 from skal.experiment.run import run_experiment
+from skal.query import RandomQuery
 
 CONFIG = RunConfig(n_rounds=3, epochs=3, device="cpu", threads=1)
 
@@ -221,6 +222,52 @@ def test_resumed_runs_of_other_options(tmp_path, monkeypatch, options):
     assert [record["n_labeled"] for record in whole.records] == expected
 
 
+@pytest.fixture(scope="module")
+def clustered(tmp_path_factory):
+    """A run whose strategy keeps its clusters from round to round."""
+    config = RunConfig(**{**vars(CONFIG), "strategy": "cluster-margin"})
+    return run_experiment(config, out=tmp_path_factory.mktemp("clustered"))
+
+
+@pytest.mark.parametrize(
+    "method, number", [("after", 0), ("between", 1), ("after", 1), ("after", 2)]
+)
+def test_what_a_strategy_keeps_is_restored(
+    tmp_path, clustered, monkeypatch, method, number
+):
+    path = kill(tmp_path, monkeypatch, method, number, clustered.config)
+    run_experiment(clustered.config, out=tmp_path)
+    same(path, clustered.path)
+    files = [p / "strategy.npz" for p in (path, clustered.path)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    with np.load(files[0]) as state:
+        assert set(state) == {"1.rows_", "1.labels_"}
+        assert len(state["1.rows_"]) == 1437 - 20
+
+
+def test_clusters_made_again_would_be_others(tmp_path, clustered, monkeypatch):
+    path = kill(tmp_path, monkeypatch, "after", 2, clustered.config)
+    (path / "strategy.npz").unlink()
+    run_experiment(clustered.config, out=tmp_path)
+    assert timeless(path)[:3] == timeless(clustered.path)[:3]
+    with np.load(path / "queries.npz") as one:
+        with np.load(clustered.path / "queries.npz") as other:
+            assert not np.array_equal(one["round_3"], other["round_3"])
+
+
+@pytest.mark.parametrize(
+    "state", [b"PK", {"1.rows_": np.arange(3)}, {"1.rows_": None, "1.labels_": None}]
+)
+def test_other_states_are_refused(tmp_path, clustered, monkeypatch, state):
+    path = kill(tmp_path, monkeypatch, "after", 1, clustered.config)
+    if isinstance(state, bytes):
+        (path / "strategy.npz").write_bytes(state)
+    else:
+        np.savez(path / "strategy.npz", **state)
+    with pytest.raises(UsageError, match="a strategy.npz"):
+        run_experiment(clustered.config, out=tmp_path)
+
+
 def test_other_numbers_on_a_gpu_are_noted(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path, CONFIG)
     folder.start()
@@ -231,6 +278,7 @@ def test_other_numbers_on_a_gpu_are_noted(tmp_path, monkeypatch):
     found.stored = [None]
     loop = SimpleNamespace(
         labeled_indices_=np.arange(20),
+        strategy_=RandomQuery(),
         predict_proba=lambda X: np.full((len(X), 10), 0.1),
     )
     record = {"round": 0, "n_labeled": 20, "n_queried": 20}

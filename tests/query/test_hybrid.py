@@ -5,10 +5,11 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import chisquare
+from sklearn.linear_model import LogisticRegression
 from strategy_checks import make_pool
 from torch import nn
 
-from skal import BadgeQuery
+from skal import ActiveLearningLoop, BadgeQuery, ClusterMarginQuery, MarginQuery
 from skal.query import _hybrid
 
 
@@ -158,3 +159,164 @@ def test_copies_are_never_both_drawn_while_others_remain(fake_pool):
 def test_unknown_first_is_named(pool, first):
     with pytest.raises(ValueError, match="The 'first' parameter of BadgeQuery must be"):
         BadgeQuery(first=first).query(pool, 3)
+
+
+def margin_pool(fake_pool, margins, places, random_state=0):
+    """Rows with the given margins at the given places of a line."""
+    margins = np.asarray(margins, dtype=np.float64)
+    return fake_pool(
+        proba=np.stack([0.5 + margins / 2, 0.5 - margins / 2], 1),
+        embeddings=np.asarray(places, dtype=np.float64)[:, None],
+        random_state=random_state,
+    )
+
+
+@pytest.mark.parametrize("within", ["random", "margin"])
+def test_clusters_are_visited_in_turn_the_smallest_first(fake_pool, within):
+    """Eight rows in groups A, BB and CCCCC; the order of six picks is A B C B C C."""
+    groups = np.array(list("CBCCABCC"))
+    places = [{"A": 0, "B": 100, "C": 200}[group] for group in groups]
+    margins = np.linspace(0.1, 0.8, 8)
+    strategy = ClusterMarginQuery(min_mean_cluster_size=8 / 3, within=within)
+    picks = strategy.query(margin_pool(fake_pool, margins, places), 6)
+    assert "".join(groups[picks]) == "ABCBCC"
+    if within == "margin":
+        assert picks.tolist() == [4, 1, 0, 5, 2, 3]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_fill_the_clusters_like_water(seed):
+    rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.repeat(np.arange(12), rng.integers(1, 30, 12)))
+    sizes = np.bincount(groups)
+    for n in (1, 12, 50, len(groups)):
+        counts = np.bincount(groups[_hybrid._in_turn(groups, rng)[:n]], minlength=12)
+        level = counts.max()
+        assert counts.sum() == n
+        full = counts == sizes
+        # Those not full are at the level; of them the smaller ones come first.
+        assert (counts[~full] >= level - 1).all()
+        behind = ~full & (counts == level - 1)
+        assert not behind.any() or sizes[behind].min() >= sizes[counts == level].max()
+
+
+def test_groups_of_one_size_go_by_the_smallest_margin():
+    assert _hybrid._in_turn(np.array([7, 3, 3, 7, 5])).tolist() == [4, 0, 1, 3, 2]
+
+
+def test_random_members():
+    groups = np.zeros(3, dtype=int)
+    firsts = [
+        int(_hybrid._in_turn(groups, np.random.default_rng(s))[0]) for s in range(300)
+    ]
+    assert chisquare(np.bincount(firsts)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("within", ["random", "margin"])
+def test_picks_are_of_small_margin(within):
+    pool = make_pool()
+    ranked = MarginQuery().query(pool, 60)
+    for multiple, n_small in ((1, 8), (1.3, 11), (3, 24), (10, 60)):
+        strategy = ClusterMarginQuery(margin_multiple=multiple, within=within)
+        picks = strategy.query(pool, 8)
+        assert set(picks) <= set(ranked[:n_small])
+
+
+def test_clusters_of_one_row_or_of_all_leave_the_margins_to_decide():
+    pool = make_pool()
+    ranked = MarginQuery().query(pool, 12).tolist()
+    for size in (1, 1000):
+        strategy = ClusterMarginQuery(min_mean_cluster_size=size, within="margin")
+        assert strategy.query(pool, 12).tolist() == ranked
+
+
+def test_copies_of_one_row_give_one_or_two_picks(fake_pool):
+    """Ten copies of an ambiguous row among ten distinct ambiguous ones."""
+    rng = np.random.default_rng(0)
+    places = np.concatenate([np.full(10, 5.0), 100 + 10 * rng.random(90)])
+    margins = np.concatenate([np.full(10, 0.1), np.full(10, 0.1), np.full(80, 0.9)])
+    for seed in range(5):
+        pool = margin_pool(fake_pool, margins, places, seed)
+        strategy = ClusterMarginQuery(margin_multiple=2, min_mean_cluster_size=4)
+        assert (strategy.query(pool, 10) < 10).sum() <= 2
+
+
+@pytest.fixture
+def linked(monkeypatch):
+    """Numbers of the rows that were clustered."""
+    sizes = []
+    link = _hybrid.linkage_clusters
+
+    def count(points, *args, **kwargs):
+        sizes.append(len(points))
+        return link(points, *args, **kwargs)
+
+    monkeypatch.setattr(_hybrid, "linkage_clusters", count)
+    return sizes
+
+
+def test_a_loop_makes_the_clusters_once(linked):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((90, 3)), np.arange(90) % 2
+    loop = ActiveLearningLoop(
+        LogisticRegression(), ClusterMarginQuery(), n_rounds=5, random_state=0
+    ).fit(X, y)
+    assert linked == [80]
+    assert np.array_equal(
+        loop.strategy_.rows_, np.setdiff1d(range(90), loop.labeled_indices_[:10])
+    )
+    loop.fit(X, y)
+    assert linked == [80, 80]
+
+
+def test_rows_find_their_clusters_again(fake_pool):
+    strategy = ClusterMarginQuery(min_mean_cluster_size=2)
+    places = np.repeat([0.0, 50.0, 90.0], 2)
+    strategy.query(margin_pool(fake_pool, np.full(6, 0.5), places), 1)
+    expected = strategy.labels_.copy()
+    rest = margin_pool(fake_pool, np.full(4, 0.5), np.zeros(4))
+    rest.indices = np.array([5, 1, 2, 3])
+    found = strategy._labels(rest, None)
+    np.testing.assert_array_equal(found, expected[[5, 1, 2, 3]])
+
+
+def test_other_rows_are_clustered_again(fake_pool, linked):
+    strategy = ClusterMarginQuery()
+    for n_rows, indices in (
+        (20, None),
+        (20, None),
+        (12, None),  # a pool of its own: another row 0, perhaps
+        (30, None),
+        (15, np.arange(10, 25)),
+        (15, np.arange(20, 35)),
+    ):
+        pool = margin_pool(fake_pool, np.full(n_rows, 0.5), np.arange(n_rows))
+        if indices is not None:
+            pool.indices = indices
+        strategy.query(pool, 3)
+    assert linked == [20, 12, 30, 15]
+
+
+def test_picks_do_not_depend_on_who_made_the_clusters(pool):
+    first = ClusterMarginQuery(max_linked=20)
+    picks = first.query(pool, 9)
+    second = ClusterMarginQuery(max_linked=20)
+    assert second.get_state() == {}
+    second.set_state(first.get_state())
+    assert second.query(pool, 9).tolist() == picks.tolist()
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("margin_multiple", 0.9),
+        ("margin_multiple", "10"),
+        ("min_mean_cluster_size", 0),
+        ("within", "lowest"),
+        ("max_linked", 0),
+        ("max_linked", 10.0),
+    ],
+)
+def test_bad_parameters_are_named(pool, name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of ClusterMarginQuery"):
+        ClusterMarginQuery(**{name: value}).query(pool, 3)
