@@ -1,7 +1,10 @@
 """Give a network in evaluation mode a fixed set of dropout masks."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from skal.utils.seeds import derive_seed
 
@@ -49,15 +52,16 @@ class DropoutDraws:
 
     Notes
     -----
-    What runs before the first dropout of a forward pass runs once a batch: the results
-    of the outermost submodules that finish before it are recorded, and given back by
-    those submodules under the other masks. So any Python code may stand between them.
+    What precedes the first dropout of a forward pass is computed once a batch: the
+    results of torch's functions up to there are kept, and under the other masks given
+    back in turn while the Python code between them runs again. Only where a kept
+    tensor is written to after the first dropout, every pass is a full one.
 
     A tensor whose first dimension is not the batch is taken to have it second, as in
     sequence-first networks, or to hold several entries a row one after another.
 
-    Memory: `n_draws` masks of the size of one row at each dropout, and the recorded
-    results of one batch.
+    Memory: `n_draws` masks of the size of one row at each dropout, and the kept
+    results of one batch, as many as training would keep.
     """
 
     def __init__(self, module, n_draws, seed):
@@ -65,7 +69,7 @@ class DropoutDraws:
         self.n_draws, self.seed = n_draws, seed
         self.applied = False
         self._parts = active_dropouts(self.module)
-        self._masks, self._handles, self._records = {}, [], None
+        self._masks, self._handles, self._replays = {}, [], True
 
     def __enter__(self):
         # The fused attention of evaluation mode passes over the dropout modules.
@@ -86,8 +90,6 @@ class DropoutDraws:
         torch.backends.mha.set_fastpath_enabled(self._fused)
         for handle in self._handles:
             handle.remove()
-        for record in self._records or ():
-            record.detach()
 
     def outputs(self, forward):
         """Run one batch under every set of masks.
@@ -102,60 +104,42 @@ class DropoutDraws:
         outputs : list of n_draws objects
             What `forward` returned.
         """
-        self._draw = 0
-        if self._records is None:
-            self._records = self._find_records(forward)
-        while True:
-            for record in self._records:
-                record.start()
-            first = forward()
-            spoilt = [record for record in self._records if not record.sound()]
-            if not spoilt:
-                break
-            for record in spoilt:  # written to later in the pass: copy it next time
-                record.copies = True
-        outputs = [first]
+        if self._replays:
+            outputs = self._replayed(forward)
+            if outputs is not None:
+                return outputs
+            self._replays = False
+        return [self._run(draw, forward) for draw in range(self.n_draws)]
+
+    def _replayed(self, forward):
+        """Run once and replay; None where kept tensors were written to."""
+        self._replay = replay = _Replay()
+        outputs = [self._run(0, forward)]
+        if not replay.sound():
+            return None
         for draw in range(1, self.n_draws):
-            self._draw = draw
-            for record in self._records:
-                record.rewind()
-            outputs.append(forward())
+            replay.rewind()
+            outputs.append(self._run(draw, forward))
         return outputs
 
-    def _find_records(self, forward):
-        """Run once, and record the outermost submodules that end before a dropout."""
-        finished, opened, handles = [], [], []
-
-        def leave(part, args, output):
-            start = opened.pop()
-            if not self._dropping:
-                del finished[start:]
-                finished.append(part)
-
-        for part in self.module.modules():
-            if part is not self.module:
-                enter = part.register_forward_pre_hook(
-                    lambda part, args: opened.append(len(finished))
-                )
-                handles += [enter, part.register_forward_hook(leave)]
-        try:
-            forward()
-        finally:
-            for handle in handles:
-                handle.remove()
-        return [_Record(part, self) for part in dict.fromkeys(finished)]
+    def _run(self, draw, forward):
+        self._draw = draw
+        with self._replay if self._replays else nullcontext():
+            return forward()
 
     def _begin(self, module, args, kwargs):
         sizes = [len(t) for t in _tensors((args, kwargs)) if t.ndim]
         self._n_rows = sizes[0] if sizes else 0
         self._calls = dict.fromkeys(range(len(self._parts)), 0)
-        self._dropping = False
+        return _copy(args), _copy(kwargs)  # the pass may write to its inputs
 
     def _drop(self, number, part, x):
         """Apply mask t of a call of a dropout module to what it would pass on."""
+        if self._replays:
+            self._replay.stop()
+        self.applied = True
         call = self._calls[number]
         self._calls[number] += 1
-        self._dropping = self.applied = True
         shape, rows = _one_row(x, self._n_rows)
         key = (self._draw, number, call, shape, x.dtype, x.device)
         if key not in self._masks:
@@ -180,53 +164,49 @@ class DropoutDraws:
         return mask if isinstance(part, _ALPHA) or part.p >= 1 else mask / (1 - part.p)
 
 
-class _Record:
-    """Results of a submodule before the first dropout of a batch, to give them back.
+class _Replay(TorchFunctionMode):
+    """Keep the results of torch's functions until told to stop, and give them back."""
 
-    Stands in for `part.forward`. Results that are written to in place later are kept
-    as copies.
-    """
-
-    def __init__(self, part, draws):
-        self.part, self.draws = part, draws
-        self.forward, self.copies, self.kept = part.forward, False, []
-        self.own = "forward" in vars(part)
-        part.forward = self
-
-    def detach(self):
-        if self.own:
-            self.part.forward = self.forward
-        else:
-            del self.part.forward
-
-    def start(self):
-        self.kept, self.lent, self.recording = [], [], True
+    def __init__(self):
+        super().__init__()
+        self._kept, self._versions, self._n_given = [], None, None
+        self._live = False
 
     def rewind(self):
-        self.recording, self.n_calls = False, 0
+        """Give back, from the first on."""
+        self._n_given, self._live = 0, False
 
-    def __call__(self, *args, **kwargs):
-        if self.recording:
-            result = self.forward(*args, **kwargs)
-            if not self.draws._dropping:
-                kept = _copy(result) if self.copies else result
-                self.kept.append((kept, _versions(kept)))
-                self.lent.append((None, None))
-            return result
-        n = self.n_calls
-        self.n_calls += 1
-        if n >= len(self.kept):
-            return self.forward(*args, **kwargs)
-        if not self.copies:
-            return self.kept[n][0]
-        lent, versions = self.lent[n]
-        if lent is None or versions != _versions(lent):
-            lent = _copy(self.kept[n][0])
-            self.lent[n] = (lent, _versions(lent))
-        return lent
+    def stop(self):
+        """Compute from here on."""
+        if not self._live:
+            self._live = True
+            if self._n_given is None:
+                self._versions = self._state()
 
     def sound(self):
-        return all(versions == _versions(kept) for kept, versions in self.kept)
+        """Tell whether nothing kept has been written to since `stop`."""
+        return self._versions is None or self._versions == self._state()
+
+    def _state(self):
+        tensors = [t for _, result in self._kept for t in _tensors(result)]
+        # Tensors of inference mode do not count how often they are written to.
+        return [object() if t.is_inference() else t._version for t in tensors]
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        replays = self._n_given is not None
+        if replays and not self._live and self._n_given < len(self._kept):
+            kept, result = self._kept[self._n_given]
+            if kept == func:
+                self._n_given += 1
+                return result
+        result = func(*args, **(kwargs or {}))
+        # What gives no tensor, such as switching gradients off, is done every time.
+        if not self._live and next(_tensors(result), None) is not None:
+            if replays:  # this pass goes another way than the first did
+                self._live = True
+            else:
+                self._kept.append((func, result))
+        return result
 
 
 def _one_row(x, n_rows):
@@ -254,11 +234,6 @@ def _tensors(value):
     elif isinstance(value, tuple | list | dict):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _tensors(inner)
-
-
-def _versions(value):
-    """Numbers that change when a tensor in `value` is written to."""
-    return [0 if t.is_inference() else t._version for t in _tensors(value)]
 
 
 def _copy(value):
