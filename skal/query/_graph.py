@@ -204,8 +204,10 @@ class UncertainGcnQuery(_GcnQuery):
     not needed: memory is O(n_features) a row.
 
     Negative embeddings, as of tanh or GELU, make degrees negative in the paper's graph;
-    hence "knn". An embedding of zeros, or one with nothing in common with any other,
-    has no neighbours and stands for itself alone. The loss is computed from logits:
+    hence "knn". There ``p`` is nearly 0 for rows unlike all labelled ones, so that an
+    ``s_margin`` of .1 may pass them over: prefer "quantile". An embedding of zeros, or
+    one with nothing in common with any other, has no neighbours and stands for itself
+    alone. The loss is computed from logits:
     the authors' ``log(sigmoid)`` can be infinite.
 
     References
