@@ -1,7 +1,4 @@
-"""The propagation of the graph strategies beside the dense matrix, and whole queries.
-
-`pytest benchmarks/bench_graph.py -s` prints both tables.
-"""
+"""The propagation of the graph strategies beside a dense one, and whole queries."""
 
 import pytest
 import torch
@@ -12,7 +9,7 @@ from skal.models import similarity_graph
 
 # Rows of the propagation; the most that are tried dense; rows of a query.
 SIZES = {
-    "fast": ([1_000, 4_000], 1_000, 1_000),
+    "fast": ([1_000, 4_000], 4_000, 1_000),
     "regular": ([5_000, 10_000, 50_000], 10_000, 10_000),
     "large": ([10_000, 50_000, 200_000], 20_000, 50_000),
 }
@@ -49,59 +46,46 @@ def dense(nodes):
     return s
 
 
-def test_propagation(profile, medians_in_turn, extra_memory, capsys):
+def test_propagation(profile, medians_in_turn, extra_memory, table):
     sizes, n_dense, _ = SIZES[profile]
-    lines = [
-        f"{'rows':>7}{'exact s':>9}{'dense s':>9}{'(built s)':>10}"
-        f"{'MB':>7}{'dense MB':>10}{'% input':>9}{'error':>9}"
-    ]
     for n_rows in sizes:
         nodes = normalize(made_rows(n_rows))
         x = torch.randn(n_rows, N_HIDDEN, generator=torch.Generator().manual_seed(0))
         graph = similarity_graph(nodes, "gram")
         runs = {"exact": lambda g=graph, x=x: g @ x}
-        memory = {"exact": extra_memory(runs["exact"])}
-        error = float("nan")
-        if n_rows <= n_dense:
-            matrix = []
-            memory["dense"] = extra_memory(lambda n=nodes, m=matrix: m.append(dense(n)))
-            runs["dense"] = lambda a=matrix[0], x=x: a @ x
-            expected = runs["dense"]()
-            difference = (runs["exact"]() - expected).abs().max()
-            error = float(difference / expected.abs().max())
-        s = medians_in_turn(runs, n_rounds=5)
-        if n_rows <= n_dense:
-            s |= medians_in_turn({"built": lambda n=nodes: dense(n)})
-            del matrix, runs
-        none = float("nan")
-        lines.append(
-            f"{n_rows:7}{s['exact']:9.3f}{s.get('dense', none):9.3f}"
-            f"{s.get('built', none):10.3f}{memory['exact'] / 1e6:7.0f}"
-            f"{memory.get('dense', none) / 1e6:10.0f}"
-            f"{100 * memory['exact'] / nodes.nbytes:9.0f}{error:9.1e}"
-        )
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))
+        runs["exact"]()
+        memory = extra_memory(runs["exact"])
+        name, n_input = f"propagation, {n_rows:,} x {N_FEATURES}", nodes.nbytes
+        if n_rows > n_dense:
+            seconds = medians_in_turn(runs)["exact"]
+            table(name, seconds, memory=memory, n_input=n_input)
+            continue
+        matrix = dense(nodes)
+        runs["dense"] = lambda a=matrix, x=x: a @ x
+        expected = runs["dense"]()
+        error = (runs["exact"]() - expected).abs().max() / expected.abs().max()
+        assert error < 1e-5
+        runs["built"] = lambda nodes=nodes: dense(nodes)
+        seconds, product, built = medians_in_turn(runs).values()
+        space = {"memory": memory, "n_input": n_input}
+        note = f"error {float(error):.0e}, the matrix {matrix.nbytes / 1e6:.0f} MB"
+        table(name, seconds, "dense product", product, **space, note=note)
+        table(name, seconds, "building the matrix", built, **space)
 
 
-@pytest.mark.parametrize("centred", [False, True], ids=["gram", "knn"])
-def test_query(profile, medians_in_turn, extra_memory, capsys, centred):
+@pytest.mark.parametrize("graph", ["gram", "knn"])
+@pytest.mark.parametrize("cls", [UncertainGcnQuery, CoreGcnQuery])
+def test_query(profile, medians_in_turn, extra_memory, table, cls, graph):
     n_rows = SIZES[profile][2]
-    x = made_rows(n_rows + N_LABELED, centred=centred)
+    x = made_rows(n_rows + N_LABELED, centred=graph == "knn")
     pool = MadePool(x[:n_rows], x[n_rows:])
-    lines = []
-    for cls in (UncertainGcnQuery, CoreGcnQuery):
 
-        def query(strategy=cls):
-            return strategy().fit(pool).query(pool, 100)
+    def query(pool=pool, **params):
+        strategy = cls().set_params(**params).fit(pool)
+        assert len(strategy.query(pool, 100)) == 100
 
-        cls().set_params(aux__max_epochs=1).fit(pool).query(pool, 100)
-        memory = extra_memory(query)
-        seconds = medians_in_turn({"query": query}, n_rounds=1)["query"]
-        lines.append(
-            f"{cls.__name__:18}{'knn' if centred else 'gram':6}{n_rows:7} rows"
-            f"{seconds:8.1f} s{memory / 1e6:7.0f} MB"
-            f"{100 * memory / x.nbytes:6.0f} % of the input"
-        )
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))
+    query(MadePool(x[:200], x[200:400]), aux__max_epochs=1)  # loads the optimizers
+    memory = extra_memory(lambda: query(aux__max_epochs=2))
+    seconds = medians_in_turn({"query": query}, n_rounds=1)["query"]
+    name = f"{cls.__name__}, {graph}, 100 of {n_rows:,}"
+    table(name, seconds, memory=memory, n_input=x.nbytes)
