@@ -24,11 +24,11 @@ def main(argv=None):
     code : int
         0, 1 after an error, 2 after a request that cannot be met, 130 after Ctrl-C.
     """
-    parser, run_options = _parser()
+    parser = _parser()
     args = parser.parse_args(argv)
     try:
         if getattr(args, "config_file", None) is not None:
-            run_options.read_defaults(args.config_file)
+            args.options.read_defaults(args.config_file)
             args = parser.parse_args(argv)
         return args.command(args)
     except KeyboardInterrupt:
@@ -51,23 +51,56 @@ def _message(error):
     return str(error) or type(error).__name__
 
 
-def _run(args):
+def _prepare():
     # Torch's waiting threads spin by default: on shared cores ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # As `python -m` does, so that --model finds a module here.
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
+
+
+def _run(args):
+    _prepare()
     from skal.experiment.display import print_run, progress_bar
     from skal.experiment.run import run_experiment
 
-    options = {k: v for k, v in vars(args).items() if k in RunConfig.__annotations__}
-    config = RunConfig(**options)
+    config = RunConfig(**_run_options(args))
     with progress_bar(config) as advance:
         result = run_experiment(
             config, out=args.out, data_root=args.data_root, on_round=advance
         )
     print_run(result)
     return 0
+
+
+def _compare(args):
+    _prepare()
+    from skal.experiment.display import grid_bar, print_comparison
+    from skal.experiment.grid import compare
+
+    options = _run_options(args)
+    del options["strategy"], options["seed"]
+    comparison = compare(
+        args.strategies,
+        args.seed_list or args.seeds,
+        out=args.out,
+        data_root=args.data_root,
+        n_jobs=args.n_jobs,
+        backend=args.backend,
+        scheduler=args.scheduler,
+        watch=lambda configs: grid_bar(configs, args.out),
+        **options,
+    )
+    print_comparison(comparison, args.out)
+    errors = [error for _, error in comparison.failures]
+    if args.debug and errors:
+        traceback.print_exception(errors[0])
+    usage = all(isinstance(error, UsageError | OSError) for error in errors)
+    return (2 if usage else 1) if errors else 0
+
+
+def _run_options(args):
+    return {k: v for k, v in vars(args).items() if k in RunConfig.__annotations__}
 
 
 def _list(args):
@@ -99,8 +132,16 @@ def _parser():
         "A run that was interrupted goes on where it stopped.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    options = RunOptions(run)
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, options=RunOptions(run))
+    grid = commands.add_parser(
+        "compare",
+        help="several strategies over several seeds",
+        description="Run every strategy with every seed, and compare. Seed k gives "
+        "every strategy the same split, first labels and first model. What was "
+        "interrupted goes on where it stopped.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    grid.set_defaults(command=_compare, options=RunOptions(grid, grid=True))
     listing = commands.add_parser(
         "list", help="every strategy, its paper, what it reads"
     )
@@ -110,4 +151,4 @@ def _parser():
     show.set_defaults(command=_show)
     for command in (listing, show):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
-    return parser, options
+    return parser

@@ -11,6 +11,8 @@ MODELS = ("mlp", "cnn", "resnet")
 # Names on the command line and in torch.optim.
 OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW", "nadam": "NAdam"}
 INITIALS = ("uniform", "balanced")
+# Where the runs of a grid may take place.
+BACKENDS = ("loky", "dask", "ray")
 
 
 class UsageError(Exception):

@@ -1,5 +1,7 @@
 """What a run prints."""
 
+import statistics
+import threading
 from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
@@ -12,6 +14,8 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 from rich.text import Text
+
+from skal.experiment.results import RunFolder
 
 _COLUMNS = {
     "round": ("round", "d"),
@@ -59,6 +63,116 @@ def progress_bar(config):
     # A bar that is merely disabled still ends with an empty line in older versions.
     with bar if console.is_terminal else nullcontext():
         yield advance
+
+
+@contextmanager
+def grid_bar(configs, out, interval=0.5):
+    """Show one bar over all rounds of a grid, and below it the runs under way.
+
+    Runs may be in other processes and on other machines: what is shown is read from
+    their folders.
+
+    Parameters
+    ----------
+    configs : list of RunConfig
+        Of all runs, resolved.
+    out : path-like
+        Folder of all results.
+    interval : float, default=0.5
+        Seconds between looks.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rounds"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    lengths = [config.n_rounds + 1 for config in configs]
+    total = bar.add_task(f"{len(configs)} runs", total=sum(lengths))
+    folders = [RunFolder(out, config) for config in configs]
+    tasks, over = {}, threading.Event()
+
+    def look():
+        counts = [_count_rounds(folder) for folder in folders]
+        bar.update(total, completed=sum(counts))
+        for k, (folder, count) in enumerate(zip(folders, counts, strict=True)):
+            if k not in tasks and 0 < count < lengths[k] and not folder.done:
+                title = f"{folder.config.strategy}, seed {folder.config.seed}"
+                tasks[k] = bar.add_task(f"  {title}", total=lengths[k])
+            if tasks.get(k) is not None:
+                bar.update(tasks[k], completed=count)
+                if folder.done:
+                    bar.remove_task(tasks[k])
+                    tasks[k] = None
+
+    def keep_looking():
+        while not over.wait(interval):
+            look()
+
+    with bar:
+        watcher = threading.Thread(target=keep_looking, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+
+def _count_rounds(folder):
+    try:
+        return folder.rounds_path.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def print_comparison(comparison, out):
+    """Print the mean accuracies of a grid, what failed, and notes.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    out : path-like
+        Folder of all results.
+    """
+    console = Console(highlight=False)
+    table = Table("strategy", title="accuracy, mean and standard deviation over seeds")
+    for header in ("seeds", "mean over rounds", "at the end", "query s a round"):
+        table.add_column(header, justify="right")
+    by_name = {}
+    for result in comparison.results:
+        by_name.setdefault(result.config.strategy, []).append(result.records)
+    rows = []
+    for name, runs in by_name.items():
+        mean = [statistics.mean(r["accuracy"] for r in run) for run in runs]
+        final = [run[-1]["accuracy"] for run in runs]
+        seconds = statistics.mean(r["query_s"] for run in runs for r in run[1:] or run)
+        texts = [_mean_and_deviation(values) for values in (mean, final)]
+        rows.append((statistics.mean(mean), name, len(runs), *texts, f"{seconds:.2f}"))
+    for _, *row in sorted(rows, reverse=True):
+        table.add_row(*map(str, row))
+    if rows:
+        console.print(table)
+    for config, error in comparison.failures:
+        text = f"failed: {config.strategy}, seed {config.seed}: {error}"
+        Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+    notes = [*comparison.notes, f"results: {out}"]
+    if comparison.failures:
+        notes.append("the same command runs what failed again")
+    for line in notes:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _mean_and_deviation(values):
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def print_run(result):

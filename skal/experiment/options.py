@@ -1,4 +1,4 @@
-"""The options of `skal run`, on the command line and in a file; nothing heavy."""
+"""The options of `skal run` and `skal compare`, also in a file; nothing heavy."""
 
 import argparse
 import ast
@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 
 from skal.experiment.config import (
+    BACKENDS,
     INITIALS,
     MODELS,
     OPTIMIZERS,
@@ -29,29 +30,36 @@ SAMPLED = [
 
 
 class RunOptions:
-    """The parser of `skal run`.
+    """The parser of `skal run`, or of `skal compare`.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
         Empty; gets the options.
+    grid : bool, default=False
+        Take several strategies and seeds, and how to run them.
     """
 
-    def __init__(self, parser):
+    def __init__(self, parser, grid=False):
         self.parser, self.actions = parser, {}
+        if grid:
+            self._add_grid()
         self._add_data()
         self._add_model()
-        self._add_rounds()
+        self._add_rounds(grid)
         add = self._add
         add(
             "--config",
             dest="config_file",
             metavar="FILE",
-            help="options in TOML, as in n-rounds = 5; the command line wins",
+            help="options in TOML, as in n-rounds = 5, or in YAML (.yaml, .yml); the "
+            "command line wins",
         )
         add("--out", metavar="DIR", default="save", help="where results go")
         add("--debug", action="store_true", help="show tracebacks")
         parser.set_defaults(**asdict(RunConfig()))
+        if grid:
+            parser.set_defaults(strategies=["random", "badge"], threads=1)
 
     def _add(self, flag, check=None, text=None, **options):
         """Add an option; `check` is its type and `text` its help."""
@@ -129,8 +137,24 @@ class RunOptions:
         text = "threads of torch; None: one a core, 8 at most"
         add("--threads", whole(1, 256), text)
 
-    def _add_rounds(self):
-        self._add_name("--strategy", "strategy", strategy_names())
+    def _add_grid(self):
+        names, add = strategy_names(), self._add
+        check = name_check("strategy", names)
+        text = "random is added where it is missing; " + ", ".join(names)
+        add("--strategies", check, text, nargs="+", metavar="NAME")
+        add("--seeds", whole(1), "number of seeds, 0 and on", default=5)
+        text = "the seeds themselves, instead of --seeds"
+        add("--seed-list", whole(0), text, nargs="+")
+        add("--n-jobs", _jobs, "runs at a time; -1: one a core", default=1)
+        text = "where they run: processes of this machine, or a cluster with the files"
+        add("--backend", choices=BACKENDS, help=text, default="loky")
+        add(
+            "--scheduler", metavar="HOST:PORT", help="of the cluster; None: a local one"
+        )
+
+    def _add_rounds(self, grid):
+        if not grid:
+            self._add_name("--strategy", "strategy", strategy_names())
         add = self._add
         add(
             "--strategy-option",
@@ -144,7 +168,8 @@ class RunOptions:
         add("--n-initial", _size, "size of the first labelled set; or percent, as 2%%")
         add("--batch-size", _size, "labels bought in a round; or percent of the pool")
         add("--n-rounds", whole(0), "rounds after the initial one")
-        add("--seed", whole(0), "everything random follows from it")
+        if not grid:
+            add("--seed", whole(0), "everything random follows from it")
 
     def read_defaults(self, path):
         """Take defaults from a file; the command line still wins.
@@ -152,14 +177,12 @@ class RunOptions:
         Parameters
         ----------
         path : path-like
-            TOML; keys are the options without dashes in front.
+            TOML or YAML; keys are the options without dashes in front.
         """
         try:
-            content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            content = _read_file(path)
         except OSError as error:
             raise UsageError(f"--config {path}: {error.strerror}.") from error
-        except ValueError as error:
-            raise UsageError(f"--config {path} is not TOML: {error}.") from error
         defaults = {}
         for key, value in content.items():
             action = self._action(path, key)
@@ -184,6 +207,31 @@ class RunOptions:
                 f"{', '.join(allowed)}."
             )
         return allowed[name]
+
+
+def _read_file(path):
+    kind = "YAML" if str(path).endswith((".yaml", ".yml")) else "TOML"
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if kind == "TOML":
+            return tomllib.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--config {path} is not {kind}: {error}.") from error
+    try:
+        import yaml
+    except ImportError as error:
+        raise UsageError(
+            f"--config {path}: YAML needs another package, pip install pyyaml; or "
+            "write TOML."
+        ) from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--config {path} is not YAML: {reason}.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path} must be a table of options.")
+    return content
 
 
 def strategy_names():
@@ -243,9 +291,21 @@ def _from_file(action, value):
         if isinstance(value, dict):
             return {key: _storable(each, each) for key, each in value.items()}
         raise argparse.ArgumentTypeError(f"must be a table, got {value!r}")
+    if action.nargs == "+":
+        if isinstance(value, list) and value:
+            return [action.type(str(each)) for each in value]
+        raise argparse.ArgumentTypeError(f"must be a list, got {value!r}")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise argparse.ArgumentTypeError(f"must be a number or text, got {value!r}")
+    if action.choices and value not in action.choices:
+        raise argparse.ArgumentTypeError(
+            f"must be one of {', '.join(action.choices)}, got {value!r}"
+        )
     return action.type(str(value)) if action.type else str(value)
+
+
+def _jobs(text):
+    return -1 if text == "-1" else whole(1)(text)
 
 
 def _key_value(text):

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from skal.experiment.config import UsageError
 from skal.experiment.data import fingerprint, load_data, pool_rows
@@ -118,7 +119,8 @@ def _threads(n_threads):
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
-        yield
+        with threadpool_limits(n_threads):  # BLAS and scikit-learn, too
+            yield
     finally:
         torch.set_num_threads(before)
 
