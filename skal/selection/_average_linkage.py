@@ -6,7 +6,13 @@ import numpy as np
 import torch
 from scipy.spatial.distance import pdist, squareform
 
-from skal.selection._base import N_ROWS, check_matrix, rounding, working_dtype
+from skal.selection._base import (
+    N_COLUMNS,
+    N_ROWS,
+    check_matrix,
+    rounding,
+    working_dtype,
+)
 
 N_BYTES = 2**24  # of one block of distances
 N_DENSE = 1024  # so many clusters always have a matrix of their distances
@@ -43,8 +49,8 @@ def average_linkage(points, *, metric="sqeuclidean"):
     each other's nearest are merged in one pass, and a nearest neighbour that is gone is
     only looked for again where it matters. Products in single precision bound the
     distances from below; those that may be the least are summed up from differences in
-    double precision. Copies are merged first. Once the matrix of all pairs is as large
-    as the input in double precision, chains of nearest neighbours do the rest.
+    double precision. Copies are merged first. Once the matrix of all pairs is as small
+    as the input in single precision, chains of nearest neighbours do the rest.
 
     Time is O(n_rows^2 n_columns), most of it in matrix products, and memory beyond the
     input that of two copies of it in double precision at most, and 60 MB.
@@ -72,7 +78,7 @@ def average_linkage(points, *, metric="sqeuclidean"):
         copies = np.flatnonzero(copy_of != np.arange(len(points)))
         pairs = [np.stack([copy_of[copies], copies], 1)]
         heights = [np.zeros(len(copies))]
-        n_dense = max(N_DENSE, math.isqrt(points.numel()))
+        n_dense = max(N_DENSE, math.isqrt(points.numel() // 2))
         while clusters.n_alive > n_dense:
             clusters.look()
             a, b = clusters.reciprocal_pairs()
@@ -91,9 +97,16 @@ def _copies(points):
     rows = points.cpu().contiguous().numpy() + 0.0  # -0.0 equals 0.0
     if rows.shape[1] == 0:
         return np.zeros(1, np.int64), np.zeros(len(rows), np.int64)
+    # np.unique would make four copies.
     as_bytes = rows.view(np.dtype((np.void, rows.strides[0]))).ravel()
-    _, first, group = np.unique(as_bytes, return_index=True, return_inverse=True)
-    return np.sort(first), first[group.ravel()]
+    order = np.argsort(as_bytes, kind="stable")
+    new = np.ones(len(rows), dtype=bool)
+    for k in range(0, len(rows), N_ROWS):
+        part = rows[order[k : k + N_ROWS + 1]]
+        new[k + 1 : k + N_ROWS + 1] = (part[1:] != part[:-1]).any(1)
+    copy_of = np.empty_like(order)
+    copy_of[order] = order[new][np.cumsum(new) - 1]
+    return np.sort(order[new]), copy_of
 
 
 class _Clusters:
@@ -108,14 +121,15 @@ class _Clusters:
         n_parts = 1 if self.dtype == torch.float64 else 2
         empty, shape = points.new_empty, (len(first), points.shape[1])
         self.parts = [empty(shape, dtype=self.dtype) for _ in range(n_parts)]
+        self._step = max(64, min(N_ROWS, N_ROWS * N_COLUMNS // max(1, shape[1])))
         self.row = torch.from_numpy(first).to(points.device)
         self.size = torch.from_numpy(sizes).to(points.device, torch.float64)
         self.spread = torch.zeros_like(self.size)
         self.norm = torch.empty_like(self.size)
-        chunks = points.split(N_ROWS)
+        chunks = points.split(self._step)
         origin = sum(x.sum(0, dtype=torch.float64) for x in chunks) / len(points)
         slots = torch.arange(len(first), device=points.device)
-        for part in slots.split(N_ROWS):
+        for part in slots.split(self._step):
             self._set_means(part, points[self.row[part]] - origin)
         if not bool(torch.isfinite(self.norm.to(self.dtype)).all()):
             raise ValueError(
@@ -185,8 +199,10 @@ class _Clusters:
         keep = torch.nonzero(self.alive).squeeze(1)
         self.nearest = (torch.cumsum(self.alive, 0) - 1)[self.nearest]
         for i, part in enumerate(self.parts):
-            for k in range(0, len(keep), N_ROWS):  # in place: rows only move up
-                part[k : k + N_ROWS][: len(keep) - k] = part[keep[k : k + N_ROWS]]
+            for k in range(0, len(keep), self._step):  # in place: rows only move up
+                part[k : k + self._step][: len(keep) - k] = part[
+                    keep[k : k + self._step]
+                ]
             self.parts[i] = part[: len(keep)]
         for name in "row size spread norm nearest height known wanted alive".split():
             setattr(self, name, getattr(self, name)[keep])
@@ -219,7 +235,7 @@ class _Clusters:
         limit = best.to(dtype)
         rest = torch.nonzero(lower.amin(1) <= limit).squeeze(1)
         which, other = torch.nonzero(lower[rest] <= limit[rest, None], as_tuple=True)
-        if dtype != torch.float64 and len(which) > 4 * len(slots):
+        if dtype != torch.float64 and len(which) > 4 * len(slots) + 64:
             self._find(slots, torch.float64)
             return
         which = torch.cat([order, rest[which]])
@@ -237,12 +253,14 @@ class _Clusters:
 
     def _lower_bounds(self, slots, dtype):
         """Distances from all clusters, rounded downwards; infinite to itself."""
-        norm = self.norm * (1 - 4 * rounding(self.parts[:1], dtype))
-        norm = norm.to(dtype)
+        scale = 1 - 4 * rounding(self.parts[:1], dtype)
+        # Squares of tiny numbers underflow; the least normal number bounds the loss.
+        floor = 4 * self.parts[0].shape[1] * torch.finfo(dtype).tiny
+        norm = (scale * self.norm - floor).to(dtype)
         left = (-2 * self._means(slots)).to(dtype)
         lower = left.new_empty(len(slots), len(norm))
-        for k in range(0, len(norm), N_ROWS):
-            chunk = slice(k, k + N_ROWS)
+        for k in range(0, len(norm), self._step):
+            chunk = slice(k, k + self._step)
             same = dtype == self.dtype
             means = self.parts[0][chunk] if same else self._means(chunk).to(dtype)
             torch.addmm(norm[chunk], left, means.T, out=lower[:, chunk])
@@ -254,7 +272,9 @@ class _Clusters:
         """Distances of pairs of clusters, from differences."""
         squares = [
             (self._means(b) - self._means(a)).square_().sum(1)
-            for a, b in zip(slots.split(N_ROWS), others.split(N_ROWS), strict=True)
+            for a, b in zip(
+                slots.split(self._step), others.split(self._step), strict=True
+            )
         ]
         return torch.cat(squares) + (self.spread[slots] + self.spread[others])
 

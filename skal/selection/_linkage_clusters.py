@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.cluster.hierarchy import fcluster
 
-from skal.selection._average_linkage import average_linkage
+from skal.selection._average_linkage import N_BYTES, average_linkage
 from skal.selection._base import N_ROWS, check_matrix, working_dtype
 from skal.utils.seeds import check_generator
 
@@ -93,6 +93,6 @@ def _nearest_cluster(points, linked, labels):
     means = (-2 * means).to(dtype)
     nearest = [
         torch.addmm(offset, (rows - origin).to(dtype), means.T).argmin(1)
-        for rows in points.split(N_ROWS)
+        for rows in points.split(max(32, N_BYTES // (8 * len(means))))
     ]
     return torch.cat(nearest).cpu().numpy()

@@ -154,6 +154,12 @@ def test_tiny_and_large_numbers(passes):
         np.testing.assert_allclose(linkage[:, 2] / scale**2, expected[:, 2], rtol=1e-9)
 
 
+def test_squares_that_underflow_in_single_precision(passes):
+    points = clouds(600, 40, np.float32) * np.float32(1e-24)
+    expected, linkage = scipy_linkage(points), average_linkage(points)
+    np.testing.assert_allclose(linkage[:, 2], expected[:, 2], rtol=1e-9)
+
+
 def test_kinds_of_input_agree_and_stay_as_they_are(passes):
     wide = clouds(90, 8, np.float32)
     points, before, state = wide[::-1, ::2], wide.tobytes(), torch.get_rng_state()
