@@ -149,6 +149,10 @@ def _unfit(path, reason):
     )
 
 
+class DamagedImageError(ValueError):
+    """An image file that cannot be read."""
+
+
 class ImageFiles(Dataset):
     """Image files of one size, read when they are asked for.
 
@@ -306,8 +310,8 @@ def _list_folder(root):
     for folder in folders:
         found = sorted(
             path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith(".")
+            for path in folder.rglob("[!.]*")
+            if path.suffix.lower() in IMG_EXTENSIONS and not path.is_dir()
         )
         if not found:
             raise ValueError(
@@ -355,6 +359,6 @@ def _image_damage():
 
 
 def _damaged(path, error):
-    return ValueError(
+    return DamagedImageError(
         f"{str(path)!r} is a damaged image ({error}). Replace it or remove it."
     )

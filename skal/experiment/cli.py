@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 
 from skal._version import __version__
 from skal.experiment.config import RunConfig, UsageError
@@ -30,7 +31,10 @@ def main(argv=None):
         if getattr(args, "config_file", None) is not None:
             args.options.read_defaults(args.config_file)
             args = parser.parse_args(argv)
-        return args.command(args)
+        with warnings.catch_warnings():
+            if not args.debug:
+                warnings.showwarning = _warn
+            return args.command(args)
     except KeyboardInterrupt:
         print("skal: interrupted; the same command goes on", file=sys.stderr)
         return 130
@@ -49,6 +53,10 @@ def _message(error):
             "same command goes on."
         )
     return str(error) or type(error).__name__
+
+
+def _warn(message, category, filename, lineno, file=None, line=None):
+    print(f"skal: warning: {message}", file=sys.stderr)
 
 
 def _prepare():

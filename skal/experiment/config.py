@@ -120,7 +120,7 @@ class RunConfig:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.empty(1, device=device)
+            torch.zeros(1, device=device).item()
         except (AssertionError, NotImplementedError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(

@@ -1,5 +1,6 @@
 """The rows of a run."""
 
+import re
 import zlib
 
 import numpy as np
@@ -9,6 +10,19 @@ from skal.experiment.config import UsageError
 from skal.utils import derive_seed
 
 _BLOCK = 1024
+# What errors of `load_dataset` call its arguments, and the command line its options.
+_FLAGS = {
+    "name=": "--data ",
+    "test_path=": "--test-data ",
+    "test_path": "--test-data",
+    "test_size=": "--test-size ",
+    "label_column=": "--label-column ",
+    "label_column": "--label-column",
+    "header=True": "--header",
+    "header=False": "--no-header",
+    "header=": "--header ",
+    "root=": "--data-root ",
+}
 
 
 def load_data(config, root=None):
@@ -35,7 +49,10 @@ def load_data(config, root=None):
             random_state=config.seed,
         )
     except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
+        message = str(error)
+        for argument, flag in _FLAGS.items():
+            message = re.sub(rf"\b{argument}", flag, message)
+        raise UsageError(message) from error
 
 
 def fingerprint(data):

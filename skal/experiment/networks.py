@@ -127,7 +127,7 @@ def _network(config, shape, n_classes):
 def _import(model):
     try:
         network = pkgutil.resolve_name(model)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"--model {model!r} cannot be imported: {_reason(error)}."
         ) from error
@@ -140,11 +140,11 @@ def _import(model):
 
 
 def _try_network(config, estimator, data, shape):
-    """Raise where the network does not give logits of the right width for two rows."""
+    """Raise where two rows get no logits of the right width, or no training."""
     model, params = f"--model {config.model!r}", estimator.get_params_for("module")
     try:
         module = estimator.module(**params)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         known = {k: v for k, v in params.items() if k not in ("network", "mean", "std")}
         raise UsageError(
             f"{model} cannot be made with {known}: {_reason(error)}."
@@ -156,11 +156,11 @@ def _try_network(config, estimator, data, shape):
     rows = [row[0] if isinstance(row, tuple | list) else row for row in rows]
     # A copy, since torch warns of tensors over read-only memory.
     rows = [row.copy() if isinstance(row, np.ndarray) else row for row in rows]
-    rows = torch.stack([torch.as_tensor(row) for row in rows])
+    rows = torch.stack([torch.as_tensor(row) for row in rows]).to(config.device)
     module = module.eval().to(config.device)
     try:
         with torch.no_grad():
-            logits = module(rows.to(config.device))
+            logits = module(rows)
     except Exception as error:
         raise UsageError(
             f"{model} fails on rows of shape {shape}: {_reason(error)}."
@@ -182,6 +182,11 @@ def _try_network(config, estimator, data, shape):
             f"--embedding-layer {config.embedding_layer!r} is not in {model}; its "
             f"layers are {', '.join(filter(None, names))}."
         )
+    try:
+        targets = torch.arange(2, device=rows.device)
+        nn.functional.cross_entropy(module.train()(rows), targets).backward()
+    except Exception as error:
+        raise UsageError(f"{model} cannot be trained: {_reason(error)}.") from error
 
 
 def _reason(error):

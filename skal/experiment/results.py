@@ -104,7 +104,9 @@ class RunFolder:
         if path.exists():
             stored = self._read_config().get("data_fingerprint")
             if stored != fingerprint:
-                self.refuse("rounds of other data: it has changed since")
+                if self.read_rounds():
+                    self.refuse("rounds of other data: it has changed since")
+                path.unlink()  # that run failed, perhaps of this data
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from skal.datasets import DamagedImageError
 from skal.experiment.config import UsageError
 from skal.experiment.data import fingerprint, load_data, pool_rows
 from skal.experiment.networks import build_estimator
@@ -74,8 +75,11 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
             random_state=config.seed,
         )
         loop.rounds_ = rounds
-        with _threads(config.threads):
-            loop.fit(images, data.y_train[rows])
+        try:
+            with _threads(config.threads):
+                loop.fit(images, data.y_train[rows])
+        except DamagedImageError as error:  # a file that no check has read whole
+            raise UsageError(str(error)) from error
     folder.finish(_picture(config, rounds.records))
     return RunResult(config, folder.path, rounds.records, rounds.notes)
 

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,6 +8,7 @@ from torch.utils.data import Dataset
 
 from skal.datasets._images import ImageFiles
 from skal.experiment import run
+from skal.experiment.cli import main
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.data import fingerprint, load_data
 from skal.experiment.run import run_experiment
@@ -52,8 +55,15 @@ def test_a_test_file_of_its_own(table, tmp_path):
         ({"model": "cnn"}, r"--model cnn needs images.*\(3,\)"),
         ({"n_initial": 97}, "--n-initial 97 is larger than the pool of 96 rows"),
         ({"batch_size": "120%"}, "--batch-size must be a percentage.*120%"),
-        ({"label_column": 9}, "label_column|column"),
-        ({"test_data": "nothing.data"}, "nothing.data"),
+        ({"label_column": 9}, "--label-column 9 must be a name"),
+        (
+            {"header": False, "label_column": "x"},
+            "--label-column 'x' is a.*--no-header",
+        ),
+        ({"test_data": "nothing.data"}, "--test-data 'nothing.data' does not exist"),
+        ({"data": "nothing.data"}, "^--data 'nothing.data' does not exist"),
+        ({"data": "digits", "header": True}, "^--header 'True' does not apply"),
+        ({"test_size": 120}, "^--test-size 120 must leave.*or --test-data"),
         ({"model": "no_such_module:Net"}, "cannot be imported"),
         ({"strategy_options": {"x": 1}}, "no option x"),
     ],
@@ -145,13 +155,17 @@ def test_fingerprint_of_files(tmp_path):
     assert len({one, mark(sizes=(3, 5)), mark(names=("0.png", "2.png"))}) == 3
 
 
-def test_a_changed_folder_of_images_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr("skal.datasets._images._IN_MEMORY", 0)
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+def save_folder(path, n_images=40):
+    images = np.random.default_rng(0).integers(0, 256, (n_images, 8, 8), np.uint8)
     for row, image in enumerate(images):
-        folder = tmp_path / "images" / "ab"[row % 2]
+        folder = path / "ab"[row % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{row}.png")
+
+
+def test_a_changed_folder_of_images_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("skal.datasets._images._IN_MEMORY", 0)
+    save_folder(tmp_path / "images")
     options = {"n_initial": 10, "batch_size": 5, "strategy": "margin"}
     config = RunConfig(data=str(tmp_path / "images"), **options, **QUICK)
     out = tmp_path / "save"
@@ -159,6 +173,37 @@ def test_a_changed_folder_of_images_is_noticed(tmp_path, monkeypatch):
     (result.path / "DONE").unlink()
     run_experiment(config, out=out)
     (result.path / "DONE").unlink()
-    Image.fromarray(images[0] * 0).save(tmp_path / "images/a/0.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "images/a/0.png")
     with pytest.raises(UsageError, match="rounds of other data: it has changed since"):
         run_experiment(config, out=out)
+
+
+def test_a_damaged_image_that_is_read_late_ends_the_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("skal.datasets._images._IN_MEMORY", 0)
+    save_folder(tmp_path / "train")
+    save_folder(tmp_path / "test", 10)
+    damaged = tmp_path / "test/b/3.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:60])  # the head is there
+    options = {"--data": "train", "--test-data": "test", "--out": "save"}
+    options = [f"{flag}={tmp_path / name}" for flag, name in options.items()]
+    options += [f"--{name.replace('_', '-')}={QUICK[name]}" for name in QUICK]
+    command = ["run", *options, "--n-initial=10", "--batch-size=5"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "3.png' is a damaged image" in error and error.count("\n") == 1
+    assert [p.name for p in tmp_path.rglob("save/**/*.*")] == ["config.json"]
+    damaged.write_bytes(whole)
+    assert main(command) == 0
+
+
+def test_warnings_take_one_line(table, tmp_path, capsys):
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:40], lines[-1]]))
+    options = [f"--data={table}", "--label-column=0", f"--out={tmp_path / 'save'}"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["run", *options, "--n-initial=500"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("skal: warning: The classes ['c'] have one row each")
+    assert second.startswith("skal: --n-initial 500 is larger than")

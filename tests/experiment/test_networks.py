@@ -37,6 +37,27 @@ class Pair(Net):
         return super().forward(x), x
 
 
+class Detached(Net):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
+class Untrained(Net):
+    def forward(self, x):
+        if self.training:
+            raise RuntimeError("not now")
+        return super().forward(x)
+
+
+class Whole(Net):
+    def forward(self, x):
+        return super().forward(x).long()
+
+
+def leave(n_classes):
+    raise SystemExit(0)
+
+
 def wide(n_classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes + 1))
 
@@ -81,6 +102,7 @@ def build(shape=(1, 8, 8), **options):
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
     (tmp_path / "modules_of_a_user.py").write_text(MODULES)
+    (tmp_path / "ending_of_a_user.py").write_text("raise SystemExit(0)")
     (tmp_path / "broken_of_a_user.py").write_text("import nothing_like_this")
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -100,6 +122,11 @@ def test_own_modules_get_the_sizes_they_name(modules, name):
         ("modules_of_a_user:narrow", r"fails on rows of shape \(1, 8, 8\): Runtime"),
         ("modules_of_a_user:fixed", "cannot be made with .*'n_classes': 3.*TypeError"),
         ("modules_of_a_user:number", "must make a torch.nn.Module, got a int"),
+        ("modules_of_a_user:Detached", "cannot be trained: .*does not require grad"),
+        ("modules_of_a_user:Untrained", "cannot be trained: RuntimeError: not now"),
+        ("modules_of_a_user:Whole", "cannot be trained: "),
+        ("modules_of_a_user:leave", "cannot be made with .*: SystemExit"),
+        ("ending_of_a_user:Net", "cannot be imported: SystemExit"),
         ("modules_of_a_user:instance", "is a Net; name the class"),
         ("modules_of_a_user:text", "is a str; name the class"),
         ("modules_of_a_user:Nothing", "cannot be imported: AttributeError"),
