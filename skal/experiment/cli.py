@@ -52,7 +52,7 @@ def _message(error):
             f"{error}. Results are whole up to the last round; make room, and the "
             "same command goes on."
         )
-    return str(error) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _warn(message, category, filename, lineno, file=None, line=None):
