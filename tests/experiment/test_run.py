@@ -168,8 +168,8 @@ def test_ctrl_c_leaves_a_folder_that_the_same_command_ends(
     _, result = badge
     store = RunFolder.record
 
-    def interrupt(self, record, queries):
-        store(self, record, queries)
+    def interrupt(self, record, *args):
+        store(self, record, *args)
         if record["round"] == stop_after:
             raise KeyboardInterrupt
 
