@@ -24,4 +24,4 @@ def test_oldest_versions_are_the_lower_bounds():
         (bound,) = requirement.specifier
         assert bound.operator == ">="
         bounds[requirement.name] = Version(bound.version)
-    assert bounds == pins
+    assert bounds == {name: pins.get(name) for name in bounds}
