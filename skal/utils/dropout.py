@@ -58,7 +58,8 @@ class DropoutDraws:
     tensor is written to after the first dropout, every pass is a full one.
 
     A tensor whose first dimension is not the batch is taken to have it second, as in
-    sequence-first networks, or to hold several entries a row one after another.
+    sequence-first networks, or to hold several entries a row one after another. Where
+    a shape allows more than one of these, two rows are passed alone to tell which.
 
     Memory: `n_draws` masks of the size of one row at each dropout, and the kept
     results of one batch, as many as training would keep.
@@ -70,6 +71,7 @@ class DropoutDraws:
         self.applied = False
         self._parts = active_dropouts(self.module)
         self._masks, self._handles, self._replays = {}, [], True
+        self._layouts, self._probes = {}, None
 
     def __enter__(self):
         # The fused attention of evaluation mode passes over the dropout modules.
@@ -104,6 +106,15 @@ class DropoutDraws:
         outputs : list of n_draws objects
             What `forward` returned.
         """
+        try:
+            return self._outputs(forward)
+        except _UnclearRows:
+            self._probes = True
+            forward()
+            self._probes = False
+            return self._outputs(forward)
+
+    def _outputs(self, forward):
         if self._replays:
             outputs = self._replayed(forward)
             if outputs is not None:
@@ -113,13 +124,12 @@ class DropoutDraws:
 
     def _replayed(self, forward):
         """Run once and replay; None where kept tensors were written to."""
-        self._replay = replay = _Replay()
-        outputs = [self._run(0, forward)]
-        if not replay.sound():
-            return None
-        for draw in range(1, self.n_draws):
-            replay.rewind()
+        self._replay, outputs = _Replay(), []
+        for draw in range(self.n_draws):
             outputs.append(self._run(draw, forward))
+            if not self._replay.sound():
+                return None
+            self._replay.rewind()
         return outputs
 
     def _run(self, draw, forward):
@@ -131,16 +141,28 @@ class DropoutDraws:
         sizes = [len(t) for t in _tensors((args, kwargs)) if t.ndim]
         self._n_rows = sizes[0] if sizes else 0
         self._calls = dict.fromkeys(range(len(self._parts)), 0)
-        return _copy(args), _copy(kwargs)  # the pass may write to its inputs
+        args, kwargs = _map_tensors(torch.clone, (args, kwargs))  # it may write to them
+        if self._probes:
+            n_rows, self._n_rows = self._n_rows, 2
+            return _map_tensors(
+                lambda t: t[:2] if t.ndim and len(t) == n_rows else t, (args, kwargs)
+            )
+        return args, kwargs
 
     def _drop(self, number, part, x):
         """Apply mask t of a call of a dropout module to what it would pass on."""
+        call = self._calls[number]
+        self._calls[number] += 1
+        layout = self._layout(number, call, x)
+        if self._probes:
+            return None
         if self._replays:
             self._replay.stop()
         self.applied = True
-        call = self._calls[number]
-        self._calls[number] += 1
-        shape, rows = _one_row(x, self._n_rows)
+        shape, rows = _one_row(x, self._n_rows, layout)
+        if isinstance(part, _BY_CHANNEL):
+            n_kept = 2 + (layout == "several")
+            shape = (*shape[:n_kept], *[1] * len(shape[n_kept:]))
         key = (self._draw, number, call, shape, x.dtype, x.device)
         if key not in self._masks:
             self._masks[key] = self._make_mask(part, key)
@@ -153,11 +175,19 @@ class DropoutDraws:
             masked = masked - scale * p * _SATURATION
         return masked.reshape(x.shape)
 
+    def _layout(self, number, call, x):
+        """Tell where the rows lie in what a dropout module got, by all batches."""
+        found = _layouts(x, self._n_rows)
+        known = self._layouts.get((number, call), found)
+        found = [layout for layout in found if layout in known] or found
+        if len(found) > 1 and self._n_rows > 2 and self._probes is None:
+            raise _UnclearRows
+        self._layouts[number, call] = found
+        return found[0]
+
     def _make_mask(self, part, key):
         draw, number, call, shape, dtype, device = key
         seed = derive_seed(self.seed, draw, f"dropout {number} {call}")
-        if isinstance(part, _BY_CHANNEL):
-            shape = (*shape[:2], *[1] * len(shape[2:]))
         # Drawn on the CPU, so that every device has the same.
         random = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
         mask = (random >= part.p).to(device, dtype)
@@ -198,10 +228,10 @@ class _Replay(TorchFunctionMode):
             kept, result = self._kept[self._n_given]
             if kept == func:
                 self._n_given += 1
-                return result
+                return list(result) if type(result) is list else result
         result = func(*args, **(kwargs or {}))
-        # What gives no tensor, such as switching gradients off, is done every time.
-        if not self._live and next(_tensors(result), None) is not None:
+        # What gives nothing may set a mode, such as gradients off: done every time.
+        if not self._live and (result is not None or func is torch.Tensor.__setitem__):
             if replays:  # this pass goes another way than the first did
                 self._live = True
             else:
@@ -209,22 +239,36 @@ class _Replay(TorchFunctionMode):
         return result
 
 
-def _one_row(x, n_rows):
-    """Shape of a mask that every row shares, and that of `x` to multiply it with."""
+class _UnclearRows(Exception):
+    """The shape of a tensor does not tell where its rows lie."""
+
+
+def _layouts(x, n_rows):
+    """List where the rows of `x` may lie, the most likely first."""
     if x.ndim == 0 or not n_rows:
         raise ValueError("MCDropout needs dropout on batches, got one single number.")
-    if len(x) == n_rows:
-        return (1, *x.shape[1:]), tuple(x.shape)
+    found = ["first"] if len(x) == n_rows else []
     if x.ndim > 1 and x.shape[1] == n_rows:
-        return (len(x), 1, *x.shape[2:]), tuple(x.shape)
-    if len(x) % n_rows == 0:
-        rest = (len(x) // n_rows, *x.shape[1:])
-        return (1, *rest), (n_rows, *rest)
+        found.append("second")
+    if len(x) != n_rows and len(x) % n_rows == 0:
+        found.append("several")
+    if found:
+        return found
     raise ValueError(
         f"MCDropout cannot tell the rows apart: a dropout layer got a tensor of shape "
         f"{tuple(x.shape)} in a batch of {n_rows} rows; let its first dimension be the "
         "batch."
     )
+
+
+def _one_row(x, n_rows, layout):
+    """Shape of a mask that every row shares, and that of `x` to multiply it with."""
+    if layout == "first":
+        return (1, *x.shape[1:]), tuple(x.shape)
+    if layout == "second":
+        return (len(x), 1, *x.shape[2:]), tuple(x.shape)
+    rest = (len(x) // n_rows, *x.shape[1:])
+    return (1, *rest), (n_rows, *rest)
 
 
 def _tensors(value):
@@ -236,13 +280,14 @@ def _tensors(value):
             yield from _tensors(inner)
 
 
-def _copy(value):
+def _map_tensors(function, value):
     if isinstance(value, torch.Tensor):
-        return value.clone()
+        return function(value)
     if isinstance(value, dict):
-        return type(value)({key: _copy(inner) for key, inner in value.items()})
+        items = value.items()
+        return type(value)({key: _map_tensors(function, v) for key, v in items})
     if isinstance(value, tuple | list):
-        copies = [_copy(inner) for inner in value]
+        mapped = [_map_tensors(function, inner) for inner in value]
         named = hasattr(value, "_fields")
-        return type(value)(*copies) if named else type(value)(copies)
+        return type(value)(*mapped) if named else type(value)(mapped)
     return value

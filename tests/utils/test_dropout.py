@@ -259,6 +259,58 @@ class TestReplay:
         torch.testing.assert_close(ratios, ratios.round())
         assert set(ratios.round().unique().tolist()) == {1.0, 3.0}
 
+    def test_writes_by_index_before_the_dropout(self):
+        class Writes(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.drop = nn.Linear(5, 5), nn.Dropout(0.5)
+
+            def forward(self, x):
+                scale = float(x[0, 0])
+                x[:, 0] = 0.0
+                h = self.first(x)
+                h[:, :3] = 1.0
+                h *= 2
+                return scale * self.drop(h)
+
+        torch.manual_seed(0)
+        module, x = Writes(), torch.randn(6, 5)
+        outputs = draw(module, x, 10)
+        assert torch.equal(outputs, slow_outputs(module, x, 10))
+        ratios = outputs[:, :, :3] / x[0, 0]
+        torch.testing.assert_close(ratios, ratios.round())
+        assert set(ratios.round().unique().tolist()) == {0.0, 4.0}
+
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
+    def test_a_write_that_no_function_of_torch_makes(self):
+        double = torch.jit.trace(lambda x: x.mul_(2), torch.ones(2, 5))
+
+        class Hidden(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.drop = nn.Dropout(0.5)
+
+            def forward(self, x):
+                h = x.abs()
+                double(h)
+                return self.drop(h)
+
+        outputs = draw(Hidden(), torch.ones(2, 5))
+        assert set(outputs.unique().tolist()) == {0.0, 4.0}
+
+    def test_lists_may_be_taken_apart(self):
+        class Takes(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.drop = nn.Dropout(0.5)
+
+            def forward(self, x):
+                sizes = x.sum(1).tolist()
+                return self.drop(x) * sizes.pop()
+
+        x = torch.ones(2, 5)
+        assert torch.equal(draw(Takes(), x), slow_outputs(Takes(), x, 8))
+
     def test_gradients_stay_off(self):
         class Grad(nn.Module):
             def __init__(self):
@@ -331,6 +383,48 @@ def test_entries_of_a_row_one_after_another():
     torch.manual_seed(0)
     module, x = Patches(), torch.randn(6, 12)
     torch.testing.assert_close(draw(module, x, batch_size=2), draw(module, x))
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 5, 8, 9])
+def test_shapes_with_two_readings(batch_size):
+    """Entries, steps or features may be as many as the batch has rows."""
+
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Dropout(0.5) for _ in range(3))
+
+        def forward(self, x):
+            assert len(x) > 1
+            entries = self.parts[0](x.reshape(-1, 4)).reshape(x.shape)
+            x.zero_()
+            steps = self.parts[1](torch.ones(5, len(x), 2)).transpose(0, 1).flatten(1)
+            features = self.parts[2](torch.ones(len(x), 8))
+            return torch.cat([entries, steps, features], 1)
+
+    x = torch.ones(18, 12)
+    outputs = draw(Mixed(), x, batch_size=batch_size)
+    assert (outputs == outputs[:1]).all()
+    torch.testing.assert_close(outputs, draw(Mixed(), x, batch_size=6))
+    assert (x == 1).all()
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_channel_dropout_of_several_images_a_row(n_steps):
+    class Frames(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout2d(0.5)
+
+        def forward(self, x):
+            return self.drop(x.flatten(0, 1)).reshape(x.shape)
+
+    outputs = draw(Frames(), torch.ones(4, n_steps, 50, 2, 2))
+    assert (outputs == outputs[:1]).all()
+    channels = outputs[0].flatten(3)
+    assert (channels == channels[..., :1]).all()
+    shares = (channels[..., 0] == 0).double().mean(2)
+    assert ((shares > 0.2) & (shares < 0.8)).all()
 
 
 def test_rows_that_cannot_be_told_apart():
