@@ -8,7 +8,6 @@ References
    predictive uncertainty estimation using deep ensembles", NIPS 2017.
 """
 
-import pickle
 from numbers import Integral
 
 import numpy as np
@@ -19,6 +18,7 @@ from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from skal.utils.dropout import DropoutDraws, active_dropouts
+from skal.utils.pickling import Parcel, learned_bytes
 from skal.utils.seeds import derive_seed, isolated_rng
 from skal.utils.training import final_estimator, fit_isolated, is_net
 from skal.utils.validation import Interval, StrOptions, check_params
@@ -294,7 +294,8 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         if getattr(final_estimator(self.estimator), "warm_start", False):
             _refuse_warm_start()
-        seed = torch.initial_seed()  # that of `fit_isolated`, and so of the estimator
+        # That of `fit_isolated`, and so of the estimator; by itself it may be larger.
+        seed = torch.initial_seed() % 2**32
         seeds = _seeds(seed, self.n_members)
         members = [_member(self.estimator, seed) for seed in seeds]
         members, seeds = [clone(self.estimator), *members], [seed, *seeds]
@@ -312,53 +313,80 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """Classes of the members."""
         return self.members_[0].classes_
 
-    def predict(self, X):
+    def predict(self, X, **params):
         """Predict classes with the first member, or with the mean.
 
         Parameters
         ----------
         X : rows
+        **params : dict
+            Passed on to each member.
 
         Returns
         -------
         y : array of shape (n_samples,)
         """
         if not self.predict_mean:
-            return self.members_[0].predict(X)
-        return np.asarray(self.classes_)[self.predict_proba(X).argmax(1)]
+            return self.members_[0].predict(X, **params)
+        columns = self.predict_proba(X, **params).argmax(1)
+        # A net has more of them than classes where it can learn further ones.
+        if is_net(final_estimator(self.members_[0])):
+            return columns
+        return np.asarray(self.classes_)[columns]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X, **params):
         """Predict probabilities with the first member, or with the mean.
 
         Parameters
         ----------
         X : rows
+        **params : dict
+            Passed on to each member.
 
         Returns
         -------
         proba : array of shape (n_samples, n_classes)
         """
         members = self.members_ if self.predict_mean else self.members_[:1]
-        probas = [member.predict_proba(X) for member in members]
+        probas = [member.predict_proba(X, **params) for member in members]
         return np.mean(probas, axis=0, dtype=probas[0].dtype)
+
+    def score(self, X, y, **params):
+        """Score as the first member does, or the accuracy of the mean.
+
+        Parameters
+        ----------
+        X, y : rows and labels
+        **params : dict
+            Passed on to the first member; with the mean, `sample_weight`.
+
+        Returns
+        -------
+        score : float
+        """
+        if self.predict_mean:
+            return super().score(X, y, **params)
+        return self.members_[0].score(X, y, **params)
 
     @available_if(
         lambda self: (
             not self.predict_mean and hasattr(self.members_[0], "decision_function")
         )
     )
-    def decision_function(self, X):
+    def decision_function(self, X, **params):
         """Decision values of the first member.
 
         Parameters
         ----------
         X : rows
+        **params : dict
+            Passed on to it.
 
         Returns
         -------
         decision : array
         """
-        return self.members_[0].decision_function(X)
+        return self.members_[0].decision_function(X, **params)
 
 
 def _seeds(seed, n_members):
@@ -376,23 +404,24 @@ def _member(estimator, seed):
 
 def _fit_members(members, X, y, seeds, n_jobs, fit_params):
     # Processes, since threads share the global generators that are seeded.
-    return Parallel(n_jobs=n_jobs, prefer="processes")(
+    parcels = Parallel(n_jobs=n_jobs, prefer="processes")(
         delayed(_fit_member)(member, X, y, seed, torch.get_num_threads(), fit_params)
         for member, seed in zip(members, seeds, strict=True)
     )
+    return [parcel.estimator for parcel in parcels]
 
 
 def _fit_member(member, X, y, seed, n_threads, fit_params):
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)  # bits depend on it
     try:
-        return fit_isolated(member, X, y, seed, **fit_params)
+        return Parcel(fit_isolated(member, X, y, seed, **fit_params))
     finally:
         torch.set_num_threads(before)
 
 
 def _check_apart(members):
-    states = [_fitted_state(final_estimator(member)) for member in members]
+    states = [learned_bytes(final_estimator(member)) for member in members]
     if len(set(states)) < len(states):
         raise ValueError(
             f"members of the DeepEnsemble came out identical: training "
@@ -401,15 +430,6 @@ def _check_apart(members):
             "inside it."
         )
     return members
-
-
-def _fitted_state(estimator):
-    """Bytes of what was learned, to tell whether two members are the same."""
-    if is_net(estimator):
-        values = estimator.module_.state_dict().values()
-        return b"".join(v.detach().cpu().numpy().tobytes() for v in values)
-    learned = {k: v for k, v in vars(estimator).items() if k.endswith("_")}
-    return pickle.dumps(learned)
 
 
 def _refuse_warm_start():

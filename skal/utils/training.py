@@ -104,13 +104,17 @@ def _extended_class(mixin, base):
                 "__module__": base.__module__,
                 "__doc__": base.__doc__,
                 "__reduce_ex__": lambda self, protocol: (
-                    _rebuild,
-                    self._skal_recipe,
+                    *empty_net(self),
                     self.__getstate__(),
                 ),
             },
         )
     return _EXTENDED[mixin, base]
+
+
+def empty_net(net):
+    """Give a function and its arguments that make such a net without attributes."""
+    return _rebuild, getattr(net, "_skal_recipe", (type(net), ()))
 
 
 def _rebuild(cls, mixins):
