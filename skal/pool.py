@@ -1,5 +1,6 @@
 """`PoolView`: what a strategy may ask about one fitted estimator and some rows."""
 
+import warnings
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -274,6 +275,8 @@ class PoolView:
             Where the estimator cannot have the posterior.
         """
         posterior.check(self.estimator)
+        if self._net is not None:
+            self._net.check_is_fitted()
         seed = self.random_state if random_state is None else random_state
         key = ("sample_proba", repr(posterior.get_params()), seed)
         if key not in self._cache:
@@ -292,11 +295,12 @@ class PoolView:
         """Run the network once, and what follows its first dropout for each draw."""
         net, module = self._net, self._net.module_
         nonlinearity = net._get_predict_nonlinearity()
-        samples = Collected(len(self))
+        samples, differ = Collected(len(self)), False
         with self._running(seed), posterior.draws(module, seed) as draws:
             for batch in self._batches():
                 outputs = draws.outputs(partial(net.evaluation_step, batch))
                 outputs = [z[0] if isinstance(z, tuple) else z for z in outputs]
+                differ = differ or any(not z.equal(outputs[0]) for z in outputs)
                 proba = nonlinearity(to_device(torch.cat(outputs), "cpu"))
                 samples.add(proba.unflatten(0, (len(outputs), -1)).transpose(0, 1))
         self._check_count(samples.count)
@@ -305,6 +309,14 @@ class PoolView:
             raise ValueError(
                 "no dropout layer of the network ran in its forward pass, so all draws "
                 "are the same; call one there, or use DeepEnsemble."
+            )
+        if not differ:
+            warnings.warn(
+                f"all {len(outputs)} draws gave the same outputs for {len(self)} rows: "
+                "does what the network returns use what its dropout layers return? "
+                "Else take more draws or a larger p.",
+                UserWarning,
+                stacklevel=3,
             )
         return samples.rows.to(outputs[0].device)
 

@@ -8,7 +8,9 @@ import torch
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +21,7 @@ from torch import nn
 from skal import ActiveLearningLoop, EntropyQuery, MarginQuery, PoolView, RandomQuery
 from skal.posterior import DeepEnsemble, EnsembleClassifier, MCDropout
 from skal.utils.seeds import isolated_rng
-from skal.utils.training import fit_isolated
+from skal.utils.training import fit_isolated, private_clone
 
 
 def make_net(module=Network, **params):
@@ -48,6 +50,12 @@ class NotCalled(FunctionalDropout):
     def __init__(self):
         super().__init__()
         self.drop = nn.Dropout(0.5)
+
+
+class NotUsed(NotCalled):
+    def forward(self, x):
+        self.drop(x)
+        return self.head(x)
 
 
 class TwoHeads(Network):
@@ -169,6 +177,19 @@ class TestMCDropout:
         with pytest.raises(ValueError, match="no active dropout|no dropout layer"):
             PoolView(net, make_pool()._X).sample_proba(MCDropout())
 
+    def test_warns_of_dropout_that_changes_nothing(self):
+        net = make_net(NotUsed).initialize()
+        with pytest.warns(UserWarning, match="all 5 draws gave the same outputs"):
+            samples = PoolView(net, make_pool()._X).sample_proba(MCDropout(5))
+        assert torch.equal(samples, samples[:, :1].expand_as(samples))
+
+    @pytest.mark.parametrize("posterior", [MCDropout(), DeepEnsemble()])
+    def test_unfitted_network(self, posterior, blobs):
+        X, y = blobs
+        pool = PoolView(make_net(), X, X_labeled=X, y_labeled=y)
+        with pytest.raises(NotFittedError, match="not initialized"):
+            pool.sample_proba(posterior)
+
     @pytest.mark.parametrize("wrap", [lambda net: net, make_pipeline])
     def test_loop_refuses_before_the_first_fit(self, wrap, blobs):
         class NeverFits(NeuralNetClassifier):
@@ -270,6 +291,57 @@ class TestDeepEnsemble:
         np.testing.assert_array_equal(loop.predict(X), mean.argmax(1))
         assert loop.score(X, y) == np.mean(mean.argmax(1) == y)
         assert not hasattr(loop, "decision_function")
+
+    @pytest.mark.parametrize("n_jobs", [None, 2])
+    def test_mean_of_a_network_with_further_outputs(self, n_jobs, blobs):
+        """Local classes come back from other processes, too."""
+        X, y = blobs
+
+        class Wide(nn.Linear):
+            def __init__(self):
+                super().__init__(6, 9)
+                nn.init.constant_(self.bias[3:], 20.0)
+
+        ensemble = DeepEnsemble(2, n_jobs=n_jobs, predict="mean").prepare(
+            private_clone(make_net(Wide, max_epochs=1, lr=1e-9), 3)
+        )
+        fit_isolated(ensemble, X, y, 0)
+        assert all(isinstance(m.module_, Wide) for m in ensemble.members_)
+        assert (ensemble.predict(X) >= 3).all() and ensemble.score(X, y) == 0
+        loop = ActiveLearningLoop(
+            make_net(Wide, max_epochs=1, lr=1e-9),
+            EntropyQuery(posterior=DeepEnsemble(2, predict="mean")),
+            n_rounds=0,
+        ).fit(X, y)
+        assert set(loop.predict(X)) <= {0, 1, 2}
+
+    def test_score_is_that_of_the_model(self, blobs):
+        X, y = blobs
+        forest = RandomForestClassifier(5, random_state=0)
+        search = GridSearchCV(forest, {"max_depth": [2]}, cv=2, scoring="neg_log_loss")
+        for predict in (None, "mean"):
+            ensemble = DeepEnsemble(2, predict=predict).prepare(search).fit(X, y)
+            score = ensemble.score(X, y, sample_weight=y) if predict else (
+                ensemble.score(X, y)
+            )  # fmt: skip
+            expected = (
+                np.average(ensemble.predict(X) == y, weights=y) if predict
+                else ensemble.members_[0].score(X, y)
+            )  # fmt: skip
+            assert score == expected and (score >= 0) == (predict == "mean")
+
+    def test_parameters_of_predictions_reach_the_members(self, blobs):
+        X, y = blobs
+
+        class Shifts(MLPClassifier):
+            def predict_proba(self, X, shift=0):
+                return super().predict_proba(X) + shift
+
+        members = DeepEnsemble(2, predict="mean").prepare(Shifts((4,), max_iter=1))
+        with pytest.warns(match="Stochastic"):
+            members.fit(X, y)
+        shifted = members.predict_proba(X, shift=1)
+        np.testing.assert_allclose(shifted, members.predict_proba(X) + 1, rtol=1e-6)
 
     def test_sees_fit_parameters_and_all_classes(self, blobs):
         """Pipelines, weights and classes reach every member as they reach the model."""
