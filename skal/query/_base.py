@@ -174,6 +174,22 @@ class PosteriorQuery(QueryStrategy):
         """The parameter, or what None stands for."""
         return self.posterior
 
+    def set_params(self, **params):
+        """Set parameters; ``posterior__...`` of None are those of what it stands for.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : PosteriorQuery
+        """
+        nested = any(name.startswith("posterior__") for name in params)
+        if nested and params.get("posterior", self.posterior) is None:
+            params["posterior"] = type(self)().active_posterior
+        return super().set_params(**params)
+
     def prepare(self, estimator, *, pool_features=None):
         """Let the loop train all that the posterior needs; see `QueryStrategy`."""
         posterior = self.active_posterior

@@ -8,11 +8,8 @@ from scipy import sparse
 from sklearn.base import _fit_context as fit_context  # noqa: F401
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, get_tags
-from sklearn.utils._param_validation import (  # noqa: F401
-    HasMethods,
-    Interval,
-    StrOptions,
-)
+from sklearn.utils._param_validation import HasMethods as _HasMethods
+from sklearn.utils._param_validation import Interval, StrOptions  # noqa: F401
 from sklearn.utils.metadata_routing import (
     _raise_for_params,
     _routing_enabled,
@@ -40,6 +37,14 @@ except ImportError:  # older: the loop runs without callbacks
     def with_callbacks(method):
         """Return `method` as it is."""
         return method
+
+
+class HasMethods(_HasMethods):
+    """Satisfied by an object with these methods, not by its class."""
+
+    def is_satisfied_by(self, val):
+        """Tell whether a value satisfies it."""
+        return not isinstance(val, type) and super().is_satisfied_by(val)
 
 
 @contextmanager

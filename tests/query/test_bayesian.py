@@ -61,6 +61,21 @@ def test_other_measures_by_hand():
     np.testing.assert_allclose(spread, [0.5, 0.1, 0], atol=1e-12)
 
 
+def test_nested_parameters_of_the_default_posterior():
+    strategy = BaldQuery().set_params(posterior__n_draws=7)
+    assert strategy.posterior.n_draws == 7 and BaldQuery().posterior is None
+    strategy.set_params(posterior=None, posterior__n_draws=8)
+    assert strategy.active_posterior.n_draws == 8
+    with pytest.raises(AttributeError):
+        EntropyQuery().set_params(posterior__n_draws=7)
+
+
+def test_posterior_that_is_a_class():
+    pool = SampledPool(np.full((3, 2, 2), 0.5))
+    with pytest.raises(ValueError, match="'posterior' parameter of BaldQuery.*class"):
+        BaldQuery(posterior=MCDropout).query(pool, 1)
+
+
 def test_unknown_measure():
     with pytest.raises(ValueError, match="'measure' parameter of BaldQuery.*'votes'"):
         BaldQuery(measure="votes").query(hidden_bits(), 1)
