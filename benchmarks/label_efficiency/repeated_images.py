@@ -136,9 +136,9 @@ def main(data_root, out, n_seeds, n_jobs):
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     ax = figure.subplots()
     for name, score in scores.items():
-        ax.errorbar(
-            LABELS, score.mean(0), half * score.std(0, ddof=1), label=name, capsize=2
-        )
+        mean, spread = score.mean(0), score.std(0, ddof=1)
+        ax.plot(LABELS, mean, label=name)
+        ax.fill_between(LABELS, mean - spread, mean + spread, alpha=0.15)
     ax.set(
         xlabel="labels", ylabel="accuracy", title="Fashion-MNIST, each image 5 times"
     )
