@@ -3,7 +3,7 @@
 from skal.query._adversarial import DeepFoolQuery
 from skal.query._base import QueryStrategy, ScoreQuery
 from skal.query._bayesian import BaldQuery, BatchBaldQuery
-from skal.query._diversity import KCenterGreedyQuery, KMeansQuery
+from skal.query._diversity import CoreSetQuery, KCenterGreedyQuery, KMeansQuery
 from skal.query._graph import CoreGcnQuery, UncertainGcnQuery
 from skal.query._hybrid import BadgeQuery, ClusterMarginQuery
 from skal.query._uncertainty import (
@@ -19,6 +19,7 @@ __all__ = [
     "BatchBaldQuery",
     "ClusterMarginQuery",
     "CoreGcnQuery",
+    "CoreSetQuery",
     "DeepFoolQuery",
     "EntropyQuery",
     "KCenterGreedyQuery",
