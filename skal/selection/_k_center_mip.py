@@ -335,7 +335,7 @@ class _Search:
         near = self.distances[:, picks].min(1, initial=np.inf)
         radius = _radius(np.minimum(near, self.nearest), self.weights, self.n_outliers)
         if radius < self.upper:
-            self.upper, self.picks = radius, picks
+            self.upper, self.picks = radius, picks.copy()
 
     def covers(self, radius, deadline):
         """Whether some rows cover the others within `radius`; None: out of time."""
@@ -352,6 +352,9 @@ class _Search:
                 return solved
             near = self.distances[:, columns].min(1, initial=np.inf)
             picks = self.fill(columns, np.minimum(near, self.nearest))
+            self.offer(picks)
+            if self.upper <= radius:
+                return True
             near[self.rows | ~demand] = -1
             if near.max() <= radius:
                 return None  # The solver's tolerance let too much weight out.

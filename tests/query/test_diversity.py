@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from strategy_checks import make_pool
 
-from skal import KCenterGreedyQuery, KMeansQuery, PoolView
+from skal import CoreSetQuery, KCenterGreedyQuery, KMeansQuery, PoolView
 
 
 def blobs(sizes, n_features=4):
@@ -126,3 +126,82 @@ def test_k_center_radius_is_at_most_twice_the_best_given_the_labeled(fake_pool, 
     picks = KCenterGreedyQuery().query(pool, 3)
     best = min(radius(list(some)) for some in combinations(range(9), 3))
     assert best <= radius(picks) <= 2 * best
+
+
+def test_core_set_on_a_line(fake_pool):
+    labeled = fake_pool(embeddings=[[0.0]])
+    pool = fake_pool(embeddings=[[4.0], [5.0], [6.0], [10.0]], labeled=labeled)
+    strategy = CoreSetQuery()
+    # The greedy pick is 10, and leaves a radius of 5.
+    assert strategy.query(pool, 1).tolist() == [2]
+    assert strategy.radius_bounds_ == (4.0, 4.0)
+    assert strategy.n_candidates_ == 4
+    pool = fake_pool(embeddings=[[1.0], [2.0], [3.0], [4.0], [100.0]], labeled=labeled)
+    assert strategy.query(pool, 1).tolist() == [4]
+    # A fifth is one row: the far one stays out.
+    assert strategy.set_params(outlier_fraction=0.2).query(pool, 1).tolist() == [2]
+    assert strategy.radius_bounds_ == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("fraction, n_outliers", [(0.29, 29), (0.0, 0), (0.999, 99)])
+def test_core_set_rounds_outliers_down(fake_pool, fraction, n_outliers):
+    X = np.zeros((100, 1))
+    X[: n_outliers + 1] = 2.0 + np.arange(n_outliers + 1)[:, None]
+    pool = fake_pool(embeddings=X, labeled=fake_pool(embeddings=[[0.0]]))
+    strategy = CoreSetQuery(outlier_fraction=fraction)
+    strategy.query(pool, 1)
+    near = np.minimum(X, abs(X - X.T))
+    radii = np.sort(near, axis=0)[-1 - n_outliers]
+    assert strategy.radius_bounds_ == (radii.min(), radii.min())
+
+
+@pytest.mark.parametrize("max_points, n_candidates", [(40, 40), (80, 80), (200, 80)])
+@pytest.mark.parametrize("outlier_fraction", [0.0, 0.05])
+def test_core_set_is_never_worse_than_greedy(
+    fake_pool, max_points, n_candidates, outlier_fraction
+):
+    rng = np.random.default_rng(0)
+    X, X_labeled = rng.standard_normal((80, 2)), rng.standard_normal((3, 2))
+    pool = fake_pool(embeddings=X, labeled=fake_pool(embeddings=X_labeled))
+
+    def radius(picks):
+        near = cdist(X, np.vstack([X_labeled, X[picks]])).min(1)
+        return np.sort(near)[-1 - int(outlier_fraction * 80)]
+
+    strategy = CoreSetQuery(outlier_fraction=outlier_fraction, max_points=max_points)
+    picks = strategy.query(pool, 8)
+    lower, upper = strategy.radius_bounds_
+    assert strategy.n_candidates_ == n_candidates
+    assert upper == pytest.approx(radius(picks), rel=1e-6)
+    assert lower <= upper
+    assert (lower == upper) or n_candidates < 80
+    assert upper <= radius(KCenterGreedyQuery().query(pool, 8)) * (1 + 1e-6)
+
+
+def test_core_set_without_time_takes_the_greedy_rows(fake_pool):
+    X = np.random.default_rng(0).standard_normal((50, 4))
+    pool = fake_pool(embeddings=X, labeled=fake_pool(embeddings=X[:1] + 1))
+    picks = CoreSetQuery(time_limit=0).query(pool, 5)
+    assert picks.tolist() == KCenterGreedyQuery().query(pool, 5).tolist()
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("outlier_fraction", 1.0),
+        ("outlier_fraction", -0.1),
+        ("outlier_fraction", np.nan),
+        ("outlier_fraction", "0.1"),
+        ("time_limit", -1),
+        ("time_limit", None),
+        ("max_points", 0),
+        ("max_points", 1.5),
+    ],
+)
+def test_core_set_refuses_bad_parameters_before_any_output(name, value):
+    class Untouchable:
+        def __getattr__(self, attribute):
+            raise AssertionError(f"asked for {attribute}")
+
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be .*{value}"):
+        CoreSetQuery(**{name: value}).query(Untouchable(), 1)
