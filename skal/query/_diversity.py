@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skal.query._base import QueryStrategy
 from skal.selection import k_center_greedy, k_center_mip, k_center_mip_subset
-from skal.utils.validation import Interval, StrOptions, check_n_select
+from skal.utils.validation import Interval, StrOptions
 
 
 class KMeansQuery(QueryStrategy):
@@ -191,6 +191,12 @@ class CoreSetQuery(QueryStrategy):
     """
 
     requires = ("embeddings", "labeled.embeddings")
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "outlier_fraction": [Interval(Real, 0, 1, closed="left")],
+        "time_limit": [Interval(Real, 0, None, closed="left")],
+        "max_points": [Interval(Integral, 1, None, closed="left")],
+    }
 
     def __init__(
         self,
@@ -204,22 +210,6 @@ class CoreSetQuery(QueryStrategy):
         self.outlier_fraction = outlier_fraction
         self.time_limit = time_limit
         self.max_points = max_points
-
-    def query(self, pool, n_samples):
-        """Choose rows to label; see `QueryStrategy.query`."""
-        fraction = self.outlier_fraction
-        if not isinstance(fraction, Real) or not 0 <= fraction < 1:
-            raise ValueError(
-                "outlier_fraction must be a number from 0 to below 1, got "
-                f"{fraction!r}; 0 covers every row."
-            )
-        if not isinstance(self.time_limit, Real) or not self.time_limit >= 0:
-            raise ValueError(
-                "time_limit must be a number of seconds, 0 or more, got "
-                f"{self.time_limit!r}; 0 takes the greedy rows."
-            )
-        check_n_select(self.max_points, "max_points")
-        return super().query(pool, n_samples)
 
     def _query(self, pool, n_samples, rng):
         # A random order of the rows breaks ties between optimal sets.

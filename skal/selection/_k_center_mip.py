@@ -124,11 +124,19 @@ def k_center_mip_subset(
 
     Parameters
     ----------
-    points, n_select, centers, n_outliers, time_limit
-        As in `k_center_mip`.
+    points : array or tensor of shape (n_rows, n_columns)
+        The rows to choose from and to cover.
+    n_select : int
+        How many, from 0 to `n_rows`.
     max_points : int
         How many rows, taken by `k_center_greedy`, are candidates. Where it is not
         above `n_select` the greedy rows are the answer.
+    centers : array or tensor of shape (n_centers, n_columns), default=None
+        Further centres that cover already.
+    n_outliers : int, default=0
+        How many rows of `points` may stay outside the radius.
+    time_limit : float, default=30.0
+        Seconds for the program; see `k_center_mip`.
 
     Returns
     -------
@@ -143,6 +151,11 @@ def k_center_mip_subset(
     ------
     ValueError
         If a parameter has the wrong shape, type or range, or an entry is not finite.
+
+    References
+    ----------
+    .. [1] Sener and Savarese (2018). Active learning for convolutional neural
+       networks: a core-set approach. ICLR. Section 4.2.
 
     Examples
     --------
@@ -206,7 +219,9 @@ def nearest_center(points, centers):
         origin = c.mean(0)
         right = c - origin
         norms = right.square().sum(1)
-        for i, part in zip(range(0, len(points), 1024), points.split(1024), strict=True):
+        for i, part in zip(
+            range(0, len(points), 1024), points.split(1024), strict=True
+        ):
             x = part.double()
             owner = torch.addmm(norms, x - origin, right.T, alpha=-2).argmin(1)
             distance = torch.linalg.vector_norm(x - c[owner], dim=1)
