@@ -23,7 +23,14 @@ from skal.utils.gradients import (
 )
 from skal.utils.heads import Collected, HeadProbe, check_distribution, find_logits
 from skal.utils.labels import encode
-from skal.utils.rows import DatasetRows, frame_to_array, is_dataset, n_rows, take
+from skal.utils.rows import (
+    DatasetRows,
+    frame_to_array,
+    is_dataset,
+    n_rows,
+    native,
+    take,
+)
 from skal.utils.seeds import check_seed, isolated_rng
 from skal.utils.training import (
     cast_inputs,
@@ -498,7 +505,7 @@ class PoolView:
                 if sparse.issparse(batch):
                     batch = batch.toarray()
                 if isinstance(batch, np.ndarray):
-                    batch = torch.from_numpy(_native(batch))
+                    batch = torch.from_numpy(native(batch))
                 # A copy, as a loader makes: the network may write to it, and the bits
                 # of a matrix product depend on how its operands lie in memory.
                 batch = batch.detach().clone(memory_format=torch.contiguous_format)
@@ -608,14 +615,8 @@ def _dense_tensor(rows):
                 "the rows are not numeric, so they are no embeddings; put an encoder "
                 "before the classifier in a Pipeline."
             ) from error
-        rows = torch.from_numpy(_native(rows))
+        rows = torch.from_numpy(native(rows))
     return rows.reshape(len(rows), -1)
-
-
-def _native(rows):
-    """Contiguous, writable, native byte order: what torch takes without a warning."""
-    rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("="))
-    return rows if rows.flags.writeable else rows.copy()
 
 
 def _training_flags(net):

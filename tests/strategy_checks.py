@@ -34,6 +34,7 @@ N_POOL, N_LABELED, N_FEATURES, N_CLASSES = 60, 90, 6, 3
 QUICK = {
     "CoreGcnQuery": {"aux__max_epochs": 3},
     "UncertainGcnQuery": {"aux__max_epochs": 3},
+    "VaalQuery": {"aux__max_epochs": 3},
 }
 # Files of strategies that train a network, exempt where it says so.
 TRAINED = {"_learning_loss", "_vaal", "_waal", "_asal", "_graph"}

@@ -12,6 +12,7 @@ from skal.query._uncertainty import (
     MarginQuery,
     RandomQuery,
 )
+from skal.query._vaal import VaalQuery
 
 __all__ = [
     "BadgeQuery",
@@ -30,4 +31,5 @@ __all__ = [
     "RandomQuery",
     "ScoreQuery",
     "UncertainGcnQuery",
+    "VaalQuery",
 ]

@@ -276,6 +276,14 @@ class AuxiliaryQuery(QueryStrategy):
             params["aux"] = self._default_aux()
         return super().set_params(**params)
 
+    def _check_labeled(self, pool):
+        if not pool.has_labeled or len(pool.labeled) == 0:
+            raise ValueError(
+                f"{type(self).__name__} tells labelled from unlabelled rows, but there "
+                "are no labelled ones; give the PoolView X_labeled, or start with "
+                "RandomQuery."
+            )
+
     def _fit_aux(self, X, y=None, **params):
         """Fit a fresh net, kept as `aux_`; see `skal.utils.auxiliary.fit_auxiliary`."""
         net = self._default_aux() if self.aux is None else self.aux

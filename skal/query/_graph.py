@@ -95,12 +95,7 @@ class _GcnQuery(AuxiliaryQuery):
             finite, or "gram" meets negative ones.
         """
         check_params(self)
-        if not pool.has_labeled or len(pool.labeled) == 0:
-            raise ValueError(
-                f"{type(self).__name__} tells labelled from unlabelled rows, but there "
-                "are no labelled ones; give the PoolView X_labeled, or start with "
-                "RandomQuery."
-            )
+        self._check_labeled(pool)
         pool.prefetch(self.requires)
         self.seed_ = int(self._generator(pool).integers(2**32))
         candidates, nodes = self._nodes(pool, 1)

@@ -1,6 +1,12 @@
 """Nets that a strategy trains beside the estimator."""
 
-from skal.utils.training import fit_isolated, private_clone
+from skal.utils.training import final_estimator, fit_isolated, is_net, private_clone
+
+
+def device_of(estimator):
+    """Name the device that an estimator computes on."""
+    final = final_estimator(estimator)
+    return str(final.device) if is_net(final) else "cpu"
 
 
 def fit_auxiliary(net, X, y=None, *, seed, device, defaults=None, **params):

@@ -1,6 +1,7 @@
 """Rows of any container: array, DataFrame, sparse matrix, tensor, list or Dataset."""
 
 import numpy as np
+import torch
 from scipy import sparse
 from torch import Tensor, as_tensor
 from torch.utils.data import Dataset
@@ -79,6 +80,47 @@ def take(X, rows):
     if isinstance(X, np.ndarray) or sparse.issparse(X):
         return X[rows]
     return [X[row] for row in rows]
+
+
+def native(rows):
+    """Contiguous, writable, native byte order: what torch takes without a warning."""
+    rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("="))
+    return rows if rows.flags.writeable else rows.copy()
+
+
+def stack_rows(rows):
+    """Make one dense tensor of rows; those of a Dataset are loaded.
+
+    Parameters
+    ----------
+    rows : array, DataFrame, sparse matrix, tensor, list or Dataset
+
+    Returns
+    -------
+    stacked : tensor of shape (n_rows, ...)
+
+    Raises
+    ------
+    ValueError
+        Where they are no numbers, or of several shapes.
+    """
+    if isinstance(rows, Tensor):
+        return rows.detach()
+    try:
+        if is_dataset(rows):
+            items = DatasetRows(rows, np.arange(len(rows)))
+            items = items.__getitems__(range(len(rows)))
+            return torch.stack([as_tensor(x).detach() for x, _ in items])
+        rows = rows.toarray() if sparse.issparse(rows) else rows
+        rows = frame_to_array(rows) if hasattr(rows, "iloc") else np.asarray(rows)
+        rows = rows if rows.dtype.kind in "biuf" else rows.astype(float)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            "the rows are no arrays of numbers of one shape; put an encoder before the "
+            "classifier in a Pipeline, let a Dataset give tensors of one shape, or use "
+            "a strategy that reads embeddings or predictions."
+        ) from error
+    return torch.from_numpy(native(rows))
 
 
 def frame_to_array(frame):

@@ -1,0 +1,159 @@
+"""A net whose training ends after a number of steps."""
+
+from itertools import islice
+from math import ceil
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import PassthroughScoring
+from torch import nn
+from torch.utils.data import DataLoader
+
+
+class CappedNet(NeuralNet):
+    """Base of nets with several modules that strategies train for so many steps.
+
+    The dataset it is fitted to makes the training batches: it has `n_batches(size)` and
+    `batches(size)`, as `skal.utils.auxiliary_rows.AuxiliaryRows`. A subclass writes
+    `train_step`, where it updates modules by `_update`; it names in `_extra` what it has
+    beside `module`, with their arguments in `_arguments`, and in `_curves` what it
+    notes beside the loss.
+
+    Parameters
+    ----------
+    module : module or type
+        The main one, optimised by `optimizer`.
+    criterion : module or type, default=nn.MSELoss
+        Plays no part; skorch wants one.
+    optimizer : type, default=Adam
+        For any further module NAME there is a NAME_optimizer; all of them have the
+        same learning rate, `lr`, unless NAME_optimizer__lr is set.
+    max_iter : int
+        No more steps than this, whatever `max_epochs` allows.
+    train_split : callable, default=None
+        All rows train.
+    verbose : int, default=0
+        See `skorch.NeuralNet`.
+    **params : dict
+        See `skorch.NeuralNet`.
+    """
+
+    _extra = ()
+    _curves = ()
+
+    def __init__(
+        self,
+        module,
+        criterion=nn.MSELoss,
+        *,
+        optimizer=torch.optim.Adam,
+        max_iter,
+        train_split=None,
+        verbose=0,
+        **params,
+    ):
+        super().__init__(
+            module,
+            criterion,
+            optimizer=optimizer,
+            train_split=train_split,
+            verbose=verbose,
+            **params,
+        )
+        self.max_iter = max_iter
+
+    @property
+    def _default_callbacks(self):
+        *callbacks, log = super()._default_callbacks
+        curves = [(n, PassthroughScoring(n, on_train=True)) for n in self._curves]
+        return [*callbacks, *curves, log]
+
+    def _arguments(self, name):
+        """Arguments of a further module that follow from the main one."""
+        return {}
+
+    def initialize_module(self):
+        """Make all modules."""
+        super().initialize_module()
+        for name in self._extra:
+            kwargs = self._arguments(name) | self.get_params_for(name)
+            module = self.initialized_instance(getattr(self, name), kwargs)
+            setattr(self, f"{name}_", module)
+        return self
+
+    def initialize_optimizer(self):
+        """Make one optimizer for each module."""
+        for name in ("module", *self._extra):
+            prefix = _optimizer_of(name)
+            args, kwargs = self.get_params_for_optimizer(
+                prefix, getattr(self, f"{name}_").named_parameters()
+            )
+            setattr(self, f"{prefix}_", getattr(self, prefix)(*args, **kwargs))
+        return self
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train for `max_epochs`, or until `max_iter` steps are done."""
+        epochs = self.max_epochs if epochs is None else epochs
+        n_batches = X.n_batches(self._batch_size())
+        epochs = min(epochs, ceil(self.max_iter / n_batches))
+        return super().fit_loop(X, y, epochs=epochs, **fit_params)
+
+    def get_iterator(self, dataset, training=False):
+        """Let the dataset make the batches that train."""
+        if not training:
+            return super().get_iterator(dataset, training)
+        params = self.get_params_for("iterator_train")
+        params = {k: params[k] for k in ("num_workers", "pin_memory") if k in params}
+        batches = _Epochs(dataset, self._batch_size(), self.max_iter)
+        return DataLoader(
+            dataset, batch_sampler=batches, collate_fn=_as_it_is, **params
+        )
+
+    def _batch_size(self):
+        return self.get_params_for("iterator_train").get("batch_size", self.batch_size)
+
+    def _update(self, name, loss, batch):
+        """Update one module, and no other, by the gradient of a loss."""
+        if not bool(loss.isfinite()):
+            raise ValueError(
+                f"the {type(getattr(self, f'{name}_')).__name__} that a strategy "
+                f"trains diverged: its loss is {loss.item()} in epoch "
+                f"{len(self.history)}; lower the learning rate, aux__lr={self.lr}."
+            )
+        named = list(getattr(self, f"{name}_").named_parameters())
+        optimizer = getattr(self, f"{_optimizer_of(name)}_")
+        optimizer.zero_grad()
+        loss.backward(inputs=[p for _, p in named if p.requires_grad])
+        self.notify(
+            "on_grad_computed", named_parameters=named, batch=batch, training=True
+        )
+        optimizer.step()
+
+    def _note(self, **values):
+        """Keep values of this batch in the history, averaged over each epoch."""
+        for name, value in values.items():
+            self.history.record_batch(name, value.item())
+
+
+def _optimizer_of(name):
+    return "optimizer" if name == "module" else f"{name}_optimizer"
+
+
+class _Epochs:
+    """Batches epoch by epoch, until there were `max_iter`."""
+
+    def __init__(self, dataset, size, max_iter):
+        self.batches = dataset.batches(size)
+        self.n_batches, self.left = dataset.n_batches(size), max_iter
+
+    def __len__(self):
+        return min(self.n_batches, self.left)
+
+    def __iter__(self):
+        n_batches = len(self)
+        self.left -= n_batches
+        return islice(self.batches, n_batches)
+
+
+def _as_it_is(batch):
+    return batch

@@ -1,0 +1,152 @@
+"""A variational autoencoder and a discriminator on its code, trained side by side."""
+
+import torch
+from skorch.dataset import unpack_data
+from skorch.utils import to_device
+from torch import nn
+from torch.nn.functional import softplus
+
+from skal.models._autoencoder import VAE, dense
+from skal.models._capped import CappedNet
+
+
+class Discriminator(nn.Sequential):
+    """Fully connected network with one logit a row.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number of values in a row.
+    hidden : tuple of int, default=(512, 512)
+        Widths of the hidden layers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skal.models import Discriminator
+    >>> Discriminator(32)(torch.zeros(5, 32)).shape
+    torch.Size([5, 1])
+    """
+
+    def __init__(self, n_inputs, hidden=(512, 512)):
+        widths = (n_inputs, *hidden)
+        super().__init__(*dense(widths), nn.Linear(widths[-1], 1))
+
+
+class AdversarialVAE(CappedNet):
+    """Net of a VAE, and a discriminator that tells labelled from unlabelled codes.
+
+    Each step, on labelled and unlabelled rows, updates the VAE by the sum over both of
+    their mean ``|x - reconstruction|^2 + beta KL + adversary_weight BCE(D(mean), 1)``,
+    then the discriminator ``D`` by the cross-entropy of 1 for labelled and 0 for
+    unlabelled rows [1]_ (equations 1 to 4).
+
+    Parameters
+    ----------
+    module : module or type, default=VAE
+        Called with `shape`; has `n_latent`, `encode` and a `forward` as of
+        `skal.models.VAE`.
+    discriminator : module or type, default=Discriminator
+        Called with `n_inputs`; gives logits of shape (n_samples, 1).
+    discriminator_optimizer : type, default=Adam
+    beta : float, default=1.0
+        Weight of the divergence of the posterior from the prior.
+    adversary_weight : float, default=1.0
+        Weight of the VAE's aim that all codes look labelled.
+    max_iter : int, default=500
+        No more steps than this.
+    lr, batch_size, max_epochs, **params
+        As of `skorch.NeuralNet`; batches have so many unlabelled rows, and at most as
+        many labelled ones.
+
+    References
+    ----------
+    .. [1] Sinha, Ebrahimi and Darrell, "Variational adversarial active learning",
+       ICCV 2019.
+
+    Examples
+    --------
+    >>> from skal.models import AdversarialVAE
+    >>> net = AdversarialVAE(module__shape=(64,), discriminator__hidden=(32,), beta=0.5)
+    >>> net.initialize().discriminator_
+    Discriminator(
+      (0): Linear(in_features=32, out_features=32, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=32, out_features=1, bias=True)
+    )
+    """
+
+    _extra = ("discriminator",)
+    _curves = ("reconstruction", "divergence", "discriminator_loss")
+
+    def __init__(
+        self,
+        module=VAE,
+        *,
+        discriminator=Discriminator,
+        discriminator_optimizer=torch.optim.Adam,
+        beta=1.0,
+        adversary_weight=1.0,
+        max_iter=500,
+        lr=5e-4,
+        batch_size=128,
+        max_epochs=100,
+        **params,
+    ):
+        super().__init__(
+            module,
+            max_iter=max_iter,
+            lr=lr,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            **params,
+        )
+        self.discriminator = discriminator
+        self.discriminator_optimizer = discriminator_optimizer
+        self.beta = beta
+        self.adversary_weight = adversary_weight
+
+    def _arguments(self, name):
+        return {"n_inputs": self.module_.n_latent}
+
+    def train_step(self, batch, **fit_params):
+        """Update the VAE, then the discriminator."""
+        self._set_training(True)
+        x, is_labeled = unpack_data(batch)
+        x, is_labeled = to_device((x, is_labeled), self.device)
+        kinds = (is_labeled, ~is_labeled)
+        output = reconstruction, mean, log_variance = self.infer(x)
+        error = (x - reconstruction).square().flatten(1).sum(1)
+        divergence = mean.square() + log_variance.exp() - 1 - log_variance
+        divergence = divergence.sum(1) / 2
+        fooling = softplus(-self.discriminator_(mean).squeeze(1))
+        losses = error + self.beta * divergence + self.adversary_weight * fooling
+        loss = sum(losses[kind].mean() for kind in kinds)
+        self._update("module", loss, batch)
+        logits = self.discriminator_(mean.detach()).squeeze(1)
+        labeled, unlabeled = (logits[kind] for kind in kinds)
+        telling = softplus(-labeled).mean() + softplus(unlabeled).mean()
+        self._update("discriminator", telling, batch)
+        self._note(
+            reconstruction=error.mean(),
+            divergence=divergence.mean(),
+            discriminator_loss=telling,
+        )
+        return {"loss": loss, "y_pred": output}
+
+    def outputs(self, x):
+        """Compute codes, and logits of being labelled, in evaluation mode.
+
+        Parameters
+        ----------
+        x : tensor of shape (n_samples, *shape)
+
+        Returns
+        -------
+        codes : tensor of shape (n_samples, n_latent)
+        logits : tensor of shape (n_samples,)
+        """
+        self._set_training(False)
+        with torch.no_grad():
+            codes = self.module_.encode(to_device(x, self.device))
+            return codes, self.discriminator_(codes).squeeze(1)

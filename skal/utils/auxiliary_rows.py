@@ -1,0 +1,187 @@
+"""Rows of any container as the batches of float32 that an auxiliary net takes."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from skal.utils.rows import n_rows, stack_rows, take
+
+N_AT_ONCE = 1024  # rows that statistics are taken of, and outputs computed for
+
+# Columns that differ by less, relative to their mean, are constant.
+LEAST_DEVIATION = 1e-10
+
+
+class RowStatistics(NamedTuple):
+    """Mean, deviation and range of each entry of a row, float64 of the row's shape."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+
+
+class AuxiliaryRows(Dataset):
+    """Unlabelled and labelled rows, shifted and scaled to float32 batch by batch.
+
+    Parameters
+    ----------
+    unlabeled : rows of any container
+        Never stacked as a whole.
+    labeled : the same kind of rows, default=None
+        They follow the unlabelled ones.
+    order : int64 array of shape (n_rows,), default=None
+        Position by position the row that stands there.
+    paired : bool, default=False
+        Whether each training batch joins labelled rows to unlabelled ones. Otherwise a
+        batch has rows of either kind.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Of a row as it comes.
+    shape : tuple of int
+        Of a row as the net takes it: (n_channels, height, width) where it is an image
+        of at least 4 x 4, else (n_values,).
+    is_labeled : bool tensor of shape (n_rows,)
+    center, scale : float64 tensors
+        Batches are ``(rows - center) / scale``; 0 and 1 until they are set.
+    """
+
+    def __init__(self, unlabeled, labeled=None, *, order=None, paired=False):
+        self._parts = [unlabeled] if labeled is None else [unlabeled, labeled]
+        sizes = [n_rows(part) for part in self._parts]
+        self._first = sizes[0]
+        self._order = np.arange(sum(sizes)) if order is None else order
+        self.paired = paired
+        self.is_labeled = torch.from_numpy(self._order >= self._first)
+        self.row_shape = tuple(self.numbers([0]).shape[1:])
+        self.shape = image_shape(self.row_shape)
+        self.center, self.scale = torch.zeros(()), torch.ones(())
+
+    def __len__(self):
+        return len(self._order)
+
+    def __getitem__(self, position):
+        rows, is_labeled = self.__getitems__([position])
+        return rows[0], is_labeled[0]
+
+    def __getitems__(self, positions):
+        """Make one batch: rows, float32, and whether they are labelled."""
+        rows = self.numbers(positions)
+        rows = (rows - self.center.to(rows)).div_(self.scale.to(rows)).float()
+        return rows.reshape(-1, *self.shape), self.is_labeled[positions]
+
+    def numbers(self, positions):
+        """Give rows as they come, float64 of shape (n_positions, *row_shape)."""
+        rows = self._order[np.asarray(positions)]
+        second = rows >= self._first
+        if not second.any():
+            return _numbers(self._parts[0], rows)
+        labeled = _numbers(self._parts[1], rows[second] - self._first)
+        if second.all():
+            return labeled
+        joined = labeled.new_empty((len(rows), *labeled.shape[1:]))
+        joined[torch.from_numpy(second)] = labeled
+        joined[torch.from_numpy(~second)] = _numbers(self._parts[0], rows[~second])
+        return joined
+
+    def blocks(self):
+        """Yield the positions of all rows, `N_AT_ONCE` at a time."""
+        yield from np.split(
+            np.arange(len(self)), range(N_AT_ONCE, len(self), N_AT_ONCE)
+        )
+
+    def statistics(self):
+        """Compute the statistics of all rows; raise where they are not finite.
+
+        Returns
+        -------
+        statistics : RowStatistics
+        """
+        count, mean, squares, low, high = 0, 0, 0, math.inf, -math.inf
+        for block in self.blocks():
+            rows = self.numbers(block)
+            there = rows.mean(0)
+            ahead, share = there - mean, len(rows) / (count + len(rows))
+            squares = squares + (rows - there).square().sum(0)
+            squares = squares + ahead.square() * (count * share)
+            mean = mean + ahead * share
+            low = torch.clamp(rows.amin(0), max=low)
+            high = torch.clamp(rows.amax(0), min=high)
+            count += len(rows)
+        std = (squares / count).sqrt()
+        if not bool(std.isfinite().all()):
+            raise ValueError(
+                "the rows have NaN or infinite entries (or ones of 1e150 and more); "
+                "impute and rescale them, for instance in a Pipeline."
+            )
+        std = torch.where(std > LEAST_DEVIATION * mean.abs(), std, 0)
+        return RowStatistics(mean, std, low, high)
+
+    def n_batches(self, size):
+        """Count the batches that all rows are in once, the labelled ones if paired."""
+        n = int((~self.is_labeled).sum()) if self.paired else len(self)
+        return math.ceil(n / size)
+
+    def batches(self, size):
+        """Yield the positions of one random batch of equal sizes after another.
+
+        Without end, from torch's global generator. Labelled rows of a pair return as
+        often as it takes, but never twice in a batch. A single row is doubled, because
+        BatchNorm needs two.
+        """
+        labeled = _Cycle(self.is_labeled.nonzero().flatten() if self.paired else None)
+        unlabeled = (~self.is_labeled).nonzero().flatten()
+        rows = unlabeled if self.paired else torch.arange(len(self))
+        while True:
+            shuffled = rows[torch.randperm(len(rows))]
+            for batch in shuffled.tensor_split(self.n_batches(size)):
+                batch = torch.cat([batch, labeled.take(size)])
+                yield batch if len(batch) > 1 else batch.repeat(2)
+
+
+def _numbers(part, rows):
+    rows = stack_rows(take(part, rows))
+    return (rows.cpu() if rows.device.type == "mps" else rows).double()
+
+
+class _Cycle:
+    """Rows in random order, again and again."""
+
+    def __init__(self, rows):
+        self.rows = torch.empty(0, dtype=torch.int64) if rows is None else rows
+        self.left = self.rows[:0]
+
+    def take(self, n):
+        """Take at most `n` rows, distinct ones."""
+        n = min(n, len(self.rows))
+        taken, self.left = self.left[:n], self.left[n:]
+        if len(taken) < n:
+            again = self.rows[torch.randperm(len(self.rows))]
+            new = ~torch.isin(again, taken)
+            # What this batch has had already waits for the next.
+            again = torch.cat([again[new], again[~new]])
+            n -= len(taken)
+            taken, self.left = torch.cat([taken, again[:n]]), again[n:]
+        return taken
+
+
+def image_shape(row_shape):
+    """Say how a net takes a row: as an image of at least 4 x 4, or flat.
+
+    Parameters
+    ----------
+    row_shape : tuple of int
+
+    Returns
+    -------
+    shape : tuple of int
+        (n_channels, height, width) or (n_values,).
+    """
+    if len(row_shape) in (2, 3) and min(row_shape[-2:]) >= 4:
+        return (1, *row_shape)[-3:]
+    return (math.prod(row_shape),)
