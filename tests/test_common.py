@@ -25,6 +25,7 @@ def _cases():
 
 
 @pytest.mark.filterwarnings("ignore:the batch is saturated")
+@pytest.mark.filterwarnings("ignore:the posterior of the VAE")  # after 3 steps
 @pytest.mark.parametrize("cls, check", list(_cases()))
 def test_strategy(cls, check):
     check(make_strategy(cls))

@@ -1,12 +1,12 @@
 """Small networks that return logits, and networks that strategies train."""
 
+from skal.models._adversarial_vae import AdversarialVAE, Discriminator
 from skal.models._autoencoder import VAE, Autoencoder
 from skal.models._convnet import ConvNet
 from skal.models._gcn import GCN, GCNLoss, SimilarityGraph, similarity_graph
 from skal.models._mlp import MLP
 from skal.models._resnet import ResNet18
 from skal.models._standardized import Standardized
-from skal.models._vaal import AdversarialVAE, Discriminator
 
 __all__ = [
     "GCN",

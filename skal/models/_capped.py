@@ -15,9 +15,9 @@ class CappedNet(NeuralNet):
 
     The dataset it is fitted to makes the training batches: it has `n_batches(size)` and
     `batches(size)`, as `skal.utils.auxiliary_rows.AuxiliaryRows`. A subclass writes
-    `train_step`, where it updates modules by `_update`; it names in `_extra` what it has
-    beside `module`, with their arguments in `_arguments`, and in `_curves` what it
-    notes beside the loss.
+    `train_step`, where it updates modules by `_update`; it names in `_extra` the
+    modules beside `module`, with their arguments in `_arguments`, and in `_curves` what
+    it notes beside the loss.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ LEAST_SPREAD = 0.1
 class VaalQuery(AuxiliaryQuery, ScoreQuery):
     """Take rows that look least like the labelled ones to a discriminator.
 
-    A variational autoencoder learns a code of all rows, and a discriminator ``D`` learns
-    to tell the codes of labelled and unlabelled rows apart; the rows with the smallest
+    A variational autoencoder learns a code of all rows, and a discriminator ``D`` to
+    tell the codes of labelled and unlabelled rows apart; the rows with the smallest
     ``D`` are taken [1]_ (algorithm 2). The estimator plays no part.
 
     Parameters
@@ -55,14 +55,14 @@ class VaalQuery(AuxiliaryQuery, ScoreQuery):
     Warns
     -----
     UserWarning
-        Where the posterior of the autoencoder collapsed, so that all codes are alike
-        and the picks arbitrary.
+        Where the posterior of the autoencoder collapsed, so that all codes are nearly
+        alike.
 
     Notes
     -----
     The error of the reconstruction is summed over a row, as the divergence is over a
-    code. The authors' code has its mean, whereby the divergence wins, all codes
-    collapse into one, and picks are random.
+    code. The authors' code has its mean, whereby the divergence wins and all codes
+    collapse into one.
 
     Rows are standardised: an image by the mean of each pixel and one deviation, flat
     rows column by column. Both kinds of rows go through BatchNorm in one pass, so that
@@ -156,7 +156,7 @@ class VaalQuery(AuxiliaryQuery, ScoreQuery):
         if spread < LEAST_SPREAD:
             warnings.warn(
                 f"the posterior of the VAE collapsed: the codes of the rows deviate by "
-                f"{spread:.2g} at most, so the picks are nearly arbitrary; lower "
+                f"{spread:.2g} at most, so the picks mean little; lower "
                 f"aux__beta={self.aux_.beta}, or train longer.",
                 UserWarning,
                 stacklevel=2,

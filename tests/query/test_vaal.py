@@ -1,0 +1,229 @@
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNet
+from strategy_checks import make_pool
+from torch import nn
+
+from skal import ActiveLearningLoop, PoolView, VaalQuery
+from skal.models import VAE, AdversarialVAE, Discriminator
+
+X, Y = load_digits(return_X_y=True)
+# A few steps are no training.
+QUIETLY = pytest.mark.filterwarnings("ignore:the posterior of the VAE")
+
+
+def quick(**params):
+    return VaalQuery().set_params(**{"aux__max_iter": 20, **params})
+
+
+@cache
+def digits(seed=0, novel=True, shape=(64,), max_iter=150):
+    """Label 200 digits, below 5 or of all classes alike; pool, its labels, strategy."""
+    order = np.random.default_rng(seed).permutation(len(Y))
+    every_9th = order[np.argsort(Y[order], kind="stable")][::9]
+    labeled = order[Y[order] < 5][:200] if novel else every_9th
+    rows = np.setdiff1d(order, labeled)
+    images = X.reshape(-1, *shape).astype(np.uint8)
+    pool = PoolView(None, images[rows], X_labeled=images[labeled], random_state=seed)
+    return pool, Y[rows], quick(aux__max_iter=max_iter).fit(pool)
+
+
+@pytest.mark.parametrize(
+    "seed, shape, max_iter",
+    [(0, (64,), 150), (1, (64,), 150), (2, (64,), 150), (0, (8, 8), 40)],
+)
+def test_novel_digits_come_first(seed, shape, max_iter):
+    pool, y, strategy = digits(seed, shape=shape, max_iter=max_iter)
+    assert roc_auc_score(y >= 5, strategy._score(pool)) > 0.85
+    assert (y[strategy.query(pool, 50)] >= 5).mean() >= 0.9
+
+
+def test_a_uniform_split_tells_nothing():
+    pool, y, strategy = digits(novel=False, max_iter=300)
+    assert 0.35 <= roc_auc_score(y >= 5, strategy._score(pool)) <= 0.65
+
+
+def test_a_collapsed_posterior_is_told():
+    """The weight of a sum over 128 rows beside a mean over them and 64 values."""
+    pool, y, healthy = digits()
+    with pytest.warns(UserWarning, match="posterior of the VAE collapsed.*aux__beta"):
+        strategy = quick(aux__max_iter=80, aux__beta=8192.0, aux__lr=0.005).fit(pool)
+    assert roc_auc_score(y >= 5, strategy._score(pool)) < 0.85
+    assert healthy.aux_.history[-1, "divergence"] > 1
+
+
+def test_score_depends_neither_on_order_nor_on_neighbours():
+    pool, _, strategy = digits()
+    scores = strategy._score(pool)
+    order = np.random.default_rng(0).permutation(len(pool))
+    some = strategy._score(PoolView(None, pool.features[order[:7]]))
+    np.testing.assert_allclose(some, scores[order[:7]], atol=1)  # of 4096
+    permuted = PoolView(None, pool.features[order], random_state=0)
+    np.testing.assert_allclose(strategy._score(permuted), scores[order], atol=1)
+
+
+@QUIETLY
+@pytest.mark.parametrize("seeds", [(1, 0, 2, 0), (1, 0, 1, 1)])
+def test_networks_depend_on_the_seeds_and_nothing_else(seeds):
+    def weights(pool_seed, seed):
+        aux = quick(random_state=seed).fit(make_pool(random_state=pool_seed)).aux_
+        modules = (aux.module_, aux.discriminator_)
+        return torch.cat(
+            [p.detach().flatten() for m in modules for p in m.parameters()]
+        )
+
+    first = weights(*seeds[:2])
+    torch.manual_seed(5)
+    assert torch.equal(weights(*seeds[:2]), first)
+    assert not torch.equal(weights(*seeds[2:]), first)
+
+
+# Rows
+
+
+@QUIETLY
+@pytest.mark.parametrize("shape", [(4, 4), (1, 8, 8), (3, 8, 8), (1, 28, 28)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_images_are_encoded_by_convolutions(shape, dtype):
+    images = np.random.default_rng(0).integers(0, 256, (20, *shape)).astype(dtype)
+    pool = PoolView(None, images[4:], X_labeled=images[:4], random_state=0)
+    strategy = quick(aux__max_iter=2, aux__module__width=4).fit(pool)
+    assert len(set(strategy.query(pool, 9))) == 9
+    assert isinstance(strategy.aux_.module_.encoder[0], nn.Conv2d)
+    assert strategy.aux_.discriminator_[0].out_features == 512
+
+
+@QUIETLY
+def test_columns_of_any_scale_count_alike():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((60, 4))
+    pools = [
+        PoolView(None, Z[9:], X_labeled=Z[:9], random_state=0)
+        for Z in (rows, rows * [1, 1e6, 2**-20, 2**70] + [0, 3e6, 0, 0])
+    ]
+    scores = [quick().fit(pool)._score(pool) for pool in pools]
+    np.testing.assert_allclose(*scores, atol=5)  # of 4096
+
+
+@QUIETLY
+def test_rows_come_after_the_transformers_of_a_pipeline():
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X[:99], Y[:99])
+    pool = PoolView(model, X[99:], X_labeled=X[:99], random_state=0)
+    strategy = quick().fit(pool)
+    expected = (X - X[:99].mean(0)) / np.where(np.ptp(X[:99], 0) > 0, X[:99].std(0), 1)
+    np.testing.assert_allclose(strategy.center_, expected.mean(0), atol=1e-12)
+
+
+@QUIETLY
+def test_embeddings_may_be_encoded_instead(fake_pool):
+    strategy = quick(input="embedding")
+    assert strategy.requires == ("embeddings", "labeled.embeddings")
+    strategy.fit(make_pool())
+    assert strategy.aux_.module_.decoder[-1].out_features == 8  # not 6, as a row
+    assert len(set(strategy.query(make_pool(), 9))) == 9
+
+
+@QUIETLY
+@pytest.mark.parametrize("n_labeled", [1, 5])
+@pytest.mark.parametrize("n_pool", [1, 30])
+def test_fewer_rows_than_a_batch(n_labeled, n_pool):
+    pool = PoolView(None, X[:n_pool], X_labeled=X[-n_labeled:], random_state=0)
+    assert len(quick().fit(pool).query(pool, 5)) == min(n_pool, 5)
+
+
+def test_equal_rows_give_no_warning():
+    pool = PoolView(None, np.ones((9, 3)), X_labeled=np.ones((4, 3)), random_state=0)
+    assert len(set(quick().fit(pool).query(pool, 5))) == 5
+
+
+# The auxiliary net
+
+
+def test_defaults_and_parameters_reach_the_net_through_the_loop():
+    assert VaalQuery()._default_aux().max_iter == 500
+    loop = ActiveLearningLoop(
+        LogisticRegression(max_iter=5000),
+        VaalQuery(),
+        n_initial=30,
+        n_rounds=2,
+        random_state=0,
+    )
+    loop.set_params(
+        strategy__aux__max_epochs=30,
+        strategy__aux__batch_size=100,
+        strategy__aux__lr=0.002,
+        strategy__aux__module__hidden=(20, 10),
+        strategy__aux__discriminator__hidden=(11,),
+    )
+    aux = loop.fit(X[:200], Y[:200]).strategy_.aux_
+    assert [len(epoch["batches"]) for epoch in aux.history] == [2] * 30
+    assert aux.module_.encoder[0].out_features == 20
+    assert aux.discriminator_[0].out_features == 11
+    assert aux.optimizer_.param_groups[0]["lr"] == 0.002
+    assert aux.discriminator_optimizer_.param_groups[0]["lr"] == 0.002
+    assert (np.bincount(loop.labeled_iter_ + 1) == [150, 30, 10, 10]).all()
+
+
+class Linear(nn.Module):
+    n_latent = 2
+
+    def __init__(self, shape):
+        super().__init__()
+        self.encode, self.decode = nn.Linear(*shape, 2), nn.Linear(2, *shape)
+
+    def forward(self, x):
+        mean = self.encode(x)
+        return self.decode(mean), mean, torch.zeros_like(mean)
+
+
+def test_net_of_the_user_is_cloned_and_trained():
+    aux = AdversarialVAE(
+        Linear, discriminator=Discriminator, discriminator__hidden=(), max_epochs=2
+    )
+    strategy = VaalQuery(aux=aux).fit(make_pool())
+    assert isinstance(strategy.aux_.module_, Linear) and len(strategy.aux_.history) == 2
+    assert strategy.aux is aux and not hasattr(aux, "module_")
+    assert len(set(strategy.query(make_pool(), 9))) == 9
+
+
+# Bad input
+
+
+def test_without_labelled_rows_there_is_an_error():
+    for labeled in (None, X[:0]):
+        with pytest.raises(ValueError, match="VaalQuery tells.*X_labeled"):
+            VaalQuery().fit(PoolView(None, X, X_labeled=labeled))
+
+
+def test_query_before_fit_raises():
+    with pytest.raises(ValueError, match="not fitted yet"):
+        VaalQuery().query(make_pool(), 3)
+
+
+def test_diverged_training_ends_the_loop_and_keeps_what_was_bought():
+    loop = ActiveLearningLoop(
+        LogisticRegression(max_iter=5000),
+        quick(aux__lr=1e30),
+        n_initial=30,
+        random_state=0,
+    )
+    with pytest.raises(ValueError, match="VAE that a strategy trains diverged.*1e.30"):
+        loop.fit(X[:200], Y[:200])
+    assert len(loop.labeled_indices_) == 30
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("input", "row"), ("aux", NeuralNet(VAE, nn.MSELoss)), ("aux", AdversarialVAE)],
+)
+def test_bad_parameters_raise_before_anything_is_trained(name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of VaalQuery must be"):
+        VaalQuery(**{name: value}).fit(make_pool())

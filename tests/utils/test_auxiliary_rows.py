@@ -1,0 +1,137 @@
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from torch.utils.data import TensorDataset
+
+from skal.utils.auxiliary_rows import AuxiliaryRows, image_shape
+from skal.utils.rows import DatasetRows
+
+X = np.random.default_rng(0).random((3000, 5)) * [1, 1e-3, 1e6, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        np.asarray,
+        torch.from_numpy,
+        pd.DataFrame,
+        sparse.csr_matrix,
+        np.ndarray.tolist,
+        lambda X: TensorDataset(torch.from_numpy(X), torch.zeros(len(X))),
+        lambda X: DatasetRows(X, np.arange(len(X))),
+    ],
+)
+def test_any_container_gives_the_same_rows(make):
+    rows = AuxiliaryRows(make(X[:7]), make(X[7:12]))
+    positions = [8, 0, 11, 7, 6]
+    assert torch.equal(rows.numbers(positions), torch.from_numpy(X[positions]))
+    assert rows.is_labeled.tolist() == [False] * 7 + [True] * 5
+    assert rows.shape == rows.row_shape == (5,) and len(rows) == 12
+
+
+def test_statistics_are_those_of_all_rows_at_once():
+    mean, std, low, high = AuxiliaryRows(X[:2900], X[2900:]).statistics()
+    np.testing.assert_allclose(mean, X.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(std, X.std(0), rtol=1e-12)
+    np.testing.assert_array_equal(low, X.min(0))
+    np.testing.assert_array_equal(high, X.max(0))
+
+
+def test_constant_columns_have_no_deviation():
+    rows = np.full((100, 2), 0.1)
+    rows[0, 1] = 0.1 + 1e-15
+    assert AuxiliaryRows(rows).statistics().std.tolist() == [0, 0]
+
+
+def test_order_makes_statistics_and_batches_the_same_to_the_bit():
+    whole = AuxiliaryRows(X)
+    second = np.arange(3000) % 3 == 0
+    parts = np.concatenate([np.flatnonzero(~second), np.flatnonzero(second)])
+    mixed = AuxiliaryRows(X[~second], X[second], order=np.argsort(parts))
+    for one, other in zip(whole.statistics(), mixed.statistics(), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(whole.numbers([4, 9, 30]), mixed.numbers([4, 9, 30]))
+    np.testing.assert_array_equal(mixed.is_labeled, second)
+
+
+def test_batches_are_shifted_scaled_images():
+    images = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+    rows = AuxiliaryRows(images)
+    rows.center, rows.scale = torch.full((8, 8), 5.0).double(), torch.tensor(2.0)
+    batch, is_labeled = rows.__getitems__([3, 1])
+    assert batch.dtype == torch.float32 and batch.shape == (2, 1, 8, 8)
+    np.testing.assert_array_equal(batch[:, 0], (images[[3, 1]] - 5.0) / 2)
+    assert torch.equal(rows[3][0], batch[0]) and not is_labeled.any()
+
+
+@pytest.mark.parametrize(
+    "row_shape, expected",
+    [
+        ((5,), (5,)),
+        ((28, 30), (1, 28, 30)),
+        ((3, 32, 32), (3, 32, 32)),
+        ((32, 32, 3), (3072,)),
+        ((4, 3), (12,)),
+        ((2, 3, 4, 5), (120,)),
+        ((), (1,)),
+    ],
+)
+def test_shape_a_net_takes(row_shape, expected):
+    assert image_shape(row_shape) == expected
+
+
+def test_an_epoch_of_single_batches_has_each_row_once():
+    rows = AuxiliaryRows(X[:30], X[30:65])
+    assert rows.n_batches(16) == 5
+    batches = list(islice(rows.batches(16), 10))
+    assert [len(b) for b in batches] == [13] * 10
+    for epoch in (batches[:5], batches[5:]):
+        assert sorted(torch.cat(epoch).tolist()) == list(range(65))
+
+
+@pytest.mark.parametrize("n_labeled", [1, 5, 35])
+def test_pairs_have_each_unlabelled_row_once_and_labelled_ones_in_turn(n_labeled):
+    rows = AuxiliaryRows(X[:40], X[40 : 40 + n_labeled], paired=True)
+    assert rows.n_batches(16) == 3
+    batches = torch.stack([b[b >= 0] for b in islice(rows.batches(16), 30)][::3])
+    assert all(len(set(b.tolist())) == len(b) for b in batches)
+    batches = list(islice(rows.batches(16), 30))
+    for batch in batches:
+        assert int(rows.is_labeled[batch].sum()) == min(16, n_labeled)
+    for i in range(0, 30, 3):
+        epoch = torch.cat(batches[i : i + 3])
+        assert sorted(epoch[epoch < 40].tolist()) == list(range(40))
+    counts = np.bincount(torch.cat(batches) - 0)[40:]
+    assert counts.max() - counts.min() <= 1
+
+
+def test_a_single_row_is_doubled():
+    assert next(AuxiliaryRows(X[:1]).batches(16)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+def test_rows_that_are_not_finite_raise(value):
+    rows = X[:9].copy()
+    rows[4, 1] = value
+    with pytest.raises(ValueError, match="rows have NaN or infinite entries"):
+        AuxiliaryRows(X[:5], rows).statistics()
+
+
+class Ragged(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.zeros(index + 1), 0
+
+
+@pytest.mark.parametrize(
+    "rows", [np.array([["a", "b"]] * 4), pd.DataFrame({"a": ["x"] * 4}), Ragged()]
+)
+def test_rows_that_are_no_numbers_of_one_shape_raise(rows):
+    with pytest.raises(ValueError, match="no arrays of numbers of one shape"):
+        AuxiliaryRows(rows).statistics()
