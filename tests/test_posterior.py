@@ -226,6 +226,7 @@ class TestDeepEnsemble:
         again = PoolView(net, X, X_labeled=X, y_labeled=y, random_state=0)
         assert torch.equal(samples, again.sample_proba(DeepEnsemble(n_members=3)))
 
+    @pytest.mark.slow
     def test_processes_change_no_bit(self, blobs):
         X, y = blobs
         with isolated_rng(0):

@@ -59,10 +59,12 @@ def test_a_cell_is_what_one_run_would_be(grid, tmp_path):
     assert stored == cell
 
 
+@pytest.mark.slow
 def test_processes_change_no_number(grid, tmp_path):
     assert numbers(run_grid(tmp_path, n_jobs=2)) == numbers(grid)
 
 
+@pytest.mark.slow
 def test_dask_changes_no_number(grid, tmp_path):
     pytest.importorskip("distributed")
     found = run_grid(tmp_path, backend="dask", n_jobs=2)
