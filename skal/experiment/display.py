@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from skal.experiment.results import RunFolder
+from skal.utils.statistics import area_under_curve
 
 _COLUMNS = {
     "round": ("round", "d"),
@@ -144,18 +145,19 @@ def print_comparison(comparison, out):
     """
     console = Console(highlight=False)
     table = Table("strategy", title="accuracy, mean and standard deviation over seeds")
-    for header in ("seeds", "mean over rounds", "at the end", "query s a round"):
+    for header in ("seeds", "area under the curve", "at the end", "query s a round"):
         table.add_column(header, justify="right")
     by_name = {}
     for result in comparison.results:
         by_name.setdefault(result.config.strategy, []).append(result.records)
     rows = []
     for name, runs in by_name.items():
-        mean = [statistics.mean(r["accuracy"] for r in run) for run in runs]
+        curves = [[(r["n_labeled"], r["accuracy"]) for r in run] for run in runs]
+        area = [area_under_curve(*zip(*curve, strict=True)) for curve in curves]
         final = [run[-1]["accuracy"] for run in runs]
         seconds = statistics.mean(r["query_s"] for run in runs for r in run[1:] or run)
-        texts = [_mean_and_deviation(values) for values in (mean, final)]
-        rows.append((statistics.mean(mean), name, len(runs), *texts, f"{seconds:.2f}"))
+        texts = [_mean_and_deviation(values) for values in (area, final)]
+        rows.append((statistics.mean(area), name, len(runs), *texts, f"{seconds:.2f}"))
     for _, *row in sorted(rows, reverse=True):
         table.add_row(*map(str, row))
     if rows:
