@@ -597,5 +597,6 @@ class ActiveLearningLoop(
             embedding_layer=self.embedding_layer,
             random_state=self._seed("query"),
         )
+        view.run_seed = derive_seed(self.seed_, 0, "query")
         picks = self.strategy_.fit(view).query(view, self.batch_size)
         return pool[picks], perf_counter() - start

@@ -80,6 +80,8 @@ class PoolView:
         Row numbers in the loop's `X`; 0..n_samples-1 stand-alone.
     labeled : PoolView
         The labelled rows; its `y` holds their codes 0..n_classes-1.
+    run_seed : int or None
+        Seed of what is made once and kept over rounds; stand-alone `random_state`.
 
     Notes
     -----
@@ -113,6 +115,7 @@ class PoolView:
         self.estimator = estimator
         self.embedding_layer = embedding_layer
         self.random_state = None if random_state is None else check_seed(random_state)
+        self.run_seed = self.random_state
         self._X = sparse.csr_matrix(X) if sparse.issparse(X) else X
         if not hasattr(self._X, "__getitem__") or isinstance(X, list | tuple):
             self._X = np.asarray(X)

@@ -32,6 +32,7 @@ N_POOL, N_LABELED, N_FEATURES, N_CLASSES = 60, 90, 6, 3
 
 # Strategies that train a network are checked with few epochs.
 QUICK = {
+    "AsalQuery": {"aux__max_epochs": 3, "n_steps": 3},
     "CoreGcnQuery": {"aux__max_epochs": 3},
     "UncertainGcnQuery": {"aux__max_epochs": 3},
     "VaalQuery": {"aux__max_epochs": 3},
@@ -41,7 +42,10 @@ TRAINED = {"_learning_loss", "_vaal", "_waal", "_asal", "_graph"}
 PREDICTIONS = {"proba", "log_proba", "logits", "sample_proba"}
 EMBEDDINGS = {"embeddings", "features", "head_weight", "head_bias"}
 # What else a strategy may ask a pool about, outputs aside.
-FREE = {"has_labeled", "indices", "labeled", "prefetch", "random_state", "classes", "y"}
+FREE = {
+    *("has_labeled", "indices", "labeled", "prefetch", "random_state", "run_seed"),
+    *("classes", "y"),
+}
 
 _SKLEARN_CHECKS = """
 check_estimator_cloneable check_estimator_repr check_no_attributes_set_in_init

@@ -3,6 +3,7 @@
 from skal.models._adversarial_vae import AdversarialVAE, Discriminator
 from skal.models._autoencoder import VAE, Autoencoder
 from skal.models._convnet import ConvNet
+from skal.models._gan import Critic, Generator, WassersteinGAN, gradient_penalty
 from skal.models._gcn import GCN, GCNLoss, SimilarityGraph, similarity_graph
 from skal.models._mlp import MLP
 from skal.models._resnet import ResNet18
@@ -15,10 +16,14 @@ __all__ = [
     "AdversarialVAE",
     "Autoencoder",
     "ConvNet",
+    "Critic",
     "Discriminator",
     "GCNLoss",
+    "Generator",
     "ResNet18",
     "SimilarityGraph",
     "Standardized",
+    "WassersteinGAN",
+    "gradient_penalty",
     "similarity_graph",
 ]

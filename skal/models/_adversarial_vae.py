@@ -53,7 +53,7 @@ class AdversarialVAE(CappedNet):
         Weight of the divergence of the posterior from the prior.
     adversary_weight : float, default=1.0
         Weight of the VAE's aim that all codes look labelled.
-    max_iter : int, default=500
+    max_iter : int, default=300
         No more steps than this.
     lr, batch_size, max_epochs, **params
         As of `skorch.NeuralNet`; batches have so many unlabelled rows, and at most as
@@ -87,7 +87,7 @@ class AdversarialVAE(CappedNet):
         discriminator_optimizer=torch.optim.Adam,
         beta=1.0,
         adversary_weight=1.0,
-        max_iter=500,
+        max_iter=300,
         lr=5e-4,
         batch_size=128,
         max_epochs=100,
@@ -128,9 +128,9 @@ class AdversarialVAE(CappedNet):
         telling = softplus(-labeled).mean() + softplus(unlabeled).mean()
         self._update("discriminator", telling, batch)
         self._note(
-            reconstruction=error.mean(),
-            divergence=divergence.mean(),
-            discriminator_loss=telling,
+            reconstruction=error.mean().item(),
+            divergence=divergence.mean().item(),
+            discriminator_loss=telling.item(),
         )
         return {"loss": loss, "y_pred": output}
 

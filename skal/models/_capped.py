@@ -132,7 +132,7 @@ class CappedNet(NeuralNet):
     def _note(self, **values):
         """Keep values of this batch in the history, averaged over each epoch."""
         for name, value in values.items():
-            self.history.record_batch(name, value.item())
+            self.history.record_batch(name, value)
 
 
 def _optimizer_of(name):

@@ -1,6 +1,7 @@
 """Query strategies: which rows of a pool to label next."""
 
 from skal.query._adversarial import DeepFoolQuery
+from skal.query._asal import AsalQuery
 from skal.query._base import QueryStrategy, ScoreQuery
 from skal.query._bayesian import BaldQuery, BatchBaldQuery
 from skal.query._diversity import CoreSetQuery, KCenterGreedyQuery, KMeansQuery
@@ -15,6 +16,7 @@ from skal.query._uncertainty import (
 from skal.query._vaal import VaalQuery
 
 __all__ = [
+    "AsalQuery",
     "BadgeQuery",
     "BaldQuery",
     "BatchBaldQuery",

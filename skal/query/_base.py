@@ -136,8 +136,8 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
     def _query(self, pool, n_samples, rng):
         """Choose `n_samples` positions, 1 <= n_samples <= len(pool)."""
 
-    def _generator(self, pool):
-        seeds = [pool.random_state]
+    def _generator(self, pool, *, of_run=False):
+        seeds = [pool.run_seed if of_run else pool.random_state]
         if self.random_state is not None:
             seeds.append(check_seed(self.random_state))
         seeds = [seed for seed in seeds if seed is not None]

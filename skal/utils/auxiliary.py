@@ -1,5 +1,11 @@
 """Nets that a strategy trains beside the estimator."""
 
+import json
+
+import numpy as np
+import torch
+
+from skal.utils.seeds import isolated_rng
 from skal.utils.training import final_estimator, fit_isolated, is_net, private_clone
 
 
@@ -33,9 +39,67 @@ def fit_auxiliary(net, X, y=None, *, seed, device, defaults=None, **params):
     fitted : skorch.NeuralNet
         With its `history`.
     """
+    private = _private(net, device, defaults, params)
+    return fit_isolated(private, X, y, seed)
+
+
+def restore_auxiliary(net, state, *, device, defaults=None, **params):
+    """Make the net that `auxiliary_state` was taken of.
+
+    Parameters
+    ----------
+    net, device, defaults, **params
+        As they were for `fit_auxiliary`.
+    state : dict of str to ndarray
+        As of `auxiliary_state`.
+
+    Returns
+    -------
+    fitted : skorch.NeuralNet
+        With its weights and `history`; the optimizers begin anew.
+    """
+    private = _private(net, device, defaults, params)
+    with isolated_rng(0):
+        private.initialize()
+    for name in private._modules:
+        start = f"{name}."
+        weights = {
+            key.removeprefix(start): torch.from_numpy(np.array(value))
+            for key, value in state.items()
+            if key.startswith(start)
+        }
+        try:
+            getattr(private, f"{name}_").load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the stored weights are not those of this net: {error}"
+            ) from error
+    for epoch in json.loads(str(state["history"])):
+        private.history.new_epoch()
+        for key, value in epoch.items():
+            private.history.record(key, value)
+    return private
+
+
+def auxiliary_state(net):
+    """Give the weights of a fitted net, and its history without the batches.
+
+    Returns
+    -------
+    state : dict of str to ndarray
+    """
+    epochs = [{k: v for k, v in e.items() if k != "batches"} for e in net.history]
+    state = {"history": np.array(json.dumps(epochs, default=float))}
+    for name in net._modules:
+        for key, value in getattr(net, f"{name}_").state_dict().items():
+            state[f"{name}.{key}"] = value.cpu().numpy()
+    return state
+
+
+def _private(net, device, defaults, params):
     private = private_clone(net, 2)
     given = private.get_params()
     params |= {k: v for k, v in (defaults or {}).items() if k not in given}
     if str(private.device) == "cpu":
         params["device"] = str(device)
-    return fit_isolated(private.set_params(**params), X, y, seed)
+    return private.set_params(**params)

@@ -148,7 +148,7 @@ def test_equal_rows_give_no_warning():
 
 
 def test_defaults_and_parameters_reach_the_net_through_the_loop():
-    assert VaalQuery()._default_aux().max_iter == 500
+    assert VaalQuery()._default_aux().max_iter == 300
     loop = ActiveLearningLoop(
         LogisticRegression(max_iter=5000),
         VaalQuery(),

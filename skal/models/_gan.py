@@ -1,0 +1,275 @@
+"""A Wasserstein GAN with gradient penalty, and an autoencoder beside it."""
+
+from functools import partial
+from math import log2, prod
+
+import torch
+from skorch.dataset import unpack_data
+from skorch.utils import to_device
+from torch import nn
+
+from skal.models._autoencoder import Autoencoder, dense, downwards, halved, upwards
+from skal.models._capped import CappedNet
+
+# What the method's authors train with.
+ADAM = partial(torch.optim.Adam, betas=(0.5, 0.9))
+LEAKY = partial(nn.LeakyReLU, 0.2)
+
+
+class Generator(nn.Sequential):
+    """Network from noise to rows: transposed convolutions for images, up to a tanh.
+
+    The image it begins with has 4 to 7 pixels a side, one of 8 x 8 begins with 2.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of a row: (n_channels, height, width), at least 4 x 4, or (n_values,).
+    n_latent : int, default=None
+        Length of the noise. None is 100 for images, else the number of values, at most
+        32.
+    width : int, default=32
+        Channels before the last layer; they double with each layer before, up to
+        eightfold.
+    hidden : tuple of int, default=(128, 128)
+        Widths of the hidden layers for flat rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skal.models import Generator
+    >>> Generator((1, 28, 28))(torch.zeros(5, 100)).shape
+    torch.Size([5, 1, 28, 28])
+    """
+
+    def __init__(self, shape, n_latent=None, width=32, hidden=(128, 128)):
+        if n_latent is None:
+            n_latent = 100 if len(shape) == 3 else min(32, *shape)
+        if len(shape) == 3:
+            channels, sizes = _stages(shape, width)
+            smallest = (channels[-1], *sizes[-1])
+            super().__init__(
+                *dense((n_latent, prod(smallest))),
+                nn.Unflatten(1, smallest),
+                *upwards(channels[::-1], sizes),
+                nn.Tanh(),
+            )
+        else:
+            super().__init__(*dense((n_latent, *hidden)), nn.Linear(hidden[-1], *shape))
+        self.n_latent = n_latent
+
+
+class Critic(nn.Sequential):
+    """Network with one number a row, the mirror of `Generator` without BatchNorm.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of a row: (n_channels, height, width), at least 4 x 4, or (n_values,).
+    width : int, default=32
+        Channels after the first convolution.
+    hidden : tuple of int, default=(128, 128)
+        Widths of the hidden layers for flat rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skal.models import Critic
+    >>> Critic((1, 28, 28))(torch.zeros(5, 1, 28, 28)).shape
+    torch.Size([5, 1])
+    """
+
+    def __init__(self, shape, width=32, hidden=(128, 128)):
+        if len(shape) == 3:
+            channels, sizes = _stages(shape, width)
+            layers = downwards(channels, LEAKY, norm=False)
+            n_features = channels[-1] * prod(sizes[-1])
+            super().__init__(*layers, nn.Flatten(), nn.Linear(n_features, 1))
+        else:
+            layers = dense((*shape, *hidden), activation=LEAKY)
+            super().__init__(*layers, nn.Linear(hidden[-1], 1))
+
+
+def _stages(shape, width):
+    """Channels and sizes of the images, from the largest to the smallest."""
+    n_stages = max(2, int(log2(min(shape[1:]) / 4)))
+    channels = [shape[0], *(width * min(2**i, 8) for i in range(n_stages))]
+    return channels, halved(shape[1:], n_stages)
+
+
+def gradient_penalty(critic, x):
+    """Compute the mean squared difference of gradient norms from 1.
+
+    Parameters
+    ----------
+    critic : callable
+        One number a row.
+    x : tensor of shape (n_samples, ...)
+
+    Returns
+    -------
+    penalty : tensor, a scalar
+        ``mean((|grad critic(x)| - 1)^2)`` [1]_ (equation 3), with its graph.
+
+    References
+    ----------
+    .. [1] Gulrajani, Ahmed, Arjovsky, Dumoulin and Courville, "Improved training of
+       Wasserstein GANs", NeurIPS 2017.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skal.models import gradient_penalty
+    >>> x = torch.zeros(5, 2)
+    >>> gradient_penalty(lambda x: x @ torch.tensor([3.0, 4.0]), x)
+    tensor(16.)
+    """
+    x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+class WassersteinGAN(CappedNet):
+    """Net of a generator and a critic, and an autoencoder of the same rows.
+
+    Each step updates the critic ``D`` by ``mean D(G(z)) - mean D(x) + penalty_weight
+    mean((|grad D(u)| - 1)^2)``, with ``u`` between generated and real rows [1]_
+    (algorithm 1); each `n_critic`-th step, the generator ``G`` by ``-mean D(G(z))`` and
+    the autoencoder by its squared error, summed over a row.
+
+    Parameters
+    ----------
+    module : module or type, default=Generator
+        Called with `shape`; has `n_latent`, the length of the noise.
+    critic : module or type, default=Critic
+        Called with `shape`; gives shape (n_samples, 1).
+    autoencoder : module or type, default=Autoencoder
+        Called with `shape`; has `encode`. None for none.
+    optimizer, critic_optimizer, autoencoder_optimizer : type, default=Adam
+        The first two with betas of .5 and .9.
+    n_critic : int, default=3
+        Steps of the critic for each one of the generator.
+    penalty_weight : float, default=10.0
+        Weight of the gradient penalty.
+    max_iter : int, default=5000
+        No more steps of the critic than this.
+    lr, batch_size, max_epochs, **params
+        As of `skorch.NeuralNet`.
+
+    References
+    ----------
+    .. [1] Gulrajani, Ahmed, Arjovsky, Dumoulin and Courville, "Improved training of
+       Wasserstein GANs", NeurIPS 2017.
+
+    Examples
+    --------
+    >>> from skal.models import WassersteinGAN
+    >>> net = WassersteinGAN(module__shape=(6,), critic__hidden=(9,), autoencoder=None)
+    >>> net.initialize().critic_
+    Critic(
+      (0): Linear(in_features=6, out_features=9, bias=True)
+      (1): LeakyReLU(negative_slope=0.2)
+      (2): Linear(in_features=9, out_features=1, bias=True)
+    )
+    """
+
+    _curves = ("distance", "generator_loss", "reconstruction")
+
+    def __init__(
+        self,
+        module=Generator,
+        *,
+        critic=Critic,
+        autoencoder=Autoencoder,
+        optimizer=ADAM,
+        critic_optimizer=ADAM,
+        autoencoder_optimizer=torch.optim.Adam,
+        n_critic=3,
+        penalty_weight=10.0,
+        max_iter=5000,
+        lr=5e-4,
+        batch_size=64,
+        max_epochs=500,
+        **params,
+    ):
+        super().__init__(
+            module,
+            optimizer=optimizer,
+            max_iter=max_iter,
+            lr=lr,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            **params,
+        )
+        self.critic = critic
+        self.autoencoder = autoencoder
+        self.critic_optimizer = critic_optimizer
+        self.autoencoder_optimizer = autoencoder_optimizer
+        self.n_critic = n_critic
+        self.penalty_weight = penalty_weight
+
+    @property
+    def _extra(self):
+        return ("critic",) if self.autoencoder is None else ("critic", "autoencoder")
+
+    def _arguments(self, name):
+        params = self.get_params_for("module")
+        return {k: params[k] for k in params if k == "shape"}
+
+    def initialize_module(self):
+        """Make all modules, and begin to count the steps."""
+        self.n_steps_ = 0
+        self.last_ = {"generator_loss": torch.nan, "reconstruction": torch.nan}
+        return super().initialize_module()
+
+    def generate(self, n_samples):
+        """Generate rows from fresh noise, of torch's global generator.
+
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        x : tensor of shape (n_samples, *shape)
+        """
+        noise = torch.randn(n_samples, self.module_.n_latent)
+        return self.module_(to_device(noise, self.device))
+
+    def encode(self, x):
+        """Compute codes of the autoencoder, in evaluation mode.
+
+        Parameters
+        ----------
+        x : tensor of shape (n_samples, *shape)
+
+        Returns
+        -------
+        codes : tensor of shape (n_samples, n_latent)
+        """
+        self._set_training(False)
+        with torch.no_grad():
+            return self.autoencoder_.encode(to_device(x, self.device))
+
+    def train_step(self, batch, **fit_params):
+        """Update the critic and, where it is their turn, generator and autoencoder."""
+        self._set_training(True)
+        x = to_device(unpack_data(batch)[0], self.device)
+        with torch.no_grad():
+            fake = self.generate(len(x))
+        share = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device)
+        distance = self.critic_(x).mean() - self.critic_(fake).mean()
+        penalty = gradient_penalty(self.critic_, share * x + (1 - share) * fake)
+        loss = self.penalty_weight * penalty - distance
+        self._update("critic", loss, batch)
+        self.n_steps_ += 1
+        if self.n_steps_ % self.n_critic == 0:
+            generator_loss = -self.critic_(self.generate(len(x))).mean()
+            self._update("module", generator_loss, batch)
+            self.last_["generator_loss"] = generator_loss.item()
+            if self.autoencoder is not None:
+                error = (self.autoencoder_(x) - x).square().flatten(1).sum(1).mean()
+                self._update("autoencoder", error, batch)
+                self.last_["reconstruction"] = error.item()
+        self._note(distance=distance.item(), **self.last_)
+        return {"loss": loss, "y_pred": fake}
