@@ -134,8 +134,9 @@ class WassersteinGAN(CappedNet):
 
     Each step updates the critic ``D`` by ``mean D(G(z)) - mean D(x) + penalty_weight
     mean((|grad D(u)| - 1)^2)``, with ``u`` between generated and real rows [1]_
-    (algorithm 1); each `n_critic`-th step, the generator ``G`` by ``-mean D(G(z))`` and
-    the autoencoder by its squared error, summed over a row.
+    (algorithm 1). The first, and each `n_critic`-th after it, also updates the
+    generator ``G`` by ``-mean D(G(z))``, and the autoencoder by its squared error,
+    summed over a row.
 
     Parameters
     ----------
@@ -151,7 +152,7 @@ class WassersteinGAN(CappedNet):
         Steps of the critic for each one of the generator.
     penalty_weight : float, default=10.0
         Weight of the gradient penalty.
-    max_iter : int, default=5000
+    max_iter : int, default=3000
         No more steps of the critic than this.
     lr, batch_size, max_epochs, **params
         As of `skorch.NeuralNet`.
@@ -173,8 +174,6 @@ class WassersteinGAN(CappedNet):
     )
     """
 
-    _curves = ("distance", "generator_loss", "reconstruction")
-
     def __init__(
         self,
         module=Generator,
@@ -186,7 +185,7 @@ class WassersteinGAN(CappedNet):
         autoencoder_optimizer=torch.optim.Adam,
         n_critic=3,
         penalty_weight=10.0,
-        max_iter=5000,
+        max_iter=3000,
         lr=5e-4,
         batch_size=64,
         max_epochs=500,
@@ -212,6 +211,11 @@ class WassersteinGAN(CappedNet):
     def _extra(self):
         return ("critic",) if self.autoencoder is None else ("critic", "autoencoder")
 
+    @property
+    def _curves(self):
+        curves = ("distance", "generator_loss")
+        return curves if self.autoencoder is None else (*curves, "reconstruction")
+
     def _arguments(self, name):
         params = self.get_params_for("module")
         return {k: params[k] for k in params if k == "shape"}
@@ -219,7 +223,7 @@ class WassersteinGAN(CappedNet):
     def initialize_module(self):
         """Make all modules, and begin to count the steps."""
         self.n_steps_ = 0
-        self.last_ = {"generator_loss": torch.nan, "reconstruction": torch.nan}
+        self.last_ = {}
         return super().initialize_module()
 
     def generate(self, n_samples):
@@ -262,7 +266,6 @@ class WassersteinGAN(CappedNet):
         penalty = gradient_penalty(self.critic_, share * x + (1 - share) * fake)
         loss = self.penalty_weight * penalty - distance
         self._update("critic", loss, batch)
-        self.n_steps_ += 1
         if self.n_steps_ % self.n_critic == 0:
             generator_loss = -self.critic_(self.generate(len(x))).mean()
             self._update("module", generator_loss, batch)
@@ -271,5 +274,6 @@ class WassersteinGAN(CappedNet):
                 error = (self.autoencoder_(x) - x).square().flatten(1).sum(1).mean()
                 self._update("autoencoder", error, batch)
                 self.last_["reconstruction"] = error.item()
+        self.n_steps_ += 1
         self._note(distance=distance.item(), **self.last_)
         return {"loss": loss, "y_pred": fake}

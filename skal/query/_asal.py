@@ -39,7 +39,7 @@ class AsalQuery(AuxiliaryQuery):
     ----------
     aux : WassersteinGAN, default=None
         Generator and critic, and the autoencoder of `space="code"`; trained by the
-        first `fit`, and kept. None is small enough for a CPU: at most 5000 steps of the
+        first `fit`, and kept. None is small enough for a CPU: at most 3000 steps of the
         critic or 500 epochs. Set its parameters as in ``aux__max_iter=50_000``,
         ``aux__lr``, ``aux__module__width=64``, ``aux__module__n_latent``; see
         `skal.models.WassersteinGAN`, also for modules of your own. Trained on the
@@ -251,7 +251,7 @@ class AsalQuery(AuxiliaryQuery):
     def _ascend(self, z, logits, as_input):
         """Generate rows from noise that ascends the entropy of the prediction."""
         self.aux_._set_training(False)
-        z = z.to(self.aux_.device).requires_grad_()
+        z = z.clone().to(self.aux_.device).requires_grad_()
         optimizer = torch.optim.Adam([z], lr=self.step_size)
         for _ in range(self.n_steps):
             with torch.enable_grad():

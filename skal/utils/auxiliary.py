@@ -82,13 +82,21 @@ def restore_auxiliary(net, state, *, device, defaults=None, **params):
 
 
 def auxiliary_state(net):
-    """Give the weights of a fitted net, and its history without the batches.
+    """Give the weights of a fitted net, and its history without batches and times.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
 
     Returns
     -------
     state : dict of str to ndarray
+        The same whenever the same net is trained.
     """
-    epochs = [{k: v for k, v in e.items() if k != "batches"} for e in net.history]
+    epochs = [
+        {k: v for k, v in epoch.items() if k not in ("batches", "dur")}
+        for epoch in net.history
+    ]
     state = {"history": np.array(json.dumps(epochs, default=float))}
     for name in net._modules:
         for key, value in getattr(net, f"{name}_").state_dict().items():

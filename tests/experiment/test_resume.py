@@ -13,6 +13,7 @@ from skal.experiment import rounds, run
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.results import RunFolder
 from skal.experiment.run import run_experiment
+from skal.models import WassersteinGAN
 from skal.query import RandomQuery
 
 CONFIG = RunConfig(n_rounds=3, epochs=3, device="cpu", threads=1)
@@ -253,6 +254,22 @@ def test_clusters_made_again_would_be_others(tmp_path, clustered, monkeypatch):
     with np.load(path / "queries.npz") as one:
         with np.load(clustered.path / "queries.npz") as other:
             assert not np.array_equal(one["round_3"], other["round_3"])
+
+
+def test_nets_that_a_strategy_keeps_are_not_trained_again(tmp_path, monkeypatch):
+    options = {"aux__max_iter": 6, "n_steps": 2}
+    changes = {"strategy": "asal", "strategy_options": options}
+    config = RunConfig(**{**vars(CONFIG), **changes})
+    whole = run_experiment(config, out=tmp_path / "whole").path
+    path = kill(tmp_path, monkeypatch, "between", 1, config)
+    run_experiment(config, out=tmp_path)  # trains again: there is no line of round 1
+    same(path, whole)
+    path = kill(tmp_path / "again", monkeypatch, "after", 1, config)
+    monkeypatch.setattr(WassersteinGAN, "fit", None)
+    run_experiment(config, out=tmp_path / "again")
+    same(path, whole)
+    files = [p / "strategy.npz" for p in (path, whole)]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize(
