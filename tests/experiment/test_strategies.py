@@ -43,7 +43,7 @@ def test_bad_values(name, options, match):
 
 
 def test_unknown_strategy():
-    with pytest.raises(UsageError, match="'bagde'; allowed are badge, "):
+    with pytest.raises(UsageError, match="'bagde'; allowed are asal, badge, "):
         build_strategy(RunConfig(strategy="bagde"))
 
 
