@@ -127,6 +127,16 @@ def _show(args):
     return 0
 
 
+def _report(args):
+    from skal.experiment.report import write_report
+
+    report = write_report(args.folder)
+    for note in report.notes:
+        print(f"missing: {note}", file=sys.stderr)
+    print(f"report: {report.html}")
+    return 0
+
+
 def _parser():
     parser = argparse.ArgumentParser(
         prog="skal", description="Deep active learning experiments."
@@ -157,6 +167,11 @@ def _parser():
     show = commands.add_parser("show", help="a finished or unfinished run again")
     show.add_argument("folder", metavar="DIR", help="the folder of the run")
     show.set_defaults(command=_show)
-    for command in (listing, show):
+    report = commands.add_parser(
+        "report", help="compare all runs below a folder: report.html and results.csv"
+    )
+    report.add_argument("folder", metavar="DIR", help="the folder given to --out")
+    report.set_defaults(command=_report)
+    for command in (listing, show, report):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser

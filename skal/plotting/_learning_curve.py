@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skal.utils.statistics import mean_interval
+
 
 class LearningCurveDisplay:
     """Learning curves of one or several strategies.
@@ -87,8 +89,42 @@ class LearningCurveDisplay:
         """
         return self.curves[name][1].mean(axis=0)
 
+    def interval(self, name):
+        """Compute the 95 % t interval of the mean over a strategy's runs.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        low, high : ndarray of shape (n_points,)
+            NaN where there is one run.
+        """
+        mean, half = mean_interval(self.curves[name][1])
+        return mean - half, mean + half
+
+    def frame(self):
+        """Give the numbers as a table.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            Columns strategy, n_labeled, mean, low, high and n_runs; a row for each
+            point of each mean curve.
+        """
+        import pandas
+
+        parts = []
+        for name, (n_labeled, scores) in self.curves.items():
+            low, high = self.interval(name)
+            columns = {"strategy": name, "n_labeled": n_labeled}
+            columns |= {"mean": self.mean(name), "low": low, "high": high}
+            parts.append(pandas.DataFrame({**columns, "n_runs": len(scores)}))
+        return pandas.concat(parts, ignore_index=True)
+
     def plot(self, ax=None):
-        """Draw the mean of each strategy's runs.
+        """Draw the mean of each strategy's runs, and its 95 % interval.
 
         Parameters
         ----------
@@ -105,6 +141,7 @@ class LearningCurveDisplay:
             _, ax = pyplot.subplots()
         for name, (n_labeled, _) in self.curves.items():
             ax.plot(n_labeled, self.mean(name), marker="o", markersize=4, label=name)
+            ax.fill_between(n_labeled, *self.interval(name), alpha=0.12)
         ax.set(xlabel="labels", ylabel=self.score_name.replace("_", " "))
         ax.grid(alpha=0.3)
         if self.curves:

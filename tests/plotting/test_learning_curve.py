@@ -32,3 +32,15 @@ def test_runs_of_other_lengths_are_refused():
     rows = records("badge", 0, [0.1]) + records("badge", 1, [0.1, 0.2])
     with pytest.raises(ValueError, match="'badge' differ in their numbers of labels"):
         LearningCurveDisplay.from_records(rows, ax=figure.Figure().subplots())
+
+
+def test_intervals_and_frame():
+    curves = {"badge": ([20, 40], [[0.7, 0.9], [0.8, 0.9], [0.9, 0.9]])}
+    display = LearningCurveDisplay(curves)
+    low, high = display.interval("badge")
+    # t(0.975, 2) = 4.3027; the deviation is 0.1.
+    np.testing.assert_allclose(high - low, [2 * 4.3027 * 0.1 / 3**0.5, 0], atol=1e-4)
+    frame = display.frame()
+    assert list(frame) == ["strategy", "n_labeled", "mean", "low", "high", "n_runs"]
+    assert frame["n_runs"].tolist() == [3, 3]
+    np.testing.assert_allclose(frame["mean"], [0.8, 0.9])
