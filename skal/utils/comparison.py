@@ -51,7 +51,7 @@ def doubling_checkpoints(n_labeled, baseline=None, saturation=0.99):
         baseline = np.asarray(baseline)
         last = n_labeled[np.argmax(baseline >= saturation * baseline[-1])]
     bought = (n_labeled - n_labeled[0]) / np.diff(n_labeled, append=np.inf)[0]
-    doubled = np.isin(bought, [0, *2.0 ** np.arange(len(n_labeled))])
+    doubled = np.isin(bought, [0, *2.0 ** np.arange(64)])
     return n_labeled[doubled & (n_labeled <= last)]
 
 
@@ -104,18 +104,16 @@ def penalty_matrix(
 
     Examples
     --------
-    >>> import numpy as np
     >>> from skal.utils.comparison import penalty_matrix
-    >>> from skal.utils.statistics import Curve
-    >>> gains = [0.009, 0.010, 0.011]
-    >>> curves = {
-    ...     "badge": {k: Curve(np.array([20, 40]), [0.5, 0.6 + g])
-    ...               for k, g in enumerate(gains)},
-    ...     "random": {k: Curve(np.array([20, 40]), [0.5, 0.6]) for k in range(3)},
-    ... }
-    >>> curves = {n: {k: c._replace(scores=np.array(c.scores)) for k, c in r.items()}
-    ...           for n, r in curves.items()}
-    >>> penalty_matrix(curves).wins
+    >>> from skal.utils.statistics import learning_curves
+    >>> rounds = [(name, seed, n) for name in ("badge", "random")
+    ...           for seed in range(5) for n in (20, 40)]
+    >>> records = [
+    ...     {"strategy": name, "seed": seed, "n_labeled": n,
+    ...      "accuracy": 0.5 + seed / 100 + (name == "badge") * (n == 40) / 10}
+    ...     for name, seed, n in rounds
+    ... ]
+    >>> penalty_matrix(learning_curves(records), baseline=None).wins
     array([[0. , 0.5],
            [0. , 0. ]])
     """
@@ -270,7 +268,8 @@ def rank_strategies(values):
             statistic, p_value = map(float, stats.friedmanchisquare(*table.T))
     p_pairs = np.ones((len(names), len(names)))
     pairs = list(combinations(range(len(names)), 2))
-    adjusted = holm_adjust([signed_rank(table[:, i] - table[:, j]) for i, j in pairs])
+    gaps = [(table[:, i] - table[:, j]).round(12) for i, j in pairs]
+    adjusted = holm_adjust([signed_rank(each) for each in gaps])
     for (i, j), p in zip(pairs, adjusted, strict=True):
         p_pairs[i, j] = p_pairs[j, i] = p
     return Ranking(names, ranks.mean(axis=0), len(blocks), statistic, p_value, p_pairs)

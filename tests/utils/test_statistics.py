@@ -1,5 +1,3 @@
-"""Statistics of learning curves: hand numbers."""
-
 import numpy as np
 import pytest
 
@@ -17,84 +15,111 @@ from skal.utils.statistics import (
 )
 
 
-def records(strategy, seed, scores, n_labeled=(10, 20, 30)):
-    return [
-        {"strategy": strategy, "seed": seed, "n_labeled": n, "accuracy": score}
-        for n, score in zip(n_labeled, scores, strict=True)
+def test_learning_curves_are_ordered_by_seed_and_labels():
+    rows = [
+        {"strategy": name, "seed": seed, "n_labeled": n, "nll": seed + n}
+        for name, seed, n in [("b", 1, 20), ("a", 0, 10), ("b", 0, 10), ("b", 1, 10)]
     ]
+    curves = learning_curves(rows, "nll")
+    assert list(curves) == ["b", "a"] and list(curves["b"]) == [0, 1]
+    np.testing.assert_array_equal(curves["b"][1], [[10, 20], [11, 21]])
+    with pytest.raises(ValueError, match="two rounds of 'a', seed 0, with 10 labels"):
+        learning_curves([*rows, rows[1]], "nll")
 
 
-def test_curves_are_gathered_in_any_order():
-    rows = records("badge", 1, [0.1, 0.2, 0.3]) + records("random", 0, [0.4, 0.5, 0.6])
-    curves = learning_curves(rows[::-1])
-    assert list(curves) == ["random", "badge"]
-    np.testing.assert_array_equal(curves["badge"][1].n_labeled, [10, 20, 30])
-    np.testing.assert_array_equal(curves["badge"][1].scores, [0.1, 0.2, 0.3])
+def test_mean_curve_is_over_the_counts_that_all_have():
+    curves = [
+        Curve(np.array([10, 20, 30]), np.array([0.2, 0.4, 0.9])),
+        Curve(np.array([10, 30]), np.array([0.4, 0.5])),
+    ]
+    mean = mean_curve(curves)
+    np.testing.assert_array_equal(mean.n_labeled, [10, 30])
+    np.testing.assert_allclose(mean.scores, [0.3, 0.7])
 
 
-def test_two_rounds_with_as_many_labels_are_refused():
-    rows = records("badge", 1, [0.1, 0.2, 0.3])
-    with pytest.raises(ValueError, match="two rounds of 'badge', seed 1, with 20"):
-        learning_curves([*rows, rows[1]])
+def test_interval_by_hand():
+    # Standard deviation 1, t of 0.975 with 4 degrees of freedom 2.776.
+    values = np.array([[1.0, 2.0, 3.0, 4.0, 5.0], [7.0] * 5]).T
+    mean, half = mean_interval(values)
+    np.testing.assert_allclose(mean, [3, 7])
+    np.testing.assert_allclose(half, [2.776445 * np.sqrt(2.5 / 5), 0], rtol=1e-6)
+    mean, half = mean_interval([0.3])
+    assert mean == 0.3 and np.isnan(half)
 
 
-def test_mean_curve_has_the_numbers_that_all_have():
-    long = Curve(np.array([10, 20, 25, 30]), np.array([0.1, 0.2, 0.9, 0.3]))
-    short = Curve(np.array([10, 20, 30]), np.array([0.3, 0.4, 0.5]))
-    mean = mean_curve([long, short])
-    np.testing.assert_array_equal(mean.n_labeled, [10, 20, 30])
-    np.testing.assert_allclose(mean.scores, [0.2, 0.3, 0.4])
+@pytest.mark.parametrize(
+    "n_labeled, scores, area",
+    [
+        ([20, 40, 60], [0.5, 0.7, 0.9], 0.7),
+        # 20 * 0.6 + 20 * 0.8 + 5 * 0.95 over 45: the last batch is short.
+        ([20, 40, 60, 65], [0.5, 0.7, 0.9, 1.0], 32.75 / 45),
+        ([1, 2, 102], [0.0, 0.0, 1.0], 50 / 101),
+        ([7], [0.4], 0.4),
+    ],
+)
+def test_area_by_hand(n_labeled, scores, area):
+    assert area_under_curve(n_labeled, scores) == pytest.approx(area, rel=1e-12)
 
 
-def test_interval_of_the_mean():
-    # t(0.975, 4) = 2.7764; the deviation of 1..5 is 1.5811.
-    mean, half = mean_interval([1, 2, 3, 4, 5])
-    assert (mean, round(float(half), 4)) == (3, 1.9632)
-    assert np.isnan(mean_interval([1.0])[1])
+def test_area_of_even_batches_is_the_published_one():
+    """`trapz(acc, dx=1 / (n - 1))`, and sum of (a_i + a_{i+1}) b / 2 over the quota."""
+    scores = np.array([0.1, 0.6, 0.5, 0.9])
+    area = area_under_curve([5, 15, 25, 35], scores)
+    assert area == pytest.approx(np.trapezoid(scores, dx=1 / 3))
+    assert area == pytest.approx(sum(scores[:-1] + scores[1:]) * 10 / 2 / 30)
 
 
-def test_area_with_a_short_last_batch():
-    assert area_under_curve([10, 20, 30], [0.4, 0.6, 0.8]) == pytest.approx(0.6)
-    # (10 * 0.5 + 10 * 0.7 + 5 * 0.85) / 25
-    area = area_under_curve([10, 20, 30, 35], [0.4, 0.6, 0.8, 0.9])
-    assert area == pytest.approx(0.65)
-    assert area_under_curve([0, 7, 9], [0.3, 0.3, 0.3]) == pytest.approx(0.3)
-    assert area_under_curve([10], [0.4]) == 0.4
-    with pytest.raises(ValueError, match=r"must ascend, got \[20, 10\]"):
-        area_under_curve([20, 10], [0, 1])
+@pytest.mark.parametrize("n_labeled", [[20, 20], [40, 20]])
+def test_area_needs_ascending_labels(n_labeled):
+    with pytest.raises(ValueError, match="n_labeled must ascend, got"):
+        area_under_curve(n_labeled, [0.1, 0.2])
 
 
-def test_never_is_a_number_of_labels():
-    assert labels_to_target([20, 40, 60], [0.5, 0.8, 0.7], 0.8) == 40
-    assert labels_to_target([20, 40, 60], [0.5, 0.8, 0.7], 0.81) == np.inf
-    quartiles = label_quartiles([120, np.inf, 100, np.inf, np.inf])
-    np.testing.assert_array_equal(quartiles, [120, np.inf, np.inf])
-    np.testing.assert_array_equal(label_quartiles([40]), [40, 40, 40])
+def test_labels_to_target_is_the_first_crossing():
+    curve = [20, 40, 60, 80], [0.5, 0.8, 0.7, 0.9]
+    found = [labels_to_target(*curve, target) for target in (0.5, 0.75, 0.9, 0.91)]
+    assert found == [20, 40, 80, np.inf]
+
+
+@pytest.mark.parametrize(
+    "labels, quartiles",
+    [
+        # BatchBALD, b = 10, 90 % on MNIST: published 70 / 90 / 110, six runs.
+        ([70, 70, 90, 100, 110, 110], [70, 90, 110]),
+        ([250, np.inf, 250, np.inf], [250, 250, np.inf]),
+        ([np.inf, 260, 280, np.inf, np.inf], [280, np.inf, np.inf]),
+        ([np.inf] * 3, [np.inf] * 3),
+        ([30], [30, 30, 30]),
+        (range(1, 101), [25, 50, 75]),
+    ],
+)
+def test_quartiles_with_never(labels, quartiles):
+    np.testing.assert_array_equal(label_quartiles(labels), quartiles)
 
 
 def test_labels_saved_by_hand():
-    random = Curve(np.array([0, 100, 200]), np.array([0.0, 0.5, 1.0]))
-    twice = Curve(np.array([0, 50, 100]), np.array([0.0, 0.5, 1.0]))
-    np.testing.assert_allclose(labels_saved(twice, random, [0.25, 0.75]), 0.5)
-    np.testing.assert_allclose(labels_saved(random, twice, [0.25]), -1.0)
-    flat = Curve(np.array([0, 100]), np.array([0.0, 0.4]))
-    assert labels_saved(flat, random, [0.5])[0] == -np.inf
-    assert np.isnan(labels_saved(random, flat, [0.5])[0])
+    random = Curve([20, 40, 60, 80], [0.4, 0.6, 0.55, 0.8])
+    quick = Curve([20, 40, 60, 80], [0.4, 0.8, 0.85, 0.9])
+    # Random first has 0.7 at 60 + 20 * 0.15 / 0.25 = 72, quick at 35.
+    saved = labels_saved(quick, random, [0.3, 0.5, 0.7, 0.8, 0.85])
+    np.testing.assert_allclose(saved, [0, 1 - 25 / 30, 1 - 35 / 72, 0.5, np.nan])
+    np.testing.assert_allclose(labels_saved(random, random, [0.6, 0.7]), 0)
+    slow = Curve([20, 40, 60, 80], [0.4, 0.4, 0.5, 0.6])
+    np.testing.assert_allclose(labels_saved(slow, random, [0.6, 0.8]), [-1, -np.inf])
 
 
 def test_class_balance_by_hand():
-    balance = class_balance([[5, 5], [10, 0], [1, 3]])
-    entropy = -(0.25 * np.log2(0.25) + 0.75 * np.log2(0.75))
-    np.testing.assert_allclose(balance, [1, 0, entropy])
+    np.testing.assert_allclose(class_balance([2, 1, 1, 0]), 0.75)
+    np.testing.assert_allclose(class_balance([[4] * 10, [0] * 9 + [3]]), [1, 0])
 
 
 def test_overlap_is_averaged_over_shared_seeds():
     picks = {
-        "a": {0: [1, 2, 3, 4], 1: [1, 2]},
-        "b": {0: [3, 4, 5, 6], 1: [1, 2], 2: [9]},
-        "c": {5: [1]},
+        "a": {0: np.array([1, 2]), 1: np.array([3, 4])},
+        "b": {1: np.array([4, 5]), 0: np.array([2, 1]), 2: np.array([9])},
+        "c": {3: np.array([1, 2])},
     }
-    matrix = overlap(picks)
-    assert matrix[0, 1] == matrix[1, 0] == pytest.approx((2 / 6 + 1) / 2)
-    assert np.isnan(matrix[0, 2])
-    np.testing.assert_array_equal(matrix.diagonal(), 1)
+    nan = np.nan
+    expected = [[1, (1 + 1 / 3) / 2, nan], [(1 + 1 / 3) / 2, 1, nan], [nan, nan, 1]]
+    np.testing.assert_allclose(overlap(picks), expected)
+    assert overlap({"a": {0: np.array([])}}) == 1
