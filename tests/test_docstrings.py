@@ -7,6 +7,7 @@ import pytest
 
 import skal
 import skal.models
+import skal.plotting
 import skal.query
 import skal.selection
 from skal.utils import all_strategies
@@ -26,7 +27,7 @@ ORDER = [
 # No paper is behind these: a permutation, and sorting.
 WITHOUT_REFERENCE = {"RandomQuery", "top_k"}
 
-MODULES = (skal, skal.query, skal.selection, skal.models)
+MODULES = (skal, skal.query, skal.selection, skal.models, skal.plotting)
 PUBLIC = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 STRATEGIES = dict(all_strategies())
 KERNELS = {name: PUBLIC[name] for name in skal.selection.__all__}

@@ -1,0 +1,132 @@
+"""Who beats whom: the penalty matrix."""
+
+import numpy as np
+
+from skal.plotting._base import make_axes
+from skal.utils.comparison import penalties, penalty_matrix
+from skal.utils.statistics import learning_curves
+
+
+class PairwiseComparisonDisplay:
+    """Penalty matrix: how often each strategy is significantly better than another.
+
+    Use :meth:`from_records`; the numbers stay on the object.
+
+    Parameters
+    ----------
+    names : list of str
+        The strategies.
+    wins : array-like of shape (n_strategies, n_strategies)
+        wins[i, j] is how often i beats j; NaN where they could not be compared. A sum
+        over data sets is allowed.
+    checkpoints : array-like of int, default=()
+        Numbers of labels at which they were compared.
+    n_seeds : array-like of int of shape (n_strategies, n_strategies), default=None
+        Seeds behind each comparison.
+
+    Attributes
+    ----------
+    penalties : ndarray of shape (n_strategies,)
+        Means of the columns: how often a strategy is beaten, lower is better.
+    ax_ : matplotlib Axes
+        Where the matrix was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+
+    References
+    ----------
+    .. [1] Ash, Zhang, Krishnamurthy, Langford and Agarwal (2020). Deep batch active
+       learning by diverse, uncertain gradient lower bounds. ICLR. Section 5.
+
+    Examples
+    --------
+    >>> from skal.plotting import PairwiseComparisonDisplay
+    >>> display = PairwiseComparisonDisplay(["badge", "random"], [[0, 0.5], [0, 0]])
+    >>> display.penalties
+    array([0.  , 0.25])
+    """
+
+    def __init__(self, names, wins, *, checkpoints=(), n_seeds=None):
+        self.names = list(names)
+        self.wins = np.asarray(wins, dtype=float)
+        if self.wins.shape != (len(self.names), len(self.names)):
+            raise ValueError(
+                "wins must have a row and a column for each of the "
+                f"{len(self.names)} names, got the shape {self.wins.shape}."
+            )
+        self.checkpoints, self.n_seeds = np.asarray(checkpoints), n_seeds
+        self.penalties = penalties(self.wins)
+
+    @classmethod
+    def from_records(cls, records, *, score_name="accuracy", ax=None, **options):
+        """Compare the runs of several strategies, paired by seed, and draw.
+
+        Parameters
+        ----------
+        records : iterable of dict
+            One a run and round, with the keys "strategy", "seed", "n_labeled" and
+            `score_name`; of one data set, network and batch size.
+        score_name : str, default="accuracy"
+            Key of the score, of which more is better.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        **options : dict
+            `checkpoints`, `baseline`, `alpha` and `holm` of
+            :func:`skal.utils.comparison.penalty_matrix`.
+
+        Returns
+        -------
+        display : PairwiseComparisonDisplay
+        """
+        result = penalty_matrix(learning_curves(records, score_name), **options)
+        display = cls(
+            result.names,
+            result.wins,
+            checkpoints=result.checkpoints,
+            n_seeds=result.n_seeds,
+        )
+        return display.plot(ax=ax)
+
+    def frame(self):
+        """Give the numbers as a table.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            Row i, column j: how often i beats j; the last row, "penalty", has the
+            means of the columns.
+        """
+        import pandas
+
+        rows = np.vstack([self.wins, self.penalties])
+        index = pandas.Index([*self.names, "penalty"], name="better")
+        return pandas.DataFrame(rows, index=index, columns=self.names)
+
+    def plot(self, ax=None):
+        """Draw the matrix, with the penalties below it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        self : PairwiseComparisonDisplay
+        """
+        n = len(self.names)
+        ax = make_axes(ax, figsize=(2 + 0.5 * n, 1.6 + 0.45 * n))
+        rows = np.vstack([self.wins, self.penalties])
+        top = max(np.nanmax(rows, initial=0), 1e-9)
+        colors = np.where(np.isnan(rows), 0, rows)
+        ax.imshow(colors, cmap="Blues", vmin=0, vmax=1.4 * top, aspect="auto")
+        for (i, j), value in np.ndenumerate(rows):
+            if i != j:
+                text = "-" if np.isnan(value) else f"{value:.2f}"
+                ax.text(j, i, text, ha="center", va="center", fontsize="small")
+        ax.axhline(n - 0.5, color="black", linewidth=1)
+        ax.set_xticks(range(n), self.names, rotation=90)
+        ax.set_yticks(range(n + 1), [*self.names, "is beaten"])
+        ax.set(xlabel="worse", ylabel="better")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

@@ -1,0 +1,205 @@
+"""The bought images themselves."""
+
+import numpy as np
+
+from skal.plotting._base import make_axes
+
+_LINE = 0.14  # height, in widths of an image
+_LONGEST = 18  # letters below an image
+
+
+class QuerySheetDisplay:
+    """Contact sheet of the bought images with label, prediction and score.
+
+    Parameters
+    ----------
+    images : array-like of shape (n, height, width), (n, n_channels, height, width) \
+            or (n, height, width, n_channels)
+        One or three channels. Bytes, or numbers in [0, 1]; others are scaled, all
+        alike.
+    indices : array-like of int of shape (n,), default=None
+        Their rows in the pool; None counts from 0.
+    label, prediction : array-like of shape (n,), default=None
+        What was answered, and what the model said before.
+    score : array-like of shape (n,), default=None
+        Of the strategy.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where the sheet was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skal.plotting import QuerySheetDisplay
+    >>> display = QuerySheetDisplay(
+    ...     np.zeros((2, 1, 8, 8)), label=["cat", "dog"], score=[0.9, 0.71]
+    ... )
+    >>> display.captions
+    [['cat', '0.9'], ['dog', '0.71']]
+    """
+
+    def __init__(
+        self, images, *, indices=None, label=None, prediction=None, score=None
+    ):
+        self.images = _as_pictures(np.asarray(images))
+        n = len(self.images)
+        columns = {"label": label, "prediction": prediction, "score": score}
+        columns = {"index": np.arange(n) if indices is None else indices, **columns}
+        self.columns = {
+            name: np.asarray(values)
+            for name, values in columns.items()
+            if values is not None
+        }
+        for name, values in self.columns.items():
+            if values.shape != (n,):
+                raise ValueError(
+                    f"{name} must have one entry for each of the {n} images, got the "
+                    f"shape {values.shape}."
+                )
+
+    @classmethod
+    def from_purchase(
+        cls, X, indices, *, y=None, prediction=None, score=None, classes=None, ax=None
+    ):
+        """Draw the rows that were bought.
+
+        Parameters
+        ----------
+        X : array-like or Dataset of shape (n_samples, ...)
+            The pool; a Dataset gives its rows as (image, ...) or image.
+        indices : array-like of int of shape (n,)
+            Rows of X that were bought, best first.
+        y : array-like of shape (n_samples,), default=None
+            Labels of the pool.
+        prediction, score : array-like of shape (n,), default=None
+            Of the rows that were bought, in the order of `indices`.
+        classes : sequence of str, default=None
+            Names, where labels and predictions are positions in it.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : QuerySheetDisplay
+        """
+        indices = np.asarray(indices)
+        images = [np.asarray(_image(X, row)) for row in indices.tolist()]
+        label = None if y is None else np.asarray(y)[indices]
+        if classes is not None:
+            names = np.asarray(classes)
+            label = label if label is None else names[label]
+            prediction = prediction if prediction is None else names[prediction]
+        display = cls(
+            np.stack(images),
+            indices=indices,
+            label=label,
+            prediction=prediction,
+            score=score,
+        )
+        return display.plot(ax=ax)
+
+    @property
+    def captions(self):
+        """Lines below each image: label, prediction and score, where given."""
+        lines = []
+        for name, values in self.columns.items():
+            if name == "score":
+                lines.append([f"{value:.3g}" for value in values])
+            elif name != "index":
+                sign = "pred. " * (name == "prediction")
+                lines.append([_shorten(f"{sign}{value}") for value in values])
+        return [list(each) for each in zip(*lines, strict=True)]
+
+    @property
+    def wrong(self):
+        """Whether label and prediction differ; nowhere where one is not given."""
+        if {"label", "prediction"} <= self.columns.keys():
+            return self.columns["label"] != self.columns["prediction"]
+        return np.zeros(len(self.images), dtype=bool)
+
+    def frame(self):
+        """Give the numbers as a table.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            A row for each image: index and, where given, label, prediction and score.
+        """
+        import pandas
+
+        return pandas.DataFrame(self.columns)
+
+    def plot(self, ax=None, *, n_columns=10):
+        """Draw the images in rows; a prediction that was wrong is red.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        n_columns : int, default=10
+            Images in a row.
+
+        Returns
+        -------
+        self : QuerySheetDisplay
+        """
+        captions = self.captions or [[]] * len(self.images)
+        predicted = (
+            list(self.columns).index("prediction") - 1 if self.wrong.any() else -1
+        )
+        n_columns = min(n_columns, len(self.images))
+        n_rows = -(-len(self.images) // n_columns)
+        height = self.images.shape[1] / self.images.shape[2]
+        cell = height + _LINE * (len(captions[0]) + 0.7)
+        ax = make_axes(ax, figsize=(n_columns, n_rows * cell))
+        for k, picture in enumerate(self.images):
+            left, top = k % n_columns * 1.1, k // n_columns * cell
+            extent = left, left + 1, top + height, top
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent)
+            for line, text in enumerate(captions[k]):
+                red = self.wrong[k] and line == predicted
+                ax.text(
+                    left + 0.5,
+                    top + height + _LINE * line + 0.03,
+                    text,
+                    ha="center",
+                    va="top",
+                    fontsize=6,
+                    color="firebrick" if red else "black",
+                )
+        ax.set(xlim=(-0.05, n_columns * 1.1), ylim=(n_rows * cell, -0.05))
+        ax.set_aspect("equal")
+        ax.axis("off")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _as_pictures(images):
+    """Scale to [0, 1] and move channels last; one channel is dropped."""
+    if images.ndim == 4 and images.shape[-1] not in (1, 3):
+        images = np.moveaxis(images, 1, -1)
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    good = images.ndim in (3, 4) and images.shape[3:] in ((), (3,))
+    if not (good and len(images)):
+        raise ValueError(
+            "images must be at least one, gray or of one or three channels, got the "
+            f"shape {images.shape}."
+        )
+    if images.dtype == np.uint8:
+        return images / 255
+    low, high = min(images.min(), 0.0), max(images.max(), 1.0)
+    return (images - low) / (high - low)
+
+
+def _image(X, row):
+    item = X[row]
+    return item[0] if isinstance(item, tuple | list) else item
+
+
+def _shorten(text):
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 2] + ".."
