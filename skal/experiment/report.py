@@ -5,8 +5,10 @@ import io
 import json
 from base64 import b64encode
 from collections import namedtuple
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -32,6 +34,8 @@ COLUMNS = (
     "accuracy balanced_accuracy nll ece train_s query_s"
 ).split()
 BASELINE = "random"
+# Options in which runs that are compared may differ.
+_OWN = ("strategy", "seed", "device", "threads", "strategy_options")
 
 Report = namedtuple("Report", "html csv notes")
 
@@ -82,13 +86,21 @@ def write_report(folder):
         run = read_run(path)
         config = run.config
         sizes = (config.n_initial, config.batch_size, config.n_rounds)
-        key = (config.data_name, config.model, *sizes)
-        groups.setdefault(key, []).append(run)
+        common = json.dumps({k: v for k, v in asdict(config).items() if k not in _OWN})
+        key = (config.data_name, config.model, *sizes, common)
+        group, own = groups.setdefault(key, []), (config.strategy, config.seed)
+        for other in group:
+            if (other.config.strategy, other.config.seed) == own:
+                raise UsageError(
+                    f"Two runs are the same, {str(other.path)!r} and {str(path)!r}; "
+                    "move one of them away."
+                )
+        group.append(run)
     table = _csv_text(groups)
     sections, notes = [], []
     for key, runs in groups.items():
         missing = _missing(runs)
-        title = "{}, {}, {} + {} labels a round, {} rounds".format(*key)
+        title = "{}, {}, {} + {} labels a round, {} rounds".format(*key[:5])
         notes += [f"{title}: {each}" for each in missing]
         sections.append(_section(title, runs, missing))
     names = ", ".join(
@@ -297,9 +309,15 @@ def _p_value(p):
 def _overlap(runs):
     picks = {}
     for run in runs:
-        with np.load(run.path / "queries.npz") as queries:
-            names = [name for name in queries if name.startswith("round_")]
-            rows = [queries[name] for name in names]
+        try:
+            with np.load(run.path / "queries.npz") as queries:
+                names = [name for name in queries if name.startswith("round_")]
+                rows = [queries[name] for name in names]
+        except (EOFError, OSError, ValueError, BadZipFile) as error:
+            raise UsageError(
+                f"{str(run.path / 'queries.npz')!r} cannot be read ({error}); move the "
+                "run away, or run it again."
+            ) from error
         bought = np.concatenate([np.empty(0, dtype=np.int64), *rows])
         picks.setdefault(run.config.strategy, {})[run.config.seed] = bought
     matrix = overlap(picks)
@@ -319,10 +337,7 @@ def _environment(runs):
     threads = sorted({str(run.config.threads) for run in runs})
     seeds = sorted({run.config.seed for run in runs})
     names = list(dict.fromkeys(run.config.strategy for run in runs))
-    own = {"strategy", "seed", "device", "threads", "strategy_options"}
-    options = {
-        key: value for key, value in content["options"].items() if key not in own
-    }
+    options = {k: v for k, v in content["options"].items() if k not in _OWN}
     return (
         f"<h3>How</h3><p>Seeds {', '.join(map(str, seeds))}; device "
         f"{', '.join(devices)} ({escape(str(content.get('device_name')))}), threads "

@@ -148,3 +148,23 @@ def test_command(folder, capsys):
     printed = capsys.readouterr()
     assert f"report: {folder / 'report.html'}" in printed.out
     assert "missing: digits, mlp" in printed.err
+
+
+def test_other_options_are_not_compared(folder):
+    path = make_run(folder / "more", "badge", 0, [0.5, 0.6, 0.7])
+    config = json.loads((path / "config.json").read_text())
+    config["options"]["epochs"] = 3
+    (path / "config.json").write_text(json.dumps(config))
+    assert text_of(write_report(folder)).count("2 rounds") >= 2
+
+
+def test_a_run_that_is_there_twice(folder):
+    make_run(folder / "copy", "margin", 1, [0.5, 0.6, 0.7])
+    with pytest.raises(UsageError, match="Two runs are the same"):
+        write_report(folder)
+
+
+def test_damaged_purchases(folder):
+    next(folder.glob("**/margin/seed=1/queries.npz")).write_bytes(b"torn")
+    with pytest.raises(UsageError, match="queries.npz' cannot be read"):
+        write_report(folder)
