@@ -121,6 +121,12 @@ def test_without_random(tmp_path):
     assert "there is no random to compare with" in report.notes[0]
 
 
+def test_one_seed_says_nothing_of_who_is_beaten(tmp_path):
+    for name in ("margin", "random"):
+        make_run(tmp_path, name, 0, [0.5, 0.7, 0.8])
+    assert "beaten - -" in text_of(write_report(tmp_path))
+
+
 def test_other_sizes_are_not_compared(folder):
     make_run(folder, "badge", 0, [0.5, 0.9], n_rounds=1)
     text = text_of(write_report(folder))
