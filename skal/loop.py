@@ -598,5 +598,14 @@ class ActiveLearningLoop(
             random_state=self._seed("query"),
         )
         view.run_seed = derive_seed(self.seed_, 0, "query")
-        picks = self.strategy_.fit(view).query(view, self.batch_size)
+        known = getattr(self.strategy_, "aux_", None)
+        self.strategy_.fit(view)
+        aux = getattr(self.strategy_, "aux_", None)
+        if self.verbose and aux is not known and len(aux.history):
+            print(
+                f"[ActiveLearningLoop] {type(self.strategy_).__name__} trained its "
+                f"{type(aux.module_).__name__}: {len(aux.history)} epochs, train_loss "
+                f"{aux.history[-1, 'train_loss']:.4f}, {perf_counter() - start:.1f} s"
+            )
+        picks = self.strategy_.query(view, self.batch_size)
         return pool[picks], perf_counter() - start

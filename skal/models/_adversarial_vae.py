@@ -39,7 +39,8 @@ class AdversarialVAE(CappedNet):
     Each step, on labelled and unlabelled rows, updates the VAE by the sum over both of
     their mean ``|x - reconstruction|^2 + beta KL + adversary_weight BCE(D(mean), 1)``,
     then the discriminator ``D`` by the cross-entropy of 1 for labelled and 0 for
-    unlabelled rows [1]_ (equations 1 to 4).
+    unlabelled rows [1]_ (equations 1 to 4). `VaalQuery` fits it, to a dataset that
+    makes the batches itself.
 
     Parameters
     ----------

@@ -136,7 +136,7 @@ class WassersteinGAN(CappedNet):
     mean((|grad D(u)| - 1)^2)``, with ``u`` between generated and real rows [1]_
     (algorithm 1). The first, and each `n_critic`-th after it, also updates the
     generator ``G`` by ``-mean D(G(z))``, and the autoencoder by its squared error,
-    summed over a row.
+    summed over a row. `AsalQuery` fits it, to a dataset that makes the batches itself.
 
     Parameters
     ----------

@@ -52,7 +52,8 @@ class AsalQuery(AuxiliaryQuery):
     step_size : float, default=0.05
         Learning rate of the ascent, by Adam.
     prior_weight : float, default=0.0
-        Weight of ``|z|^2 / 2``, which holds ``z`` where the generator was trained.
+        Weight of ``|z|^2 / 2``, against the logarithm of the entropy; it holds ``z``
+        where the generator was trained.
     random_state : int, default=None
         Seeds the nets, too, the draws, and breaks ties; see `QueryStrategy`.
 
@@ -80,6 +81,9 @@ class AsalQuery(AuxiliaryQuery):
     for another data set. A Pipeline's transformers should not depend on the labels:
     where they change from round to round, by more than a shift and scale of each
     column, the generated rows are of the first round.
+
+    The logarithm of the entropy ascends, which has the same maximum, but also a
+    gradient where the prediction is certain.
 
     Entropy is easily maximal between classes where no rows are, and the nearest row has
     less: expect a gain where classes meet in few dimensions, and little over random on
@@ -256,7 +260,7 @@ class AsalQuery(AuxiliaryQuery):
         for _ in range(self.n_steps):
             with torch.enable_grad():
                 log_proba = logits(as_input(self._generate(z))).log_softmax(1)
-                loss = (log_proba.exp() * log_proba).sum()  # minus the entropy
+                loss = -_log_entropy(log_proba).sum()
                 loss = loss + self.prior_weight / 2 * z.square().sum().to(loss)
                 (z.grad,) = torch.autograd.grad(loss, z)
             optimizer.step()
@@ -266,7 +270,8 @@ class AsalQuery(AuxiliaryQuery):
     def _generate(self, z):
         x = self.aux_.module_(z)
         low, high = self.low_.to(x.device), self.high_.to(x.device)
-        return x.flatten(1).clamp(low, high).reshape(x.shape)
+        within = x.detach().flatten(1).clamp(low, high).reshape(x.shape)
+        return x + (within - x.detach())  # beyond the bounds, too, z has a gradient
 
     def _as_input(self, x, like):
         """Give generated rows the scale, shape and type of those the network takes."""
@@ -303,6 +308,14 @@ class AsalQuery(AuxiliaryQuery):
             raise ValueError("rows_ must be an int64 array, and history be there.")
         self.__dict__.pop("aux_", None)
         self.state_ = dict(state)
+
+
+def _log_entropy(log_proba):
+    """Logarithm of the entropy, with a gradient also where it is nearly 0."""
+    uncertain = log_proba < 0
+    surprise = torch.where(uncertain, -log_proba, 1).log()
+    terms = torch.where(uncertain, log_proba + surprise, -torch.inf)
+    return terms.logsumexp(1)
 
 
 def _all_rows(pool):

@@ -161,7 +161,7 @@ class VaalQuery(AuxiliaryQuery, ScoreQuery):
                 f"{spread:.2g} at most, so the picks mean little; lower "
                 f"aux__beta={self.aux_.beta}, or train longer.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def _score(self, pool):

@@ -14,6 +14,7 @@ from torch import nn
 
 from skal import ActiveLearningLoop, AsalQuery, PoolView
 from skal.models import MLP, Generator, WassersteinGAN
+from skal.query._asal import _log_entropy
 from skal.utils import isolated_rng
 
 
@@ -50,7 +51,7 @@ def moons(seed):
     with isolated_rng(seed):
         net = classifier(2, 2).fit(X[labeled], y[labeled])
     pool = PoolView(net, X[rows], X_labeled=X[labeled], random_state=seed)
-    strategy = AsalQuery().set_params(aux__max_iter=900, aux__lr=1e-3)
+    strategy = AsalQuery().set_params(aux__max_iter=500, aux__lr=1e-3)
     return pool, strategy.fit(pool)
 
 
@@ -78,6 +79,17 @@ def test_generated_and_matched_rows_of_two_moons_have_high_entropy():
     picks = strategy.query(pool, 20)
     assert len(set(picks)) == 20
     assert entropy(pool.proba)[picks].mean() > 3 * entropy(pool.proba).mean()
+
+
+def test_logarithm_of_the_entropy_has_a_gradient_where_a_prediction_is_certain():
+    z = torch.tensor([[0.0, 1.0, -2.0], [0.0, 30.0, 0.0], [0.0, 500.0, 0.0]])
+    z.requires_grad_()
+    values = _log_entropy(z.log_softmax(1))
+    values.sum().backward()
+    expected = entropy(z.detach().double().softmax(1)).log()
+    torch.testing.assert_close(values[:2].double(), expected[:2], rtol=1e-3, atol=0)
+    assert values[2].item() == pytest.approx(-500 + np.log(2 * 500), rel=1e-5)
+    assert z.grad[1:, 1].tolist() == pytest.approx([-1, -1], rel=0.05)
 
 
 def test_a_query_changes_no_weights_anywhere():
@@ -161,6 +173,14 @@ def test_nets_learn_once_from_all_rows(monkeypatch):
     assert Counting.fits == [120] and loop.n_iter_ == 3
     np.testing.assert_array_equal(loop.strategy_.rows_, np.arange(120))
     assert not hasattr(strategy.aux, "module_")
+
+
+def test_a_verbose_loop_says_when_nets_were_trained(capsys):
+    X, y = data()
+    loop_of(X, y, quick(), verbose=1).fit(X, y)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Asal" in line]
+    (line,) = lines
+    assert "AsalQuery trained its Generator: 2 epochs, train_loss" in line
 
 
 def test_asking_step_by_step_buys_what_a_simulation_buys():
