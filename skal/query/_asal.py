@@ -271,7 +271,7 @@ class AsalQuery(AuxiliaryQuery):
         x = self.aux_.module_(z)
         low, high = self.low_.to(x.device), self.high_.to(x.device)
         within = x.detach().flatten(1).clamp(low, high).reshape(x.shape)
-        return x + (within - x.detach())  # beyond the bounds, too, z has a gradient
+        return within + (x - x.detach())  # beyond the bounds, too, z has a gradient
 
     def _as_input(self, x, like):
         """Give generated rows the scale, shape and type of those the network takes."""

@@ -51,7 +51,7 @@ def moons(seed):
     with isolated_rng(seed):
         net = classifier(2, 2).fit(X[labeled], y[labeled])
     pool = PoolView(net, X[rows], X_labeled=X[labeled], random_state=seed)
-    strategy = AsalQuery().set_params(aux__max_iter=500, aux__lr=1e-3)
+    strategy = AsalQuery().set_params(aux__max_iter=700, aux__lr=1e-3)
     return pool, strategy.fit(pool)
 
 
@@ -87,7 +87,7 @@ def test_logarithm_of_the_entropy_has_a_gradient_where_a_prediction_is_certain()
     values = _log_entropy(z.log_softmax(1))
     values.sum().backward()
     expected = entropy(z.detach().double().softmax(1)).log()
-    torch.testing.assert_close(values[:2].double(), expected[:2], rtol=1e-3, atol=0)
+    torch.testing.assert_close(values[:2].double(), expected[:2], rtol=2e-3, atol=0)
     assert values[2].item() == pytest.approx(-500 + np.log(2 * 500), rel=1e-5)
     assert z.grad[1:, 1].tolist() == pytest.approx([-1, -1], rel=0.05)
 
