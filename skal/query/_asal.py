@@ -66,6 +66,8 @@ class AsalQuery(AuxiliaryQuery):
         rows, ascending.
     center_, scale_ : float64 tensors
         Nets see rows as ``(rows - center_) / scale_``.
+    shape_ : tuple of int
+        Of a row as the nets take it.
     seed_ : int
         Seed of the nets.
 
@@ -168,43 +170,39 @@ class AsalQuery(AuxiliaryQuery):
             respect to its input, rows are no finite numbers, or a loss is not finite.
         """
         check_params(self)
-        self._check_autoencoder()
+        aux = self.aux
+        if self.space == "code" and aux is not None and aux.autoencoder is None:
+            raise ValueError(
+                "space='code' needs the autoencoder of aux, which is None; give it "
+                "one, or pass space='rows'."
+            )
         pool.prefetch(self.requires)
         self.seed_ = int(self._generator(pool, of_run=True).integers(2**32))
         rows, numbers = _all_rows(pool)
         self._check_rows(pool, rows)
         self._scale(rows)
+        options = {
+            "device": device_of(pool.estimator),
+            "defaults": {"module__shape": rows.shape},
+        }
+        if self._space(rows.shape) != "code":
+            options["autoencoder"] = None
+        state = self.__dict__.pop("state_", None)
+        if state is not None:
+            net = self._default_aux() if self.aux is None else self.aux
+            self.aux_ = restore_auxiliary(net, state, **options)
+            self.rows_, self.shape_ = state["rows_"], rows.shape
         if not self._has_learned(numbers, rows.shape):
-            self._train(rows, numbers, device_of(pool.estimator))
+            self._fit_aux(rows, seed=self.seed_, **options)
+            self.rows_, self.shape_ = numbers, rows.shape
         return self
 
-    def _check_autoencoder(self):
-        if self.space == "code" and self.aux and self.aux.autoencoder is None:
-            raise ValueError(
-                "space='code' needs the autoencoder of aux, which is None; give it "
-                "one, or pass space='rows'."
-            )
-
     def _has_learned(self, numbers, shape):
-        if not hasattr(self, "aux_") or shape != self.aux_.module__shape:
+        if not hasattr(self, "aux_") or shape != self.shape_:
             return False
         alone = np.array_equal(numbers, np.arange(len(numbers)))
         fewer = np.isin(numbers, self.rows_).all() and not alone
         return fewer or np.array_equal(numbers, self.rows_)
-
-    def _train(self, rows, numbers, device):
-        """Train the nets, or restore those of an interrupted run."""
-        options = {"device": device, "defaults": {"module__shape": rows.shape}}
-        if self._space(rows.shape) != "code":
-            options["autoencoder"] = None
-        state = self.__dict__.pop("state_", None)
-        if state is None:
-            self._fit_aux(rows, seed=self.seed_, **options)
-            self.rows_ = numbers
-        else:
-            net = self._default_aux() if self.aux is None else self.aux
-            self.aux_ = restore_auxiliary(net, state, **options)
-            self.rows_ = state["rows_"]
 
     def _check_rows(self, pool, rows):
         """Raise, before nets are trained, what a query would raise."""
@@ -225,8 +223,8 @@ class AsalQuery(AuxiliaryQuery):
         if len(rows.shape) == 3:
             low, high = low.min(), high.max()
             mean, std = (low + high) / 2, (high - low) / 2
-        self.center_, self.scale_ = mean, torch.where(std > 0, std, 1)
-        rows.center, rows.scale = self.center_, self.scale_
+        rows.scaled(mean, std)
+        self.center_, self.scale_ = rows.center, rows.scale
         bounds = ((bound - self.center_) / self.scale_ for bound in (low, high))
         self.low_, self.high_ = (bound.float().flatten() for bound in bounds)
 
@@ -286,10 +284,8 @@ class AsalQuery(AuxiliaryQuery):
             view = PoolView(final, as_input(x), embedding_layer=pool.embedding_layer)
             return pool.embeddings, view.embeddings
         encode = self.aux_.encode if space == "code" else nn.Flatten()
-        rows = AuxiliaryRows(pool.features)
-        rows.center, rows.scale = self.center_, self.scale_
-        batches = (rows.__getitems__(block)[0] for block in rows.blocks())
-        return torch.cat([encode(batch) for batch in batches]), encode(x)
+        rows = AuxiliaryRows(pool.features).scaled(self.center_, self.scale_)
+        return rows.outputs(encode), encode(x)
 
     def get_state(self):
         """Give the weights of the nets and `rows_`, or nothing before the first fit."""

@@ -133,8 +133,8 @@ class VaalQuery(AuxiliaryQuery, ScoreQuery):
         mean, std, _, _ = rows.statistics()
         is_image = len(rows.shape) == 3
         scale = std.square().mean().sqrt() if is_image else std
-        self.center_, self.scale_ = mean, torch.where(scale > 0, scale, 1)
-        rows.center, rows.scale = self.center_, self.scale_
+        rows.scaled(mean, scale)
+        self.center_, self.scale_ = rows.center, rows.scale
         self._fit_aux(
             rows,
             seed=self.seed_,
@@ -166,9 +166,7 @@ class VaalQuery(AuxiliaryQuery, ScoreQuery):
 
     def _score(self, pool):
         check_is_fitted(self, "aux_")
-        rows = AuxiliaryRows(self._read(pool))
-        rows.center, rows.scale = self.center_, self.scale_
-        batches = (rows.__getitems__(block)[0] for block in rows.blocks())
-        logits = torch.cat([self.aux_.outputs(x)[1] for x in batches]).double()
+        rows = AuxiliaryRows(self._read(pool)).scaled(self.center_, self.scale_)
+        logits = rows.outputs(lambda x: self.aux_.outputs(x)[1])
         # Rounded, so that equal rows tie wherever they stand.
         return -(logits * 4096).round()

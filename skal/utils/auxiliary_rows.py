@@ -89,11 +89,27 @@ class AuxiliaryRows(Dataset):
         joined[torch.from_numpy(~second)] = _numbers(self._parts[0], rows[~second])
         return joined
 
-    def blocks(self):
-        """Yield the positions of all rows, `N_AT_ONCE` at a time."""
-        yield from np.split(
-            np.arange(len(self)), range(N_AT_ONCE, len(self), N_AT_ONCE)
-        )
+    def scaled(self, center, scale):
+        """Set `center` and `scale`, a scale of 0 to 1; returns the rows themselves."""
+        self.center, self.scale = center, torch.where(scale > 0, scale, 1)
+        return self
+
+    def _blocks(self):
+        return np.split(np.arange(len(self)), range(N_AT_ONCE, len(self), N_AT_ONCE))
+
+    def outputs(self, function):
+        """Call a function with the batches of all rows in order, and join its outputs.
+
+        Parameters
+        ----------
+        function : callable
+            From a float32 tensor to a tensor with as many rows.
+
+        Returns
+        -------
+        outputs : tensor
+        """
+        return torch.cat([function(self.__getitems__(b)[0]) for b in self._blocks()])
 
     def statistics(self):
         """Compute the statistics of all rows; raise where they are not finite.
@@ -103,7 +119,7 @@ class AuxiliaryRows(Dataset):
         statistics : RowStatistics
         """
         count, mean, squares, low, high = 0, 0, 0, math.inf, -math.inf
-        for block in self.blocks():
+        for block in self._blocks():
             rows = self.numbers(block)
             there = rows.mean(0)
             ahead, share = there - mean, len(rows) / (count + len(rows))

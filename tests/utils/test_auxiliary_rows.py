@@ -61,11 +61,17 @@ def test_order_makes_statistics_and_batches_the_same_to_the_bit():
 def test_batches_are_shifted_scaled_images():
     images = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
     rows = AuxiliaryRows(images)
-    rows.center, rows.scale = torch.full((8, 8), 5.0).double(), torch.tensor(2.0)
+    rows.scaled(torch.full((8, 8), 5.0).double(), torch.tensor(2.0))
     batch, is_labeled = rows.__getitems__([3, 1])
     assert batch.dtype == torch.float32 and batch.shape == (2, 1, 8, 8)
     np.testing.assert_array_equal(batch[:, 0], (images[[3, 1]] - 5.0) / 2)
     assert torch.equal(rows[3][0], batch[0]) and not is_labeled.any()
+
+
+def test_outputs_come_in_order_and_constant_columns_stay():
+    rows = AuxiliaryRows(X).scaled(torch.zeros(5), torch.tensor([2.0, 1, 1, 1, 0]))
+    outputs = rows.outputs(lambda x: x[:, [0, 4]])
+    np.testing.assert_allclose(outputs, X[:, [0, 4]] / [2, 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
