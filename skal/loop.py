@@ -140,7 +140,8 @@ class ActiveLearningLoop(
     Notes
     -----
     Seeds depend only on `random_state` and on the number of labels, so simulating and
-    asking step by step buy the same rows and train bitwise the same model. Fits of
+    asking step by step buy the same rows and train bitwise the same model, unless the
+    strategy keeps something of the model over rounds, as `ClusterMarginQuery`. Fits of
     networks in several threads of one process share torch's generator: use processes.
 
     Before anything is bought or trained, a bare net's fresh clone is shown two rows, so

@@ -120,7 +120,8 @@ class ClusterMarginQuery(QueryStrategy):
     embeddings of then, where the pool has other rows; and for a `PoolView` of its own,
     whose rows are numbered from 0, where their number changes. Use a clone for another
     data set. They are of the pool of the first query, so without the initial set: the
-    paper's have it, but take no row of it.
+    paper's have it, but take no row of it. Where a person is asked, each `fit` of the
+    loop makes them again, so it may buy other rows than a simulation.
 
     References
     ----------
