@@ -153,13 +153,14 @@ class DropoutDraws:
         """Apply mask t of a call of a dropout module to what it would pass on."""
         call = self._calls[number]
         self._calls[number] += 1
-        layout = self._layout(number, call, x)
-        if self._probes:
-            return None
         if self._replays:
             self._replay.stop()
+        of_x = tuple(x.shape)
+        layout = self._layout(number, call, of_x)
+        if self._probes:
+            return None
         self.applied = True
-        shape, rows = _one_row(x, self._n_rows, layout)
+        shape, rows = _one_row(of_x, self._n_rows, layout)
         if isinstance(part, _BY_CHANNEL):
             n_kept = 2 + (layout == "several")
             shape = (*shape[:n_kept], *[1] * len(shape[n_kept:]))
@@ -173,11 +174,11 @@ class DropoutDraws:
             scale = ((1 - p) * (1 + p * _SATURATION**2)) ** -0.5 if p < 1 else 0.0
             masked = (masked + _SATURATION * (1 - mask)) * scale
             masked = masked - scale * p * _SATURATION
-        return masked.reshape(x.shape)
+        return masked.reshape(of_x)
 
-    def _layout(self, number, call, x):
+    def _layout(self, number, call, shape):
         """Tell where the rows lie in what a dropout module got, by all batches."""
-        found = _layouts(x, self._n_rows)
+        found = _layouts(shape, self._n_rows)
         known = self._layouts.get((number, call), found)
         found = [layout for layout in found if layout in known] or found
         if len(found) > 1 and self._n_rows > 2 and self._probes is None:
@@ -199,7 +200,8 @@ class _Replay(TorchFunctionMode):
 
     def __init__(self):
         super().__init__()
-        self._kept, self._versions, self._n_given = [], None, None
+        self._kept, self._n_given = [], None
+        self._tensors, self._versions = [], []
         self._live = False
 
     def rewind(self):
@@ -211,16 +213,17 @@ class _Replay(TorchFunctionMode):
         if not self._live:
             self._live = True
             if self._n_given is None:
-                self._versions = self._state()
+                self._tensors = [t for _, kept in self._kept for t in _tensors(kept)]
+                # Those of inference mode do not count how often they are written to.
+                counted = not any(t.is_inference() for t in self._tensors)
+                self._versions = self._count() if counted else None
 
     def sound(self):
         """Tell whether nothing kept has been written to since `stop`."""
-        return self._versions is None or self._versions == self._state()
+        return self._versions is not None and self._versions == self._count()
 
-    def _state(self):
-        tensors = [t for _, result in self._kept for t in _tensors(result)]
-        # Tensors of inference mode do not count how often they are written to.
-        return [object() if t.is_inference() else t._version for t in tensors]
+    def _count(self):
+        return [t._version for t in self._tensors]
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         replays = self._n_given is not None
@@ -243,31 +246,30 @@ class _UnclearRows(Exception):
     """The shape of a tensor does not tell where its rows lie."""
 
 
-def _layouts(x, n_rows):
-    """List where the rows of `x` may lie, the most likely first."""
-    if x.ndim == 0 or not n_rows:
+def _layouts(shape, n_rows):
+    """List where the rows of a tensor may lie, the most likely first."""
+    if not shape or not n_rows:
         raise ValueError("MCDropout needs dropout on batches, got one single number.")
-    found = ["first"] if len(x) == n_rows else []
-    if x.ndim > 1 and x.shape[1] == n_rows:
+    found = ["first"] if shape[0] == n_rows else []
+    if shape[1:2] == (n_rows,):
         found.append("second")
-    if len(x) != n_rows and len(x) % n_rows == 0:
+    if shape[0] != n_rows and shape[0] % n_rows == 0:
         found.append("several")
     if found:
         return found
     raise ValueError(
         f"MCDropout cannot tell the rows apart: a dropout layer got a tensor of shape "
-        f"{tuple(x.shape)} in a batch of {n_rows} rows; let its first dimension be the "
-        "batch."
+        f"{shape} in a batch of {n_rows} rows; let its first dimension be the batch."
     )
 
 
-def _one_row(x, n_rows, layout):
+def _one_row(shape, n_rows, layout):
     """Shape of a mask that every row shares, and that of `x` to multiply it with."""
     if layout == "first":
-        return (1, *x.shape[1:]), tuple(x.shape)
+        return (1, *shape[1:]), shape
     if layout == "second":
-        return (len(x), 1, *x.shape[2:]), tuple(x.shape)
-    rest = (len(x) // n_rows, *x.shape[1:])
+        return (shape[0], 1, *shape[2:]), shape
+    rest = (shape[0] // n_rows, *shape[1:])
     return (1, *rest), (n_rows, *rest)
 
 
