@@ -43,6 +43,30 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
     def __init__(self, *, random_state=None):
         self.random_state = random_state
 
+    def set_params(self, **params):
+        """Set parameters; those of a parameter that is None make its default first.
+
+        As in ``posterior__n_draws=20`` or ``aux__max_epochs=50``.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : QueryStrategy
+        """
+        for name in {key.partition("__")[0] for key in params if "__" in key}:
+            if params.get(name, getattr(self, name, None)) is None:
+                default = self._default(name)
+                if default is not None:
+                    params[name] = default
+        return super().set_params(**params)
+
+    def _default(self, name):
+        """Make what None stands for in a parameter, or None where it is itself."""
+        return None
+
     def prepare(self, estimator, *, pool_features=None):
         """Change how the loop's private clone of the estimator trains; default: not.
 
@@ -174,21 +198,8 @@ class PosteriorQuery(QueryStrategy):
         """The parameter, or what None stands for."""
         return self.posterior
 
-    def set_params(self, **params):
-        """Set parameters; ``posterior__...`` of None are those of what it stands for.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self : PosteriorQuery
-        """
-        nested = any(name.startswith("posterior__") for name in params)
-        if nested and params.get("posterior", self.posterior) is None:
-            params["posterior"] = type(self)().active_posterior
-        return super().set_params(**params)
+    def _default(self, name):
+        return type(self)().active_posterior if name == "posterior" else None
 
     def prepare(self, estimator, *, pool_features=None):
         """Let the loop train all that the posterior needs; see `QueryStrategy`."""
@@ -260,21 +271,8 @@ class AuxiliaryQuery(QueryStrategy):
     def _default_aux(self):
         """Make the unfitted net for ``aux=None``."""
 
-    def set_params(self, **params):
-        """Set parameters; ``aux__...`` with ``aux=None`` makes `aux` a default net.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self : AuxiliaryQuery
-        """
-        nested = any(name.startswith("aux__") for name in params)
-        if nested and params.get("aux", self.aux) is None:
-            params["aux"] = self._default_aux()
-        return super().set_params(**params)
+    def _default(self, name):
+        return self._default_aux() if name == "aux" else None
 
     def _check_labeled(self, pool):
         if not pool.has_labeled or len(pool.labeled) == 0:
