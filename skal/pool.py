@@ -605,6 +605,8 @@ def _dense_tensor(rows):
         raise ValueError(
             "X is a Dataset, whose rows are no embeddings; use a skorch net."
         )
+    if n_rows(rows) == 0:
+        raise ValueError("the pool is empty: X has no rows.")
     if sparse.issparse(rows):
         rows = rows.toarray()
     if not isinstance(rows, torch.Tensor):

@@ -916,6 +916,12 @@ def test_an_empty_pool(name):
         getattr(pool, name)
 
 
+@pytest.mark.parametrize("model", [None, LogisticRegression().fit(rows(), labels())])
+def test_an_empty_pool_without_a_network(model):
+    with pytest.raises(ValueError, match="the pool is empty"):
+        PoolView(model, rows(0)).embeddings  # noqa: B018
+
+
 def test_no_estimator_knows_rows_only():
     pool = PoolView(None, rows())
     np.testing.assert_array_equal(pool.embeddings, rows())

@@ -169,6 +169,9 @@ def k_center_mip_subset(
     n_rows = len(points)
     n_select = check_n_select(n_select, n_rows, "points")
     _check_limits(n_outliers, time_limit)
+    integral = isinstance(max_points, Integral) and not isinstance(max_points, bool)
+    if not integral or max_points < 1:
+        raise ValueError(f"max_points must be an int of 1 or more, got {max_points!r}.")
     centers = points[:0] if centers is None else check_matrix(centers, "centers")
     n_apart = min(max(max_points, n_select + int(n_outliers) + 1), n_rows)
     greedy = k_center_greedy(points, n_apart, centers=centers, random_state=0)

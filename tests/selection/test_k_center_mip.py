@@ -206,6 +206,9 @@ def test_errors():
     for bad in (-1, np.nan, "3", None, True):
         with pytest.raises(ValueError, match="time_limit must be a number of seconds"):
             k_center_mip(points, 1, time_limit=bad)
+    for bad in (0, 1.5, True, None):
+        with pytest.raises(ValueError, match="max_points must be an int of 1 or more"):
+            k_center_mip_subset(points, 1, max_points=bad)
     for bad in ([1, 1], [1, 1, -1], [1, 1, np.inf], ["a", "b", "c"], 1):
         with pytest.raises(ValueError, match="weights must be 3 finite numbers"):
             k_center_mip(points, 1, weights=bad)
