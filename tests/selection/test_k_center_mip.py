@@ -219,11 +219,11 @@ def test_errors():
 
 
 @pytest.mark.parametrize("n_outliers", [0, 2])
-@pytest.mark.parametrize("max_points", [1, 6, 15, 25])
+@pytest.mark.parametrize("max_points", [1, 5, 9, 14])
 def test_subset_bounds_hold_for_all_rows(n_outliers, max_points):
     rng = np.random.default_rng(3)
     for _ in range(5):
-        points, centers = rng.normal(size=(25, 2)), rng.normal(size=(1, 2))
+        points, centers = rng.normal(size=(14, 2)), rng.normal(size=(1, 2))
         problem = {"centers": centers, "n_outliers": n_outliers}
         picks, (lower, upper) = k_center_mip_subset(
             points, 3, max_points=max_points, **problem
@@ -234,7 +234,7 @@ def test_subset_bounds_hold_for_all_rows(n_outliers, max_points):
         assert lower <= best * (1 + 1e-12) and best <= upper * (1 + 1e-12)
         greedy = k_center_greedy(points, 3, centers=centers)
         assert upper <= radius(points, greedy, **problem) * (1 + 1e-12)
-        if max_points == 25:
+        if max_points == 14:
             assert upper == pytest.approx(best)
 
 
