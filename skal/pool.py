@@ -22,6 +22,7 @@ from skal.utils.gradients import (
     parameters_frozen,
 )
 from skal.utils.heads import Collected, HeadProbe, check_distribution, find_logits
+from skal.utils.hidden import HiddenMeans
 from skal.utils.labels import encode
 from skal.utils.rows import (
     DatasetRows,
@@ -421,6 +422,50 @@ class PoolView:
         if keep:
             self._cache["embeddings"] = embeddings.rows
 
+    def hidden_means(self, layers=None, *, positions=None):
+        """What inner layers of the network give, averaged over all places of a row.
+
+        Parameters
+        ----------
+        layers : sequence of str, default=None
+            Names of layers whose outputs have their channels in dimension 1, or of
+            nn.Linear, in the last. None finds up to four nn.Linear and convolutions,
+            not the head, evenly spread; of convolutions only what is positive counts.
+        positions : int64 array, default=None
+            The rows that the network is shown; None shows all.
+
+        Returns
+        -------
+        means : dict of str to tensor of shape (n_rows, n_channels)
+            In the order in which the layers ran.
+
+        Raises
+        ------
+        ValueError
+            Where the estimator is no network, or has no such layers.
+        """
+        check_has_layers(self._final)
+        if positions is not None:
+            view = PoolView(self.estimator, self._X, random_state=self.random_state)
+            view._rows = np.asarray(positions, dtype=np.int64)
+            if self._rows is not None:
+                view._rows = self._rows[view._rows]
+            return view.hidden_means(layers)
+        if len(self) == 0:
+            raise ValueError("the pool is empty: X has no rows.")
+        net, means = self._net, {}
+        net.check_is_fitted()
+        probe = HiddenMeans(net.module_, layers)
+        with self._running(self.random_state or 0), probe:
+            for batch in self._batches():
+                output = net.evaluation_step(batch, training=False)
+                output = output[0] if isinstance(output, tuple) else output
+                for name, rows in probe.read(len(output)).items():
+                    means.setdefault(name, Collected(len(self))).add(rows)
+        for collected in means.values():
+            self._check_count(collected.count)
+        return {name: collected.rows for name, collected in means.items()}
+
     @contextmanager
     def input_gradients(self):
         """Differentiate the logits with respect to what the network is given.
@@ -550,9 +595,12 @@ def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_
     reads = {name.removeprefix("labeled.") for name in strategy.requires}
     if "input_gradients" in reads:
         check_differentiable(final_estimator(estimator))
+    if "hidden_means" in reads:
+        check_has_layers(final_estimator(estimator))
     posterior = getattr(strategy, "active_posterior", None)
     if posterior is not None:
         posterior.check(estimator)
+    prepared = strategy.prepare(private_clone(estimator, n_classes))
     if not is_net(final_estimator(estimator)):
         if reads & {"proba", "log_proba", "logits"}:
             _check_has_proba(final_estimator(estimator))
@@ -560,7 +608,8 @@ def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_
     if not is_net(estimator):
         return
     with isolated_rng(random_state):
-        net = private_clone(estimator, n_classes).initialize()
+        net = prepared if is_net(prepared) else private_clone(estimator, n_classes)
+        net.initialize()
     if reads or isinstance(net.criterion_, nn.NLLLoss):
         view = PoolView.of_rows(
             net,
@@ -573,9 +622,20 @@ def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_
         view.prefetch(reads)
         for name in ["proba", *sorted(reads & _OF_HEAD)]:
             getattr(view, name)
+        if "hidden_means" in reads:
+            view.hidden_means(strategy.layers)
         if "input_gradients" in reads:
             with view.input_gradients() as (batches, logits):
                 logits(next(batches).requires_grad_())
+
+
+def check_has_layers(final):
+    """Raise where an estimator is no network."""
+    if not is_net(final):
+        raise ValueError(
+            "this strategy needs inner layers of a network, which "
+            f"{type(final).__name__} does not have; use a skorch net."
+        )
 
 
 def _check_has_proba(final):

@@ -34,6 +34,7 @@ N_POOL, N_LABELED, N_FEATURES, N_CLASSES = 60, 90, 6, 3
 QUICK = {
     "AsalQuery": {"aux__max_epochs": 3, "n_steps": 3},
     "CoreGcnQuery": {"aux__max_epochs": 3},
+    "LearningLossQuery": {"aux__max_epochs": 3},
     "UncertainGcnQuery": {"aux__max_epochs": 3},
     "VaalQuery": {"aux__max_epochs": 3},
 }
@@ -176,7 +177,7 @@ def home(strategy):
 
 
 def needs_network(strategy):
-    return bool({"sample_proba", "input_gradients"} & set(strategy.requires))
+    return bool({"sample_proba", "input_gradients", "hidden_means"} & set(strategy.requires))
 
 
 def depends_on_seed(strategy):

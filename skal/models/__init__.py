@@ -5,6 +5,7 @@ from skal.models._autoencoder import VAE, Autoencoder
 from skal.models._convnet import ConvNet
 from skal.models._gan import Critic, Generator, WassersteinGAN, gradient_penalty
 from skal.models._gcn import GCN, GCNLoss, SimilarityGraph, similarity_graph
+from skal.models._loss_prediction import LossPrediction, RankingLoss
 from skal.models._mlp import MLP
 from skal.models._resnet import ResNet18
 from skal.models._standardized import Standardized
@@ -20,6 +21,8 @@ __all__ = [
     "Discriminator",
     "GCNLoss",
     "Generator",
+    "LossPrediction",
+    "RankingLoss",
     "ResNet18",
     "SimilarityGraph",
     "Standardized",

@@ -7,6 +7,7 @@ from skal.query._bayesian import BaldQuery, BatchBaldQuery
 from skal.query._diversity import CoreSetQuery, KCenterGreedyQuery, KMeansQuery
 from skal.query._graph import CoreGcnQuery, UncertainGcnQuery
 from skal.query._hybrid import BadgeQuery, ClusterMarginQuery
+from skal.query._learning_loss import LearningLossQuery
 from skal.query._uncertainty import (
     EntropyQuery,
     LeastConfidenceQuery,
@@ -27,6 +28,7 @@ __all__ = [
     "EntropyQuery",
     "KCenterGreedyQuery",
     "KMeansQuery",
+    "LearningLossQuery",
     "LeastConfidenceQuery",
     "MarginQuery",
     "QueryStrategy",

@@ -1,0 +1,363 @@
+"""A strategy that trains, along with the network, a module that predicts its loss.
+
+References
+----------
+.. [Yoo2019] Yoo and Kweon, "Learning loss for active learning", CVPR 2019.
+"""
+
+from contextlib import contextmanager
+from copy import deepcopy
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.pipeline import Pipeline
+from skorch import NeuralNet
+from skorch.dataset import unpack_data
+from skorch.utils import to_device
+
+from skal.models import LossPrediction, RankingLoss
+from skal.query._base import AuxiliaryQuery
+from skal.selection import top_k
+from skal.utils.hidden import HiddenMeans
+from skal.utils.training import extend_net, final_estimator, is_net
+from skal.utils.validation import Interval, check_is_fitted, check_params
+
+
+class _Settings(NamedTuple):
+    """What the strategy tells the net that it prepares."""
+
+    module: type
+    arguments: dict
+    layers: tuple | None
+    weight: float
+    margin: float
+    detach_at: float
+
+
+class PredictsLosses:
+    """Mixin of the private net: train `loss_module_` to rank the losses of rows."""
+
+    ranking_ = _Settings(LossPrediction, {}, None, 1.0, 1.0, 0.6)
+    _shown = _caught = None
+
+    def __sklearn_clone__(self):
+        """Clone the settings, too."""
+        other = super().__sklearn_clone__()
+        other.ranking_ = self.ranking_
+        return other
+
+    def fit(self, X, y=None, **fit_params):
+        """Fit, with the loss module made for what the layers give of these rows."""
+        self._shown = X
+        try:
+            return super().fit(X, y, **fit_params)
+        finally:
+            self._shown = None
+
+    def initialize_module(self):
+        """Make the module, and in a fit the loss module."""
+        super().initialize_module()
+        if self._shown is None:
+            return self
+        module = to_device(self.module_, self.device).eval()
+        probe = HiddenMeans(module, self.ranking_.layers)
+        batch = next(iter(self.get_iterator(self.get_dataset(self._shown))))
+        with torch.no_grad(), probe:
+            output = self.infer(unpack_data(batch)[0])
+        output = output[0] if isinstance(output, tuple) else output
+        means = probe.read(len(output))
+        self.layers_ = tuple(means)
+        self.loss_module_ = self.ranking_.module(
+            [mean.shape[1] for mean in means.values()], **self.ranking_.arguments
+        ).to(output.dtype)
+        return self
+
+    def initialize_criterion(self):
+        """Make the criterion; raise where it cannot give the loss of each row."""
+        super().initialize_criterion()
+        if getattr(self.criterion_, "reduction", None) not in ("mean", "sum"):
+            raise ValueError(
+                "LearningLossQuery needs the loss of each row, so the criterion must "
+                f"have reduction='mean' or 'sum' to be turned off, as those of "
+                f"torch.nn have; {type(self.criterion_).__name__} has not."
+            )
+        return self
+
+    def on_train_begin(self, net, *args, **kwargs):
+        """Note where the epochs of this fit begin."""
+        super().on_train_begin(net, *args, **kwargs)
+        self.first_epoch_ = len(self.history)
+
+    def train_step_single(self, batch, **fit_params):
+        """Make a step, with hooks on the inner layers."""
+        with HiddenMeans(self.module_, self.layers_) as self._caught:
+            try:
+                return super().train_step_single(batch, **fit_params)
+            finally:
+                self._caught = None
+
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        """Add the ranking loss in training; raise where the sum is not finite."""
+        loss = super().get_loss(y_pred, y_true, *args, **kwargs)
+        if self._caught is None:
+            return loss
+        with torch.no_grad(), _unreduced(self.criterion_):
+            losses = super().get_loss(y_pred, y_true, *args, **kwargs)
+        n_rows = len(y_pred[0] if isinstance(y_pred, tuple) else y_pred)
+        if losses.ndim == 0 or len(losses) != n_rows:
+            raise ValueError(
+                f"LearningLossQuery needs the loss of each of {n_rows} rows, but with "
+                f"reduction='none' get_loss of {type(self).__name__} gives shape "
+                f"{tuple(losses.shape)}."
+            )
+        settings, means = self.ranking_, list(self._caught.read(n_rows).values())
+        n_epochs = len(self.history) - 1 - self.first_epoch_
+        if n_epochs >= settings.detach_at * self.max_epochs:
+            means = [mean.detach() for mean in means]
+        losses = losses.reshape(n_rows, -1).mean(1)
+        predicted = self.loss_module_(means)
+        loss = loss + settings.weight * RankingLoss(settings.margin)(predicted, losses)
+        if not bool(loss.isfinite()):
+            raise ValueError(
+                f"training diverged: the loss is {loss.item()} in epoch "
+                f"{len(self.history)}; clean X, or lower the learning rate, "
+                f"lr={self.lr}."
+            )
+        return loss
+
+
+@contextmanager
+def _unreduced(criterion):
+    reduction = criterion.reduction
+    criterion.reduction = "none"
+    try:
+        yield
+    finally:
+        criterion.reduction = reduction
+
+
+class LearningLossQuery(AuxiliaryQuery):
+    """Take rows with the highest loss, as a module trained with the network predicts.
+
+    A small module reads inner layers of the network and learns to rank the losses of
+    pairs of rows; its gradient also trains the network. Of a random subset of the pool,
+    the rows with the highest predicted losses are taken [1]_.
+
+    Parameters
+    ----------
+    aux : skorch.NeuralNet, default=None
+        Its module, with the arguments and outputs of `skal.models.LossPrediction`, is
+        what is trained along, by the network's optimizer. Set its width by
+        ``aux__module__width=64``. Its other parameters, such as ``aux__max_epochs``,
+        matter for a network that was fitted before; see Notes.
+    layers : sequence of str, default=None
+        Names of the layers that the module reads; see `PoolView.hidden_means`, which
+        finds up to four of them for None.
+    weight : float, default=1.0
+        The paper's lambda: of the ranking loss, added to the network's.
+    margin : float, default=1.0
+        The paper's xi; see `skal.models.RankingLoss`.
+    detach_at : float, default=0.6
+        From this fraction of `max_epochs` on, the module no longer trains the network.
+    subset : int, default=None
+        Choose among so many rows of the pool, drawn at random, but at least as many as
+        are asked for; None is ten times as many. It is all that makes a batch diverse.
+    random_state : int, default=None
+        Seeds the subset, too, and breaks ties; see `QueryStrategy`.
+
+    Attributes
+    ----------
+    module_ : nn.Module
+        What predicts the losses.
+    layers_ : tuple of str
+        The layers that it reads.
+    aux_ : skorch.NeuralNet
+        Only where the network had been fitted before: the net of the last `fit`.
+
+    Notes
+    -----
+    `ActiveLearningLoop` prepares its network, as ``prepare(net)`` does before a fit of
+    your own; it needs a skorch net, or a Pipeline that ends in one, and switches its
+    `compile` off. For a network that was not prepared, `fit` trains the module on the
+    labelled rows and leaves the network alone: weaker, because the gradient into the
+    network is the point of the method.
+
+    The layers' outputs are read before normalisation and activation, which may be plain
+    functions; of convolutions, only what is positive is averaged. The module is
+    optimised like the network, and of equal losses neither is ranked first.
+
+    On plain classification, the entropy of the same network ranks losses better than
+    this module does, and an independent study of five trials found `EntropyQuery` ahead
+    on CIFAR-10.
+
+    References
+    ----------
+    .. [1] Yoo and Kweon, "Learning loss for active learning", CVPR 2019.
+
+    Examples
+    --------
+    >>> from skorch import NeuralNetClassifier
+    >>> from sklearn.datasets import load_digits
+    >>> from skal import LearningLossQuery, PoolView
+    >>> from skal.models import MLP
+    >>> from torch.nn import CrossEntropyLoss
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = NeuralNetClassifier(
+    ...     MLP, module__n_inputs=64, module__n_classes=10, criterion=CrossEntropyLoss,
+    ...     iterator_train__shuffle=True, train_split=None, verbose=0,
+    ... )
+    >>> query = LearningLossQuery(random_state=0)
+    >>> net = query.prepare(net).fit(X[:100].astype("float32"), y[:100])
+    >>> pool = PoolView(net, X[100:].astype("float32"), random_state=0)
+    >>> query.fit(pool).query(pool, 3).shape, query.layers_
+    ((3,), ('features.1',))
+    """
+
+    requires = ("hidden_means", "labeled.hidden_means", "labeled.log_proba")
+    _parameter_constraints = {
+        **AuxiliaryQuery._parameter_constraints,
+        "layers": [list, tuple, None],
+        "weight": [Interval(Real, 0, None, closed="left")],
+        "margin": [Interval(Real, 0, None, closed="neither")],
+        "detach_at": [Interval(Real, 0, 1, closed="both")],
+        "subset": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        *,
+        aux=None,
+        layers=None,
+        weight=1.0,
+        margin=1.0,
+        detach_at=0.6,
+        subset=None,
+        random_state=None,
+    ):
+        super().__init__(aux=aux, random_state=random_state)
+        self.layers = layers
+        self.weight = weight
+        self.margin = margin
+        self.detach_at = detach_at
+        self.subset = subset
+
+    def _default_aux(self):
+        return NeuralNet(
+            LossPrediction,
+            criterion=RankingLoss,
+            optimizer=torch.optim.Adam,
+            lr=1e-3,
+            max_epochs=100,
+            train_split=None,
+            verbose=0,
+        )
+
+    def prepare(self, estimator, *, pool_features=None):
+        """Let a network train a module that predicts its losses, in place.
+
+        Parameters
+        ----------
+        estimator : skorch net, or Pipeline that ends in one
+            An unfitted private clone.
+        pool_features : callable, default=None
+            Plays no part.
+
+        Returns
+        -------
+        estimator : the same estimator
+
+        Raises
+        ------
+        ValueError
+            Where a parameter is wrong, or the estimator is something else.
+        """
+        check_params(self)
+        net = estimator
+        while isinstance(net, Pipeline):
+            net = net.steps[-1][1]
+        if not is_net(net):
+            raise ValueError(
+                "LearningLossQuery trains a module along with the network, which a "
+                f"{type(net).__name__} does not let it do; give the strategy a net or "
+                "a Pipeline that ends in one."
+            )
+        aux = self._default_aux() if self.aux is None else self.aux
+        extend_net(net, PredictsLosses)
+        net.ranking_ = _Settings(
+            aux.module,
+            aux.get_params_for("module"),
+            None if self.layers is None else tuple(self.layers),
+            self.weight,
+            self.margin,
+            self.detach_at,
+        )
+        if net.compile:
+            net.set_params(compile=False)
+        return estimator
+
+    def fit(self, pool):
+        """Take the module that was trained with the network, or train one now.
+
+        Parameters
+        ----------
+        pool : PoolView
+            With labelled rows, where the network was not prepared.
+
+        Returns
+        -------
+        self : LearningLossQuery
+
+        Raises
+        ------
+        ValueError
+            Where a parameter is wrong, the network has no inner layers, or it was not
+            prepared and there are no labelled rows.
+        """
+        check_params(self)
+        net = final_estimator(pool.estimator)
+        if hasattr(net, "loss_module_"):
+            self.module_, self.layers_ = net.loss_module_, net.layers_
+            return self
+        if not pool.has_labeled or pool.labeled.y is None or len(pool.labeled) == 0:
+            raise ValueError(
+                "the network was not prepared for LearningLossQuery: use it in an "
+                "ActiveLearningLoop, call strategy.prepare(net) before net.fit, or "
+                "give the PoolView X_labeled and y_labeled."
+            )
+        pool.prefetch(self.requires)
+        means = pool.labeled.hidden_means(self.layers)
+        y = torch.from_numpy(np.asarray(pool.labeled.y))
+        losses = -pool.labeled.log_proba.cpu()[torch.arange(len(y)), y]
+        self._fit_aux(
+            [mean.cpu().float().numpy() for mean in means.values()],
+            losses.float().numpy(),
+            seed=int(self._generator(pool).integers(2**32)),
+            device="cpu",
+            defaults={"criterion__margin": self.margin},
+            module__n_features=[mean.shape[1] for mean in means.values()],
+        )
+        self.module_, self.layers_ = self.aux_.module_, tuple(means)
+        return self
+
+    def _query(self, pool, n_samples, rng):
+        check_is_fitted(self, "module_")
+        size = 10 * n_samples if self.subset is None else max(self.subset, n_samples)
+        candidates = np.arange(len(pool))
+        if size < len(pool):
+            candidates = np.sort(rng.permutation(len(pool))[:size])
+        scores = self._predicted(pool, candidates)
+        return candidates[top_k(scores, n_samples, random_state=rng)]
+
+    def _predicted(self, pool, positions=None):
+        means = pool.hidden_means(self.layers_, positions=positions)
+        module = deepcopy(self.module_).cpu().double().eval()
+        with torch.no_grad():
+            scores = module([mean.cpu().double() for mean in means.values()])
+        if not bool(scores.isfinite().all()):
+            raise ValueError(
+                "the predicted losses are not finite: X holds NaN, or training "
+                "diverged; clean X or lower the learning rate."
+            )
+        return scores.float()  # rounded, so that equal rows tie wherever they stand
