@@ -423,7 +423,7 @@ class PoolView:
             self._cache["embeddings"] = embeddings.rows
 
     def hidden_means(self, layers=None, *, positions=None):
-        """What inner layers of the network give, averaged over all places of a row.
+        """Average what inner layers of the network give over all places of a row.
 
         Parameters
         ----------

@@ -177,7 +177,8 @@ def home(strategy):
 
 
 def needs_network(strategy):
-    return bool({"sample_proba", "input_gradients", "hidden_means"} & set(strategy.requires))
+    passes = {"sample_proba", "input_gradients", "hidden_means"}
+    return bool(passes & set(strategy.requires))
 
 
 def depends_on_seed(strategy):
