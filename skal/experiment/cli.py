@@ -132,7 +132,7 @@ def _report(args):
 
     report = write_report(args.folder)
     for note in report.notes:
-        print(f"missing: {note}", file=sys.stderr)
+        print(f"note: {note}", file=sys.stderr)
     print(f"report: {report.html}")
     return 0
 

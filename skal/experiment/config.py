@@ -187,8 +187,23 @@ class RunConfig:
     @property
     def hash(self):
         """Fingerprint of the options."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return options_hash(asdict(self))
+
+
+def options_hash(options):
+    """Compute the fingerprint of options.
+
+    Parameters
+    ----------
+    options : dict
+        As a configuration or its config.json has them.
+
+    Returns
+    -------
+    fingerprint : str
+    """
+    text = json.dumps(options, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def share(text):

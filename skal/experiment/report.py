@@ -3,54 +3,58 @@
 import csv
 import io
 import json
-from base64 import b64encode
 from collections import namedtuple
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from skal.experiment.config import RunConfig, UsageError
-from skal.experiment.results import read_run
-from skal.plotting import LearningCurveDisplay
-from skal.utils import atomic_write
-from skal.utils.comparison import penalties, penalty_matrix, rank_strategies
-from skal.utils.statistics import (
-    area_under_curve,
-    class_balance,
-    label_quartiles,
-    labels_saved,
-    labels_to_target,
-    learning_curves,
-    mean_curve,
-    mean_interval,
-    overlap,
+from skal.experiment.config import UsageError
+from skal.experiment.provenance import (
+    BASELINE,
+    OWN,
+    commands,
+    environments,
+    name_cells,
+    other_starts,
+    read_cell,
+    unpaired,
 )
+from skal.experiment.tables import all_together, items, numbers
+from skal.utils import atomic_write
 
 COLUMNS = (
     "dataset model strategy seed n_initial batch_size round n_labeled n_queried "
     "accuracy balanced_accuracy nll ece train_s query_s"
 ).split()
-BASELINE = "random"
-# Options in which runs that are compared may differ.
-_OWN = ("strategy", "seed", "device", "threads", "strategy_options")
+_SIZES = ("n_initial", "batch_size", "n_rounds")
 
 Report = namedtuple("Report", "html csv notes")
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem;
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 64rem;
   padding: 0 1rem 3rem; color: #222; }
+h1, h2, h3 { line-height: 1.25; overflow-wrap: anywhere; }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin-top: 1rem; }
 table { border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0; }
 th, td { padding: 0.2rem 0.6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom: 1px solid #888; vertical-align: bottom; }
-img { max-width: 100%; height: auto; }
-.missing { background: #fff3cd; padding: 0.5rem 1rem; }
-code { overflow-wrap: anywhere; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
+  background: white; }
+thead th { vertical-align: bottom; }
+tbody tr:first-child td { border-top: 1px solid #888; }
+.panels { display: grid; gap: 1.5rem 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
+figure { margin: 0; }
+figure img { width: 100%; height: auto; }
+figcaption, p { max-width: 50rem; }
+.turned thead th + th { writing-mode: vertical-rl; transform: rotate(180deg);
+  text-align: left; padding: 0.3rem; }
+.matrix img { max-width: none; height: auto; }
+.missing { background: #fff3cd; padding: 0.5rem 1rem; overflow-wrap: anywhere; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5;
+  padding: 0.5rem; }
 """
 
 
@@ -58,7 +62,8 @@ def write_report(folder):
     """Write report.html and results.csv about all runs below a folder.
 
     Runs of one data set, network and sizes are compared with each other, seed by seed;
-    only those that have ended count, and what is missing is said.
+    only those that have ended count, and what is missing is said. Runs that bought all
+    labels at once are the full-data line of the others.
 
     Parameters
     ----------
@@ -68,7 +73,7 @@ def write_report(folder):
     Returns
     -------
     report : Report
-        The paths `html` and `csv`, and `notes` on what is missing.
+        The paths `html` and `csv`, and `notes` on what is missing or not alike.
 
     Raises
     ------
@@ -81,36 +86,96 @@ def write_report(folder):
         raise UsageError(
             f"There are no runs below {str(folder)!r}; name the folder given to --out."
         )
+    groups = _groups(paths)
+    table = _csv_text(groups)
+    full_data = _take_full_data(groups)
+    sections, notes, finished = [], [], {}
+    for title, cells in zip(_titles(groups), groups.values(), strict=True):
+        others = unpaired([cell for cell in cells if cell.done])
+        left_out = {cell.path for cell, _ in others}
+        ended = [cell for cell in cells if cell.done and cell.path not in left_out]
+        finished[title] = ended
+        said = [*_missing(cells), *_unlike(cells, others)]
+        notes += [f"{title}: {each}" for each in said]
+        sections.append(f"<h2>{escape(title)}</h2>")
+        if said:
+            sections.append(f'<div class="missing">{items(said)}</div>')
+        full = full_data.get(_key(cells[0], _LOOSE), [])
+        if ended:
+            sections.append(numbers(ended, full))
+        sections.append(_how(cells, ended, full, folder))
+    sections.append(all_together(finished))
+    names = sorted({cell.config.data_name for cell in sum(groups.values(), [])})
+    page = _page(f"Active learning on {', '.join(names)}", sections)
+    for name, text in (("results.csv", table), ("report.html", page)):
+        with atomic_write(folder / name, "w") as file:
+            file.write(text)
+    return Report(folder / "report.html", folder / "results.csv", notes)
+
+
+def _groups(paths):
+    """Read the runs, and gather those that can be compared."""
     groups = {}
     for path in paths:
-        run = read_run(path)
-        config = run.config
-        sizes = (config.n_initial, config.batch_size, config.n_rounds)
-        common = json.dumps({k: v for k, v in asdict(config).items() if k not in _OWN})
-        key = (config.data_name, config.model, *sizes, common)
-        group, own = groups.setdefault(key, []), (config.strategy, config.seed)
+        cell = read_cell(path)
+        group = groups.setdefault(_key(cell, OWN), [])
+        own = cell.config.strategy, cell.config.seed
         for other in group:
             if (other.config.strategy, other.config.seed) == own:
                 raise UsageError(
                     f"Two runs are the same, {str(other.path)!r} and {str(path)!r}; "
                     "move one of them away."
                 )
-        group.append(run)
-    table = _csv_text(groups)
-    sections, notes = [], []
-    for key, runs in groups.items():
-        missing = _missing(runs)
-        title = "{}, {}, {} + {} labels a round, {} rounds".format(*key[:5])
-        notes += [f"{title}: {each}" for each in missing]
-        sections.append(_section(title, runs, missing))
-    names = ", ".join(
-        sorted({run.config.data_name for run in sum(groups.values(), [])})
-    )
-    page = _page(f"Active learning on {names}", sections)
-    for name, text in (("results.csv", table), ("report.html", page)):
-        with atomic_write(folder / name, "w") as file:
-            file.write(text)
-    return Report(folder / "report.html", folder / "results.csv", notes)
+        group.append(cell)
+    return groups
+
+
+# Options in which the full-data line may differ from the curves it is drawn with.
+_LOOSE = (*OWN, *_SIZES, "initial")
+
+
+def _key(cell, left_out):
+    options = asdict(cell.config)
+    return json.dumps({k: v for k, v in options.items() if k not in left_out})
+
+
+def _titles(groups):
+    """Name groups by data, model and sizes, and by what else tells them apart."""
+    titles = []
+    for key in groups:
+        config = groups[key][0].config
+        titles.append(
+            f"{config.data_name}, {config.model}, {config.n_initial} + "
+            f"{config.batch_size} labels a round, {config.n_rounds} rounds"
+        )
+    options = [json.loads(key) for key in groups]
+    full = []
+    for title, mine in zip(titles, options, strict=True):
+        alike = [o for o, other in zip(options, titles, strict=True) if other == title]
+        differing = (k for k in mine if any(o[k] != mine[k] for o in alike))
+        full.append(", ".join([title, *(f"{k} {mine[k]}" for k in differing)]))
+    return full
+
+
+def _take_full_data(groups):
+    """Take the groups out that bought all at once; their cells by the other options."""
+    full = {key: all(map(_bought_all, cells)) for key, cells in groups.items()}
+    rest = {_key(groups[key][0], _LOOSE) for key in groups if not full[key]}
+    found = {}
+    for key in [key for key in groups if full[key]]:
+        loose = _key(groups[key][0], _LOOSE)
+        if loose in rest:
+            found.setdefault(loose, []).extend(groups.pop(key))
+    return found
+
+
+def _bought_all(cell):
+    if cell.config.n_rounds or not cell.done:
+        return False
+    initial = np.sort(cell.purchases["initial"])
+    # Row numbers of the pool, or else what would be those of all training rows.
+    n_rows = len(cell.purchases.get("pool", initial))
+    return np.array_equal(initial, np.arange(n_rows))
 
 
 def _csv_text(groups):
@@ -123,21 +188,18 @@ def _csv_text(groups):
     return text.getvalue()
 
 
-def _ended(run):
-    return (run.path / "DONE").exists()
-
-
-def _missing(runs):
+def _missing(cells):
     """Say which runs have not ended, and which seeds a strategy lacks."""
     missing = [
-        f"{run.config.strategy}, seed {run.config.seed}, has {len(run.records)} of "
-        f"{run.config.n_rounds + 1} rounds and is left out"
-        for run in runs
-        if not _ended(run)
+        f"{cell.config.strategy}, seed {cell.config.seed}, has {len(cell.records)} of "
+        f"{cell.config.n_rounds + 1} rounds and is left out"
+        for cell in cells
+        if not cell.done
     ]
     seeds = {}
-    for run in filter(_ended, runs):
-        seeds.setdefault(run.config.strategy, set()).add(run.config.seed)
+    for cell in cells:
+        if cell.done:
+            seeds.setdefault(cell.config.strategy, set()).add(cell.config.seed)
     for name, there in sorted(seeds.items()):
         absent = sorted(set().union(*seeds.values()) - there)
         if absent:
@@ -147,236 +209,57 @@ def _missing(runs):
     return missing
 
 
-def _section(title, runs, missing):
-    parts = [f"<h2>{escape(title)}</h2>"]
-    if missing:
-        items = "".join(f"<li>{escape(each)}</li>" for each in missing)
-        parts.append(f'<div class="missing">Missing: <ul>{items}</ul></div>')
-    runs = [run for run in runs if _ended(run)]
-    if not runs:
-        return "\n".join(parts)
-    records = [record for run in runs for record in run.records]
-    curves = learning_curves(records)
-    parts.append(_picture(records))
-    parts.append(_summary(runs, curves))
-    if len(curves) > 1:
-        parts += [_penalties(curves), _ranks(curves), _overlap(runs)]
-    parts.append(_environment(runs))
-    return "\n".join(parts)
-
-
-def _picture(records):
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return "<p>No picture without matplotlib: <code>skal[plot]</code>.</p>"
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    ax = figure.subplots()
-    LearningCurveDisplay.from_records(records, ax=ax)
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    data = b64encode(buffer.getvalue()).decode()
-    text = "accuracy against labels, mean and 95 % interval of the mean over seeds"
-    return f'<p><img alt="{text}" src="data:image/png;base64,{data}"><br>{text}</p>'
-
-
-def _summary(runs, curves):
-    """Tabulate each strategy's scores, labels to target and costs."""
-    areas = _areas(curves)
-    baseline = curves.get(BASELINE)
-    target = None
-    if baseline:
-        target = float(mean_curve(baseline.values()).scores[-1])
-    rows = []
-    for name, by_seed in curves.items():
-        mine = [run for run in runs if run.config.strategy == name]
-        last = [run.records[-1] for run in mine]
-        row = [name, len(by_seed), _interval(areas[name].values())]
-        row.append("" if name == BASELINE else _gain(areas, name))
-        row.append(_interval(curve.scores[-1] for curve in by_seed.values()))
-        if target is not None:
-            labels = [labels_to_target(*curve, target) for curve in by_seed.values()]
-            row.append(" / ".join(map(_labels, label_quartiles(labels))))
-            mean = mean_curve(by_seed.values())
-            saved = labels_saved(mean, mean_curve(baseline.values()), [target])[0]
-            row.append("" if name == BASELINE else _share(saved))
-        row += [f"{np.mean([r[key] for r in last]):.3f}" for key in ("nll", "ece")]
-        counts = [
-            np.sum([r["acquired_class_counts"] for r in run.records], axis=0)
-            for run in mine
-        ]
-        row.append(f"{np.mean(class_balance(counts)):.3f}")
-        for key in ("train_s", "query_s"):
-            row.append(f"{np.mean([r[key] for run in mine for r in run.records]):.2f}")
-        rows.append((np.mean(list(areas[name].values())), row))
-    header = ["strategy", "seeds", "area under the curve", "minus random", "at the end"]
-    if target is not None:
-        header += [f"labels to {target:.3f}", "labels saved"]
-    header += ["NLL", "ECE", "class balance", "train s", "query s"]
-    rows = [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
-    note = (
-        "Means with 95 % t intervals over seeds; minus random is paired by seed. "
-        "Labels to target are quartiles over seeds, the target being random's mean "
-        "accuracy at the end. Class balance is the entropy of all bought labels over "
-        "its maximum; seconds are means over rounds."
-    )
-    return _table(header, rows) + f"<p>{note}</p>"
-
-
-def _areas(curves):
-    return {
-        name: {seed: area_under_curve(*curve) for seed, curve in by_seed.items()}
-        for name, by_seed in curves.items()
-    }
-
-
-def _interval(values):
-    mean, half = mean_interval(list(values))
-    return f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
-
-
-def _gain(areas, name):
-    random = areas.get(BASELINE, {})
-    shared = sorted(areas[name].keys() & random)
-    if not shared:
-        return "no seed in common"
-    mean, half = mean_interval([areas[name][k] - random[k] for k in shared])
-    if np.isnan(half):
-        return f"{mean:+.3f}"
-    return f"{mean - half:+.3f} to {mean + half:+.3f}"
-
-
-def _labels(number):
-    return f"{number:.0f}" if np.isfinite(number) else "never"
-
-
-def _share(saved):
-    return f"{saved:.0%}" if np.isfinite(saved) else "never there"
-
-
-def _penalties(curves):
-    result = penalty_matrix(curves)
-    rows = [
-        [name, *("" if i == j else _cell(w) for j, w in enumerate(row))]
-        for i, (name, row) in enumerate(zip(result.names, result.wins, strict=True))
+def _unlike(cells, others):
+    """Say what makes the runs poor pairs."""
+    unlike = [
+        f"{cell.config.strategy}, seed {cell.config.seed}, had other {what} than the "
+        "other strategies: it is no pair with them and is left out"
+        for cell, what in others
     ]
-    paired = (result.n_seeds >= 2).sum(0) > 1  # with more than itself
-    beaten = penalties(result.wins)
-    cells = (
-        f"{p:.2f}" if known else "-" for p, known in zip(beaten, paired, strict=True)
-    )
-    rows.append(["beaten", *cells])
-    checkpoints = ", ".join(map(str, result.checkpoints))
-    note = (
-        "How often the row beats the column: share of the checkpoints "
-        f"({checkpoints} labels) with p &lt; 0.05 in a t test paired by seed, not "
-        "corrected for the number of tests. The last line is the mean of the column: "
-        "lower is better."
-    )
-    header = ["better", *result.names]
-    return f"<h3>Pairwise</h3>{_table(header, rows)}<p>{note}</p>"
+    n_places = len(environments(cells))
+    if n_places > 1:
+        unlike.append(
+            f"the runs are from {n_places} environments, see How: a machine can move "
+            "scores by more than a strategy does"
+        )
+    options = {}
+    for cell in cells:
+        text = json.dumps(cell.config.strategy_options, sort_keys=True)
+        options.setdefault(cell.config.strategy, set()).add(text)
+    for name, found in sorted(options.items()):
+        if len(found) > 1:
+            texts = ", ".join(sorted(found))
+            unlike.append(f"{name} was run with several options: {texts}")
+    return unlike
 
 
-def _cell(value):
-    return "not paired" if np.isnan(value) else f"{value:.2f}"
-
-
-def _ranks(curves):
-    try:
-        ranking = rank_strategies(_areas(curves))
-    except ValueError:
-        return "<p>No ranks: no seed has all strategies.</p>"
-    order = np.argsort(ranking.mean_ranks, kind="stable")
-    rows = [
-        [
-            ranking.names[i],
-            f"{ranking.mean_ranks[i]:.2f}",
-            *("" if i == j else f"{ranking.p_pairs[i, j]:.3f}" for j in order),
-        ]
-        for i in order
-    ]
-    header = ["strategy", "mean rank", *(ranking.names[j] for j in order)]
-    note = (
-        f"Ranks of the area under the curve over {ranking.n_blocks} seeds. Friedman's "
-        f"test: {_p_value(ranking.p_value)}. The columns are p of Wilcoxon's "
-        "signed-rank test, corrected as Holm does; with n seeds none is below "
-        "2 / 2^n, 0.0625 for five."
-    )
-    return f"<h3>Ranks</h3>{_table(header, rows)}<p>{note}</p>"
-
-
-def _p_value(p):
-    if np.isnan(p):
-        return "not with fewer than three strategies or two seeds"
-    return f"p = {p:.4f}"
-
-
-def _overlap(runs):
-    picks = {}
-    for run in runs:
-        try:
-            with np.load(run.path / "queries.npz") as queries:
-                names = [name for name in queries if name.startswith("round_")]
-                rows = [queries[name] for name in names]
-        except (EOFError, OSError, ValueError, BadZipFile) as error:
-            raise UsageError(
-                f"{str(run.path / 'queries.npz')!r} cannot be read ({error}); move the "
-                "run away, or run it again."
-            ) from error
-        bought = np.concatenate([np.empty(0, dtype=np.int64), *rows])
-        picks.setdefault(run.config.strategy, {})[run.config.seed] = bought
-    matrix = overlap(picks)
-    rows = [
-        [name, *("" if np.isnan(v) else f"{v:.2f}" for v in row)]
-        for name, row in zip(picks, matrix, strict=True)
-    ]
-    note = "Rows that both bought over rows that either did, mean over shared seeds."
-    table = _table(["overlap", *picks], rows)
-    return f"<h3>What they bought</h3>{table}<p>{note}</p>"
-
-
-def _environment(runs):
-    content = json.loads((runs[0].path / "config.json").read_text(encoding="utf-8"))
-    versions = ", ".join(f"{k} {v}" for k, v in content.get("versions", {}).items())
-    devices = sorted({run.config.device for run in runs})
-    threads = sorted({str(run.config.threads) for run in runs})
-    seeds = sorted({run.config.seed for run in runs})
-    names = list(dict.fromkeys(run.config.strategy for run in runs))
-    options = {k: v for k, v in content["options"].items() if k not in _OWN}
-    return (
-        f"<h3>How</h3><p>Seeds {', '.join(map(str, seeds))}; device "
-        f"{', '.join(devices)} ({escape(str(content.get('device_name')))}), threads "
-        f"{', '.join(threads)}; {escape(versions)}.</p><p><code>skal compare "
-        f"--strategies {' '.join(names)} --seed-list {' '.join(map(str, seeds))} "
-        f"{escape(_flags(options))}</code></p>"
-    )
-
-
-def _flags(options):
-    default = RunConfig()
-    flags = []
-    for key, value in options.items():
-        if value == getattr(default, key, None) or value is None:
-            continue
-        flag = f"--{key.replace('_', '-')}"
-        if isinstance(value, bool):
-            flags.append(flag if value else flag.replace("--", "--no-", 1))
-        else:
-            flags.append(f"{flag} {value}")
-    return " ".join(flags)
-
-
-def _table(header, rows):
-    head = "".join(f"<th>{escape(str(each))}</th>" for each in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(each))}</td>" for each in row) + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+def _how(cells, ended, full_data, folder):
+    """Say where, with which seeds and by which commands."""
+    names = {cell.config.strategy for cell in ended}
+    said = []
+    if len(names) > 1:
+        said.append(
+            "The strategies of a seed had the same data, test rows and first labels: "
+            "checksum and rows were compared."
+        )
+        others = other_starts(ended)
+        said.append(
+            f"The first model of {', '.join(others)} scored otherwise than random's of "
+            "the same seed: trained in another way, or elsewhere."
+            if others
+            else "So did their first models score the same."
+        )
+    parts = [f"<p>{escape(each)}</p>" for each in [" ".join(said)] if each]
+    places = environments(cells)
+    if len(places) == 1:
+        parts.append(f"<p>{escape(next(iter(places)))}</p>")
+    else:
+        lines = (f"{name_cells(mine)}: {text}" for text, mine in places.items())
+        parts.append(items(lines))
+    seeds = sorted({cell.config.seed for cell in cells})
+    parts.append(f"<p>Seeds {', '.join(map(str, seeds))}. The runs again:</p>")
+    lines = "\n".join([*commands(cells, folder), *commands(full_data, folder)])
+    return f"<h3>How</h3>{''.join(parts)}<pre><code>{escape(lines)}</code></pre>"
 
 
 def _page(title, sections):

@@ -124,6 +124,7 @@ class RunFolder:
                 "hash": self.config.hash,
                 "data_fingerprint": fingerprint,
                 "device_name": _device_name(self.config.device),
+                "processor": _processor(),
                 "versions": _versions(),
             }
             try:
@@ -375,6 +376,15 @@ def _device_name(device):
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.machine()
+
+
+def _processor():
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _versions():

@@ -1,8 +1,16 @@
 """Score against the number of labels."""
 
+from collections import namedtuple
+
 import numpy as np
 
-from skal.utils.statistics import mean_interval
+from skal.plotting._base import make_axes
+from skal.utils.statistics import Curve, mean_interval, scores_at, shared_counts
+
+_MARKERS = "osD^vPX<>p"
+_LINES = ("-", "-.", ":")
+
+Gain = namedtuple("Gain", "n_labeled mean low high n_pairs")
 
 
 class LearningCurveDisplay:
@@ -17,6 +25,13 @@ class LearningCurveDisplay:
         its runs, of shape (n_runs, n_points).
     score_name : str, default="accuracy"
         What the scores are.
+    seeds : dict of str to array-like of shape (n_runs,), default=None
+        By strategy, the seeds of its runs, by which runs are paired; None takes 0, 1,
+        ... for each.
+    baseline : str, default="random"
+        The strategy that the others are compared with.
+    full_data : float, default=None
+        Score of the model trained on all labels, drawn as a line.
 
     Attributes
     ----------
@@ -25,24 +40,64 @@ class LearningCurveDisplay:
     figure_ : matplotlib Figure
         Its figure.
 
+    Notes
+    -----
+    There are two 95 % intervals, both Student's t over seeds. :meth:`interval` is that
+    of one strategy's mean. It holds the spread of splits and first labels, which the
+    runs of a seed share: where two overlap, the strategies may well differ.
+    :meth:`gain` is that of the mean difference from the baseline, paired by seed, which
+    is free of it: where it leaves out 0, they differ at that number of labels.
+
     Examples
     --------
     >>> from skal.plotting import LearningCurveDisplay
-    >>> curves = {"badge": ([20, 40], [[0.7, 0.9], [0.8, 0.9]])}
+    >>> curves = {
+    ...     "badge": ([20, 40], [[0.7, 0.9], [0.8, 0.9]]),
+    ...     "random": ([20, 40], [[0.7, 0.8], [0.8, 0.8]]),
+    ... }
     >>> display = LearningCurveDisplay(curves)
     >>> display.mean("badge")
     array([0.75, 0.9 ])
+    >>> display.gain("badge").mean.round(3)
+    array([0. , 0.1])
     """
 
-    def __init__(self, curves, *, score_name="accuracy"):
+    def __init__(
+        self,
+        curves,
+        *,
+        score_name="accuracy",
+        seeds=None,
+        baseline="random",
+        full_data=None,
+    ):
         self.curves = {
             name: (np.asarray(n_labeled), np.atleast_2d(scores))
             for name, (n_labeled, scores) in curves.items()
         }
-        self.score_name = score_name
+        self.score_name, self.baseline = score_name, baseline
+        self.full_data = None if full_data is None else float(full_data)
+        self.seeds = {}
+        for name, (_, scores) in self.curves.items():
+            mine = range(len(scores)) if seeds is None else seeds[name]
+            self.seeds[name] = list(mine)
+            if len(set(self.seeds[name])) != len(scores):
+                raise ValueError(
+                    f"seeds[{name!r}] must be one for each of the {len(scores)} runs, "
+                    f"got {self.seeds[name]}."
+                )
 
     @classmethod
-    def from_records(cls, records, *, score_name="accuracy", ax=None):
+    def from_records(
+        cls,
+        records,
+        *,
+        strategies=None,
+        score_name="accuracy",
+        baseline="random",
+        full_data=None,
+        ax=None,
+    ):
         """Draw the rounds of one or several runs.
 
         Parameters
@@ -50,31 +105,60 @@ class LearningCurveDisplay:
         records : iterable of dict
             One a run and round, with the keys "strategy", "seed", "n_labeled" and
             `score_name`, as in rounds.jsonl.
+        strategies : list of str, default=None
+            Which to draw, in this order; the baseline is drawn in any case, where
+            there are records of it. None draws all.
         score_name : str, default="accuracy"
             Key of the score.
+        baseline : str, default="random"
+            The strategy that the others are compared with.
+        full_data : float, default=None
+            Score of the model trained on all labels.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
         Returns
         -------
         display : LearningCurveDisplay
+
+        Raises
+        ------
+        ValueError
+            Where there are no records of a strategy, or its runs differ in their
+            numbers of labels.
         """
         runs = {}
         for record in sorted(records, key=lambda record: record["n_labeled"]):
             point = record["n_labeled"], record[score_name]
             by_seed = runs.setdefault(record["strategy"], {})
             by_seed.setdefault(record["seed"], []).append(point)
-        curves = {}
-        for name, by_seed in runs.items():
-            labels = {tuple(n for n, _ in points) for points in by_seed.values()}
+        names = list(runs if strategies is None else strategies)
+        if absent := [name for name in names if name not in runs]:
+            raise ValueError(
+                f"strategies has {absent[0]!r}, of which there are no records; there "
+                f"are {', '.join(runs)}."
+            )
+        if baseline in runs and baseline not in names:
+            names.append(baseline)
+        curves, seeds = {}, {}
+        for name in names:
+            seeds[name] = sorted(runs[name])
+            points = [runs[name][seed] for seed in seeds[name]]
+            labels = {tuple(n for n, _ in each) for each in points}
             if len(labels) > 1:
                 raise ValueError(
                     f"The runs of {name!r} differ in their numbers of labels: "
                     f"{sorted(labels)}."
                 )
-            scores = [[score for _, score in by_seed[seed]] for seed in sorted(by_seed)]
-            curves[name] = labels.pop(), scores
-        return cls(curves, score_name=score_name).plot(ax=ax)
+            curves[name] = labels.pop(), [[score for _, score in p] for p in points]
+        display = cls(
+            curves,
+            score_name=score_name,
+            seeds=seeds,
+            baseline=baseline,
+            full_data=full_data,
+        )
+        return display.plot(ax=ax)
 
     def mean(self, name):
         """Compute the mean score of a strategy's runs.
@@ -104,14 +188,46 @@ class LearningCurveDisplay:
         mean, half = mean_interval(self.curves[name][1])
         return mean - half, mean + half
 
+    def gain(self, name):
+        """Compute a strategy's mean difference from the baseline, paired by seed.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        gain : Gain
+            n_labeled, mean, low, high : ndarray of shape (n_points,), the numbers of
+            labels that both have, the mean over the seeds that both have and its 95 %
+            t interval, NaN with one seed; n_pairs : int, the seeds. Without a seed in
+            common there are no points.
+        """
+        seeds = [k for k in self.seeds[name] if k in self.seeds.get(self.baseline, ())]
+        if not seeds:
+            return Gain(*np.empty((4, 0)), 0)
+        pair = [self._runs(each) for each in (name, self.baseline)]
+        counts = shared_counts(next(iter(runs.values())) for runs in pair)
+        mine, other = (
+            np.array([scores_at(runs[seed], counts) for seed in seeds]) for runs in pair
+        )
+        mean, half = mean_interval(mine - other)
+        return Gain(counts, mean, mean - half, mean + half, len(seeds))
+
+    def _runs(self, name):
+        n_labeled, scores = self.curves[name]
+        runs = (Curve(n_labeled, each) for each in scores)
+        return dict(zip(self.seeds[name], runs, strict=True))
+
     def frame(self):
         """Give the numbers as a table.
 
         Returns
         -------
         frame : pandas.DataFrame
-            Columns strategy, n_labeled, mean, low, high and n_runs; a row for each
-            point of each mean curve.
+            Columns strategy, n_labeled, mean, low, high and n_runs, and the paired
+            gain, gain_low, gain_high and n_pairs, NaN where there is no baseline; a row
+            for each point of each mean curve.
         """
         import pandas
 
@@ -120,29 +236,51 @@ class LearningCurveDisplay:
             low, high = self.interval(name)
             columns = {"strategy": name, "n_labeled": n_labeled}
             columns |= {"mean": self.mean(name), "low": low, "high": high}
-            parts.append(pandas.DataFrame({**columns, "n_runs": len(scores)}))
+            mine = pandas.DataFrame({**columns, "n_runs": len(scores)})
+            gain = self.gain(name)
+            columns = {"n_labeled": gain.n_labeled, "gain": gain.mean}
+            columns |= {"gain_low": gain.low, "gain_high": gain.high}
+            mine = mine.merge(pandas.DataFrame(columns), how="left", on="n_labeled")
+            parts.append(mine.assign(n_pairs=gain.n_pairs))
         return pandas.concat(parts, ignore_index=True)
 
-    def plot(self, ax=None):
-        """Draw the mean of each strategy's runs, and its 95 % interval.
+    def plot(self, ax=None, *, gain=False):
+        """Draw each strategy's mean with its 95 % interval, and the full-data line.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
+        gain : bool, default=False
+            Draw the differences from the baseline, paired by seed, instead of scores.
 
         Returns
         -------
         self : LearningCurveDisplay
         """
-        if ax is None:
-            from matplotlib import pyplot
-
-            _, ax = pyplot.subplots()
+        ax = make_axes(ax)
+        others = [name for name in self.curves if name != self.baseline]
+        alpha = 0.15 if len(others) < 5 else 0.07
         for name, (n_labeled, _) in self.curves.items():
-            ax.plot(n_labeled, self.mean(name), marker="o", markersize=4, label=name)
-            ax.fill_between(n_labeled, *self.interval(name), alpha=0.12)
-        ax.set(xlabel="labels", ylabel=self.score_name.replace("_", " "))
+            if name == self.baseline:
+                style = {"color": "black", "linestyle": "--", "zorder": 3}
+            else:
+                k = others.index(name)
+                style = {"color": f"C{k % 10}", "linestyle": _LINES[k // 10 % 3]}
+                style["marker"] = _MARKERS[k % 10]
+            mean, (low, high) = self.mean(name), self.interval(name)
+            if gain:
+                n_labeled, mean, low, high, _ = self.gain(name)
+            ax.plot(n_labeled, mean, markersize=4, label=name, **style)
+            if name != self.baseline or not gain:
+                color = style["color"]
+                ax.fill_between(n_labeled, low, high, alpha=alpha, color=color, lw=0)
+        if self.full_data is not None and not gain:
+            style = {"color": "0.4", "linestyle": ":"}
+            ax.axhline(self.full_data, label="all labels", **style)
+        what = self.score_name.replace("_", " ")
+        what += f" minus {self.baseline}'s" if gain else ""
+        ax.set(xlabel="labels", ylabel=what)
         ax.grid(alpha=0.3)
         if self.curves:
             ax.legend(frameon=False)

@@ -8,25 +8,46 @@ import numpy as np
 import pytest
 
 from skal.__main__ import main
+from skal.experiment import tables
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.report import COLUMNS, write_report
 
+draw_image = tables._image
 
-def make_run(folder, strategy, seed, accuracies, *, done=True, n_rounds=2):
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Leave out the pixels, which take most of the time."""
+    monkeypatch.setattr(tables, "_image", lambda figure, text, width=None: "<img>")
+
+
+def make_run(
+    folder,
+    strategy,
+    seed,
+    accuracies,
+    *,
+    done=True,
+    first=0,
+    stored=None,
+    n_initial=10,
+    n_rounds=2,
+    **options,
+):
     """Write the files of a run of two rounds of ten labels after the first ten."""
     config = RunConfig(
         strategy=strategy,
         seed=seed,
-        n_initial=10,
+        n_initial=n_initial,
         batch_size=10,
         n_rounds=n_rounds,
-        threads=1,
-        device="cpu",
+        **{"threads": 1, "device": "cpu", **options},
     )
     path = folder / config.run_id
     path.mkdir(parents=True)
-    options = {"options": vars(config), "versions": {"skal": "0"}}
-    (path / "config.json").write_text(json.dumps(options))
+    content = {"options": vars(config), "versions": {"skal": "0"}, "hash": config.hash}
+    content |= {"data_fingerprint": "ab", "device_name": "x86_64", **(stored or {})}
+    (path / "config.json").write_text(json.dumps(content))
     with (path / "rounds.jsonl").open("w") as file:
         for number, accuracy in enumerate(accuracies):
             record = {
@@ -35,22 +56,23 @@ def make_run(folder, strategy, seed, accuracies, *, done=True, n_rounds=2):
                 "strategy": strategy,
                 "seed": seed,
                 "round": number,
-                "n_labeled": 10 * (number + 1),
-                "n_queried": 10,
+                "n_labeled": n_initial + 10 * number,
+                "n_queried": 10 if number else n_initial,
                 "accuracy": accuracy,
                 "balanced_accuracy": accuracy,
                 "nll": 0.5,
                 "ece": 0.1,
                 "train_s": 1.0,
-                "query_s": 0.5,
+                "query_s": 0.5 * (number > 0),
                 "acquired_class_counts": [5, 5],
             }
             file.write(json.dumps(record) + "\n")
     rows = np.arange(10) + (100 if strategy == "random" else 5)
-    first = {"initial": np.arange(10)}
-    np.savez(path / "queries.npz", **first, round_1=rows, round_2=rows + 10)
+    bought = {"initial": first + np.arange(n_initial)}
+    bought |= {f"round_{k}": rows + 10 * k - 10 for k in range(1, len(accuracies))}
+    np.savez(path / "queries.npz", **bought)
     if done:
-        (path / "DONE").write_text(f"x\n{len(accuracies)} rounds\n")
+        (path / "DONE").write_text(f"{config.hash}\n{len(accuracies)} rounds\n")
     return path
 
 
@@ -72,19 +94,25 @@ def test_numbers_of_the_page(folder):
     text = text_of(report)
     assert report.notes == []
     # Area of (0.5, 0.71, 0.8) is 0.68, of (0.5, 0.61, 0.7) 0.605: 0.075 more.
-    assert "margin 3 0.680 ± 0.012 +0.075 to +0.075 0.800 ± 0.000" in text
+    assert "margin 0.680 ± 0.012 +0.075 to +0.075 0.800 ± 0.000" in text
+    # Seconds of a query are means over the rounds that have one.
+    assert "margin 3 0.500 ± 0.000 0.100 ± 0.000 1.000 1.00 0.50" in text
+    # Areas of random: 0.6, 0.605 and 0.61.
+    assert "random's area has a standard deviation of 0.005" in text
     # Random's 0.7 is reached with 20 labels, by seed 0 exactly; random needs 30.
     assert "labels to 0.700" in text and "20 / 20 / 20" in text
     assert "30 / 30 / 30" in text
     # Margin wins at 20 and 30 labels, of three checkpoints; nothing is lost.
     assert re.search(r"better margin random margin 0\.67 random 0\.00", text)
-    assert "beaten 0.00 0.33" in text
+    assert "is beaten 0.00 0.33" in text
     assert "margin 1.00" in text and "random 2.00" in text
 
 
-def test_page_stands_alone(folder):
+def test_page_stands_alone(folder, monkeypatch):
+    monkeypatch.setattr(tables, "_image", draw_image)
     page = write_report(folder).html.read_text()
-    assert "data:image/png;base64," in page
+    # Accuracy, its paired difference, NLL, ECE, class balance and the matrix.
+    assert page.count("data:image/png;base64,") == 6
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
     assert "<script" not in page
 
@@ -96,7 +124,8 @@ def test_csv_has_a_row_a_round(folder):
     assert rows[0]["n_initial"] == "10" and rows[0]["batch_size"] == "10"
 
 
-def test_reports_are_the_same_again(folder):
+def test_reports_are_the_same_again(folder, monkeypatch):
+    monkeypatch.setattr(tables, "_image", draw_image)
     first = [path.read_bytes() for path in write_report(folder)[:2]]
     assert first == [path.read_bytes() for path in write_report(folder)[:2]]
 
@@ -124,7 +153,7 @@ def test_without_random(tmp_path):
 def test_one_seed_says_nothing_of_who_is_beaten(tmp_path):
     for name in ("margin", "random"):
         make_run(tmp_path, name, 0, [0.5, 0.7, 0.8])
-    assert "beaten - -" in text_of(write_report(tmp_path))
+    assert "is beaten - -" in text_of(write_report(tmp_path))
 
 
 def test_other_sizes_are_not_compared(folder):
@@ -141,11 +170,93 @@ def test_no_runs(tmp_path, capsys):
     assert "no runs below" in capsys.readouterr().err
 
 
-def test_damaged_rounds(folder):
-    path = next(folder.glob("**/margin/seed=1/rounds.jsonl"))
-    path.write_text("{}\n" + path.read_text())
-    with pytest.raises(UsageError, match="a damaged rounds.jsonl, line 1"):
+def refused(folder, capsys):
+    """Give the line of a report that is refused."""
+    with pytest.raises(UsageError):
         write_report(folder)
+    assert main(["report", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_damaged_rounds(folder, capsys):
+    path = next(folder.glob("**/margin/seed=1/rounds.jsonl"))
+    whole = path.read_text()
+    path.write_text("{}\n" + whole)
+    assert "a damaged rounds.jsonl, line 1" in refused(folder, capsys)
+    path.write_text(whole.replace('"nll": 0.5', '"nll": null'))
+    assert "rounds.jsonl' has no right nll in line 1" in refused(folder, capsys)
+    path.write_text(whole.replace('"seed": 1', '"seed": 2'))
+    assert "rounds.jsonl' has no right seed in line 1" in refused(folder, capsys)
+
+
+def test_changed_configuration(folder, capsys):
+    path = next(folder.glob("**/margin/seed=1/config.json"))
+    whole = path.read_text()
+    path.write_text(whole.replace('"epochs": 100', '"epochs": 50'))
+    assert "config.json' was changed after the run" in refused(folder, capsys)
+    path.write_text(whole[:-9])
+    assert "a config.json that cannot be read" in refused(folder, capsys)
+
+
+def test_pairs_are_checked(folder):
+    text = text_of(write_report(folder))
+    assert "had the same data, test rows and first labels" in text
+    assert "So did their first models score the same." in text
+    make_run(folder, "badge", 0, [0.5, 0.9, 0.9], first=1)
+    other = {"data_fingerprint": "cd"}
+    make_run(folder, "badge", 1, [0.5, 0.9, 0.9], stored=other)
+    make_run(folder, "badge", 2, [0.5, 0.6, 0.7])
+    report = write_report(folder)
+    said = [note.split("rounds: ")[1] for note in report.notes]
+    no_pair = "than the other strategies: it is no pair with them and is left out"
+    assert said == [
+        f"badge, seed 0, had other first labels {no_pair}",
+        f"badge, seed 1, had other data {no_pair}",
+    ]
+    # What is left is the run of seed 2: an area of 0.6, as random's 0.61 less 0.01.
+    assert "badge 0.600 -0.010 0.700" in text_of(report)
+
+
+def test_first_models_that_differ_are_named(folder):
+    path = next(folder.glob("**/margin/seed=1/rounds.jsonl"))
+    path.write_text(path.read_text().replace('"nll": 0.5', '"nll": 0.6', 1))
+    assert "The first model of margin scored otherwise" in text_of(write_report(folder))
+
+
+def test_environments_that_differ_are_told_apart(folder):
+    assert "cpu (x86_64), 1 thread; skal 0 " in text_of(write_report(folder))
+    make_run(folder, "badge", 0, [0.5, 0.6, 0.7], threads=2)
+    make_run(folder, "badge", 1, [0.5, 0.6, 0.7], stored={"versions": {"skal": "1"}})
+    report = write_report(folder)
+    text = text_of(report)
+    assert any("the runs are from 3 environments" in note for note in report.notes)
+    assert "badge (seed 0): cpu (x86_64), 2 threads; skal 0 " in text
+    assert "badge (seed 1): cpu (x86_64), 1 thread; skal 1 " in text
+    runs = "margin (seeds 0, 1, 2), random (seeds 0, 1, 2)"
+    assert f"{runs}: cpu (x86_64), 1 thread; skal 0 " in text
+
+
+def test_all_labels_at_once_are_a_line(folder):
+    for seed, accuracy in enumerate([0.9, 0.94]):
+        options = {"n_initial": 50, "n_rounds": 0}
+        make_run(folder, "random", seed, [accuracy], **options)
+    text = text_of(write_report(folder))
+    assert "Trained on all 50 labels: 0.920 ± 0.254." in text
+    assert "50 + 10 labels a round" not in text
+    assert "--strategies random --seeds 2 --n-initial 50" in text
+
+
+def test_several_data_sets_are_also_ranked_together(folder):
+    for seed in range(3):
+        make_run(folder, "random", seed, [0.5, 0.6, 0.7], data="mnist")
+        make_run(folder, "margin", seed, [0.4, 0.5, 0.6], data="mnist")
+        make_run(folder, "badge", seed, [0.4, 0.5, 0.6], data="mnist")
+    text = text_of(write_report(folder)).partition("All together")[2]
+    # Two of three checkpoints on digits are won, all three on mnist are lost.
+    assert "margin random margin 0.67 random 1.00 is beaten 0.50 0.33" in text
+    assert "over 6 pairs of a comparison and a seed" in text
+    assert "margin 1.50" in text and "random 1.50" in text and "badge" not in text
 
 
 def test_command(folder, capsys):
@@ -153,15 +264,15 @@ def test_command(folder, capsys):
     assert main(["report", str(folder)]) == 0
     printed = capsys.readouterr()
     assert f"report: {folder / 'report.html'}" in printed.out
-    assert "missing: digits, mlp" in printed.err
+    assert "note: digits, mlp" in printed.err and "badge, seed 0, has 2" in printed.err
 
 
 def test_other_options_are_not_compared(folder):
-    path = make_run(folder / "more", "badge", 0, [0.5, 0.6, 0.7])
-    config = json.loads((path / "config.json").read_text())
-    config["options"]["epochs"] = 3
-    (path / "config.json").write_text(json.dumps(config))
-    assert text_of(write_report(folder)).count("2 rounds") >= 2
+    make_run(folder / "more", "badge", 0, [0.5, 0.6, 0.7], epochs=3)
+    text = text_of(write_report(folder))
+    assert "2 rounds, epochs 3 " in text and "2 rounds, epochs 100 " in text
+    assert "badge margin random" not in text
+    assert "--epochs 3 --device cpu --threads 1 --out save/more" in text
 
 
 def test_a_run_that_is_there_twice(folder):
@@ -170,7 +281,6 @@ def test_a_run_that_is_there_twice(folder):
         write_report(folder)
 
 
-def test_damaged_purchases(folder):
+def test_damaged_purchases(folder, capsys):
     next(folder.glob("**/margin/seed=1/queries.npz")).write_bytes(b"torn")
-    with pytest.raises(UsageError, match="queries.npz' cannot be read"):
-        write_report(folder)
+    assert "queries.npz' cannot be read" in refused(folder, capsys)

@@ -1,0 +1,300 @@
+"""Where the numbers of a report come from: files, machines, pairs and commands."""
+
+import ast
+import json
+import shlex
+from collections import Counter, namedtuple
+from dataclasses import asdict
+from zipfile import BadZipFile
+
+import numpy as np
+
+from skal.experiment.config import RunConfig, UsageError, options_hash
+from skal.experiment.results import read_run
+from skal.experiment.strategies import named_strategies
+
+BASELINE = "random"
+# Options in which runs that are compared may differ.
+OWN = ("strategy", "seed", "device", "threads", "strategy_options")
+_NUMBERS = (
+    "round n_labeled n_queried accuracy balanced_accuracy nll ece train_s query_s"
+).split()
+# What the runs of a seed must share, and what is said where they do not.
+_SHARED = {
+    "data_fingerprint": "data",
+    "test": "test rows",
+    "pool": "rows to buy from",
+    "initial": "first labels",
+}
+
+Cell = namedtuple("Cell", "config path records stored purchases done")
+
+
+def read_cell(path):
+    """Read all files of a run, and refuse what does not belong together.
+
+    Parameters
+    ----------
+    path : path-like
+        Its folder.
+
+    Returns
+    -------
+    cell : Cell
+        config; path; records; stored, the content of config.json; purchases, the arrays
+        of queries.npz; done, whether the run has ended.
+
+    Raises
+    ------
+    UsageError
+        Where a file is damaged, or was changed after the run.
+    """
+    run = read_run(path)
+    stored = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    done = run.path / "DONE"
+    if "hash" in stored:
+        hashes = {stored["hash"], options_hash(stored["options"])}
+        if done.exists():
+            hashes.add(done.read_text(encoding="utf-8").partition("\n")[0])
+        if len(hashes) > 1:
+            _refuse(run.path / "config.json", "was changed after the run")
+    for number, record in enumerate(run.records, start=1):
+        wrong = [
+            name for name in _NUMBERS if not isinstance(record.get(name), int | float)
+        ]
+        if not isinstance(record.get("acquired_class_counts"), list):
+            wrong.append("acquired_class_counts")
+        for name in ("strategy", "seed"):
+            if record.get(name) != getattr(run.config, name):
+                wrong.append(name)
+        if wrong:
+            what = f"has no right {wrong[0]} in line {number}"
+            _refuse(run.path / "rounds.jsonl", what)
+    purchases = {}
+    if run.records:
+        try:
+            with np.load(run.path / "queries.npz") as queries:
+                purchases = dict(queries)
+        except (EOFError, OSError, ValueError, BadZipFile) as error:
+            _refuse(run.path / "queries.npz", f"cannot be read ({error})")
+    return Cell(run.config, run.path, run.records, stored, purchases, done.exists())
+
+
+def _refuse(path, what):
+    raise UsageError(f"{str(path)!r} {what}; move the run away, or run it again.")
+
+
+def name_cells(cells):
+    """Name runs, shortly.
+
+    Parameters
+    ----------
+    cells : iterable of Cell
+
+    Returns
+    -------
+    text : str
+        Strategies and their seeds.
+    """
+    seeds = {}
+    for cell in cells:
+        seeds.setdefault(cell.config.strategy, []).append(cell.config.seed)
+    return ", ".join(
+        f"{name} (seed{'s' * (len(mine) > 1)} {', '.join(map(str, sorted(mine)))})"
+        for name, mine in sorted(seeds.items())
+    )
+
+
+def environments(cells):
+    """Gather where runs took place.
+
+    Parameters
+    ----------
+    cells : list of Cell
+
+    Returns
+    -------
+    places : dict of str to list of Cell
+        By device, threads and versions; that of most runs first. The processor counts
+        where all runs name it.
+    """
+    named = all("processor" in cell.stored for cell in cells)
+    places = {}
+    for cell in cells:
+        config, stored = cell.config, cell.stored
+        versions = (f"{k} {v}" for k, v in stored.get("versions", {}).items())
+        threads = f"{config.threads} thread{'s' * (config.threads != 1)}"
+        device = f"{config.device} ({stored.get('device_name')}"
+        device += f", {stored['processor']})" if named else ")"
+        text = f"{device}, {threads}; {', '.join(versions)}"
+        places.setdefault(text, []).append(cell)
+    return dict(sorted(places.items(), key=lambda item: -len(item[1])))
+
+
+def unpaired(cells):
+    """Find the runs that do not share what the runs of a seed must share.
+
+    Parameters
+    ----------
+    cells : list of Cell
+        Those that have ended.
+
+    Returns
+    -------
+    others : list of (Cell, str)
+        Runs that differ from random's of their seed, or from most where there is none,
+        and in what.
+    """
+    others = []
+    for seed in sorted({cell.config.seed for cell in cells}):
+        mine = [cell for cell in cells if cell.config.seed == seed]
+        baseline = [cell for cell in mine if cell.config.strategy == BASELINE]
+        usual = {
+            key: Counter(_fact(cell, key) for cell in baseline or mine).most_common(1)
+            for key in _SHARED
+        }
+        for cell in mine:
+            what = [_SHARED[k] for k in _SHARED if _fact(cell, k) != usual[k][0][0]]
+            if what:
+                others.append((cell, " and ".join(what)))
+    return others
+
+
+def _fact(cell, key):
+    if key == "data_fingerprint":
+        return cell.stored.get(key)
+    rows = cell.purchases.get(key)
+    return None if rows is None else rows.tobytes()
+
+
+def other_starts(cells):
+    """Find the strategies whose first model scored otherwise than the baseline's.
+
+    Parameters
+    ----------
+    cells : list of Cell
+        Those that have a round.
+
+    Returns
+    -------
+    names : list of str
+    """
+    first = {(c.config.strategy, c.config.seed): c.records[0]["nll"] for c in cells}
+    return sorted(
+        {
+            name
+            for (name, seed), score in first.items()
+            if first.get((BASELINE, seed), score) != score
+        }
+    )
+
+
+def commands(cells, folder):
+    """Write the commands that repeat runs.
+
+    Parameters
+    ----------
+    cells : list of Cell
+        They differ in nothing but `OWN`.
+    folder : pathlib.Path
+        The folder of all of them.
+
+    Returns
+    -------
+    lines : list of str
+        `skal compare`, or `skal run` where random was not run in the same way, as
+        `skal compare` would add it.
+    """
+    places = {}
+    for cell in cells:
+        key = _out(cell, folder), cell.config.device, cell.config.threads
+        places.setdefault(key, []).append(cell)
+    lines = []
+    for (out, device, threads), mine in places.items():
+        common = {k: v for k, v in asdict(mine[0].config).items() if k not in OWN}
+        tail = [*_flags(common), "--device", device, "--threads", str(threads)]
+        tail += [] if out == "." else ["--out", f"save/{out}"]
+        for options, names, seeds in _rectangles(mine):
+            given = _option_flags(options)
+            added = _taken(BASELINE, options)
+            baseline = {
+                cell.config.seed
+                for cell in mine
+                if cell.config.strategy == BASELINE
+                and cell.config.strategy_options == added
+            }
+            if baseline.issuperset(seeds):
+                head = ["compare", "--strategies", *names]
+                counted = seeds == tuple(range(len(seeds)))
+                head += ["--seeds", len(seeds)] if counted else ["--seed-list", *seeds]
+                lines.append(shlex.join(map(str, ["skal", *head, *given, *tail])))
+                continue
+            for name, seed in ((name, seed) for name in names for seed in seeds):
+                head = ["skal", "run", "--strategy", name, "--seed", str(seed)]
+                lines.append(shlex.join([*head, *given, *tail]))
+    return lines
+
+
+def _out(cell, folder):
+    """Find the --out of a run, relative to the folder."""
+    root = str(cell.path.resolve()).removesuffix(f"/{cell.config.run_id}")
+    inside = root.removeprefix(str(folder.resolve())).strip("/")
+    return inside if root.startswith(str(folder.resolve())) and inside else "."
+
+
+def _rectangles(cells):
+    """Split runs into (strategy_options, strategies, seeds), all seeds of each."""
+    own = [cell.config.strategy_options for cell in cells]
+    together = {key: value for options in own for key, value in options.items()}
+    given = [_taken(cell.config.strategy, together) for cell in cells]
+    groups = {}
+    for cell, options in zip(cells, own, strict=True):
+        options = together if given == own else options
+        group = groups.setdefault(json.dumps(options), {})
+        group.setdefault(cell.config.strategy, set()).add(cell.config.seed)
+    rectangles = {}
+    for text, by_name in groups.items():
+        for name, seeds in by_name.items():
+            key = text, tuple(sorted(seeds))
+            rectangles.setdefault(key, []).append(name)
+    return [
+        (json.loads(text), names, seeds) for (text, seeds), names in rectangles.items()
+    ]
+
+
+def _taken(name, options):
+    """Find what `skal compare` gives a strategy of the options it is given."""
+    known = named_strategies()
+    params = known[name].get_params() if name in known else options
+    return {key: value for key, value in options.items() if key in params}
+
+
+def _flags(options):
+    default, flags = asdict(RunConfig()), []
+    for key, value in options.items():
+        if value == default.get(key) or value is None:
+            continue
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            flags.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            flags += [flag, str(value)]
+    return flags
+
+
+def _option_flags(options):
+    flags = []
+    for key, value in options.items():
+        text = value if isinstance(value, str) else repr(value)
+        if isinstance(value, str) and _is_literal(value):
+            text = repr(value)
+        flags += ["--strategy-option", f"{key}={text}"]
+    return flags
+
+
+def _is_literal(text):
+    try:
+        ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return False
+    return True
