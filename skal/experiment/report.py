@@ -42,7 +42,7 @@ table { border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0; }
 th, td { padding: 0.2rem 0.6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: white; }
-thead th { vertical-align: bottom; }
+thead th { vertical-align: bottom; white-space: normal; }
 tbody tr:first-child td { border-top: 1px solid #888; }
 .panels { display: grid; gap: 1.5rem 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
@@ -50,11 +50,17 @@ figure { margin: 0; }
 figure img { width: 100%; height: auto; }
 figcaption, p { max-width: 50rem; }
 .turned thead th + th { writing-mode: vertical-rl; transform: rotate(180deg);
-  text-align: left; padding: 0.3rem; }
+  text-align: left; padding: 0.3rem; white-space: nowrap; }
 .matrix img { max-width: none; height: auto; }
-.missing { background: #fff3cd; padding: 0.5rem 1rem; overflow-wrap: anywhere; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5;
-  padding: 0.5rem; }
+.missing { background: #fff3cd; padding: 0.1rem 1rem; margin-bottom: 1rem;
+  overflow-wrap: anywhere; }
+pre { white-space: pre-wrap; overflow-x: auto; background: #f5f5f5; padding: 0.5rem; }
+pre code { display: block; padding-left: 2ch; text-indent: -2ch; }
+pre span { white-space: nowrap; }
+@media (max-width: 40rem) {
+  table { font-size: 0.8rem; }
+  th, td { padding: 0.2rem 0.3rem; }
+}
 """
 
 
@@ -247,7 +253,7 @@ def _how(cells, ended, full_data, folder):
             f"The first model of {', '.join(others)} scored otherwise than random's of "
             "the same seed: trained in another way, or elsewhere."
             if others
-            else "So did their first models score the same."
+            else "Their first models scored the same."
         )
     parts = [f"<p>{escape(each)}</p>" for each in [" ".join(said)] if each]
     places = environments(cells)
@@ -258,8 +264,14 @@ def _how(cells, ended, full_data, folder):
         parts.append(items(lines))
     seeds = sorted({cell.config.seed for cell in cells})
     parts.append(f"<p>Seeds {', '.join(map(str, seeds))}. The runs again:</p>")
-    lines = "\n".join([*commands(cells, folder), *commands(full_data, folder)])
-    return f"<h3>How</h3>{''.join(parts)}<pre><code>{escape(lines)}</code></pre>"
+    lines = [*commands(cells, folder), *commands(full_data, folder)]
+    code = "".join(f"<code>{_unbroken(line)}\n</code>" for line in lines)
+    return f"<h3>How</h3>{''.join(parts)}<pre>{code}</pre>"
+
+
+def _unbroken(line):
+    """Keep lines from breaking inside an option."""
+    return " ".join(f"<span>{escape(word)}</span>" for word in line.split(" "))
 
 
 def _page(title, sections):

@@ -117,6 +117,10 @@ def _pictures(cells, curves, full_data):
             display.plot(ax, gain=True)
         if label:
             ax.set_ylabel(label)
+        low, high = ax.get_ylim()
+        if not gain:  # an interval can leave the range of its score
+            high = high if score_name == "nll" else min(high, 1.02)
+            ax.set_ylim(max(low, -0.02), high)
         ax.get_legend().remove()
         handles = ax.get_legend_handles_labels()
         style = {"ncols": 2, "fontsize": 8.5, "frameon": False}
@@ -124,7 +128,9 @@ def _pictures(cells, curves, full_data):
         image = _image(figure, text)
         return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
-    panels = [draw("accuracy", "Accuracy: mean and 95 % t interval over seeds.")]
+    panels = [
+        draw("accuracy", "Accuracy: mean and, of several seeds, its 95 % t interval.")
+    ]
     if BASELINE in curves and len(curves) > 1:
         text = "Accuracy minus random's, seed by seed: mean and paired 95 % t interval."
         panels.append(draw("accuracy", text, gain=True))
@@ -273,9 +279,8 @@ def _matrix(names, wins):
         [name, *("" if i == j else _cell(w) for j, w in enumerate(row))]
         for i, (name, row) in enumerate(zip(names, wins, strict=True))
     ]
-    paired = np.isfinite(wins).sum(0) > 1  # with more than itself
-    beaten = zip(penalties(wins), paired, strict=True)
-    rows.append(["is beaten", *(f"{p:.2f}" if known else "-" for p, known in beaten)])
+    beaten = ("-" if np.isnan(p) else f"{p:.2f}" for p in penalties(wins))
+    rows.append(["is beaten", *beaten])
     table = _table(["better", *names], rows, "wide turned")
     try:
         from matplotlib.figure import Figure

@@ -27,7 +27,8 @@ class PairwiseComparisonDisplay:
     Attributes
     ----------
     penalties : ndarray of shape (n_strategies,)
-        Means of the columns: how often a strategy is beaten, lower is better.
+        Means of the columns: how often a strategy is beaten, lower is better; NaN
+        where it was compared with none.
     ax_ : matplotlib Axes
         Where the matrix was drawn.
     figure_ : matplotlib Figure

@@ -168,9 +168,12 @@ def penalties(wins):
     -------
     penalties : ndarray of shape (n_strategies,)
         Column means over all n rows, the diagonal's 0 included; what was not tested,
-        NaN, is left out.
+        NaN, is left out. NaN where nothing but the diagonal is left.
     """
-    return np.nanmean(wins, axis=0)
+    wins = np.asarray(wins, dtype=float)
+    tested = np.isfinite(wins).sum(axis=0)
+    known = tested > min(1, len(wins) - 1)
+    return np.where(known, np.nansum(wins, axis=0) / np.maximum(tested, 1), np.nan)
 
 
 def _t_test(differences):

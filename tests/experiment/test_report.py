@@ -202,7 +202,7 @@ def test_changed_configuration(folder, capsys):
 def test_pairs_are_checked(folder):
     text = text_of(write_report(folder))
     assert "had the same data, test rows and first labels" in text
-    assert "So did their first models score the same." in text
+    assert "Their first models scored the same." in text
     make_run(folder, "badge", 0, [0.5, 0.9, 0.9], first=1)
     other = {"data_fingerprint": "cd"}
     make_run(folder, "badge", 1, [0.5, 0.9, 0.9], stored=other)

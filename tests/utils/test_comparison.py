@@ -66,7 +66,8 @@ def test_only_shared_seeds_count():
         result.wins, [[0, 0.5, nan], [0, 0, nan], [nan, nan, 0]]
     )
     np.testing.assert_array_equal(result.n_seeds, [[6, 5, 0], [5, 5, 0], [0, 0, 1]])
-    np.testing.assert_array_equal(penalties(result.wins), [0, 0.25, 0])
+    np.testing.assert_array_equal(penalties(result.wins), [0, 0.25, nan])
+    np.testing.assert_array_equal(penalties([[0]]), [0])
 
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
