@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from skal.experiment.config import RunConfig, UsageError, options_hash
-from skal.experiment.results import read_run
+from skal.experiment.results import purchase_name, read_run
 from skal.experiment.strategies import named_strategies
 
 BASELINE = "random"
@@ -77,6 +77,9 @@ def read_cell(path):
                 purchases = dict(queries)
         except (EOFError, OSError, ValueError, BadZipFile) as error:
             _refuse(run.path / "queries.npz", f"cannot be read ({error})")
+        for number in range(len(run.records)):
+            if (name := purchase_name(number)) not in purchases:
+                _refuse(run.path / "queries.npz", f"lacks {name}")
     return Cell(run.config, run.path, run.records, stored, purchases, done.exists())
 
 

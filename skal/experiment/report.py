@@ -179,9 +179,9 @@ def _bought_all(cell):
     if cell.config.n_rounds or not cell.done:
         return False
     initial = np.sort(cell.purchases["initial"])
-    # Row numbers of the pool, or else what would be those of all training rows.
-    n_rows = len(cell.purchases.get("pool", initial))
-    return np.array_equal(initial, np.arange(n_rows))
+    # Without a pool of their own, runs buy from all training rows: 0, 1, ...
+    pool = cell.purchases.get("pool", np.arange(len(initial)))
+    return np.array_equal(initial, np.sort(pool))
 
 
 def _csv_text(groups):

@@ -32,6 +32,7 @@ def make_run(
     stored=None,
     n_initial=10,
     n_rounds=2,
+    pool=None,
     **options,
 ):
     """Write the files of a run of two rounds of ten labels after the first ten."""
@@ -70,6 +71,8 @@ def make_run(
     rows = np.arange(10) + (100 if strategy == "random" else 5)
     bought = {"initial": first + np.arange(n_initial)}
     bought |= {f"round_{k}": rows + 10 * k - 10 for k in range(1, len(accuracies))}
+    if pool is not None:
+        bought["pool"] = pool
     np.savez(path / "queries.npz", **bought)
     if done:
         (path / "DONE").write_text(f"{config.hash}\n{len(accuracies)} rounds\n")
@@ -247,6 +250,16 @@ def test_all_labels_at_once_are_a_line(folder):
     assert "--strategies random --seeds 2 --n-initial 50" in text
 
 
+@pytest.mark.parametrize("n_initial, full", [(50, True), (40, False)])
+def test_all_labels_are_those_of_the_pool(tmp_path, n_initial, full):
+    options = {"pool": np.arange(100, 150), "first": 100, "pool_size": 50}
+    make_run(tmp_path, "random", 0, [0.5, 0.6, 0.7], **options)
+    make_run(tmp_path, "random", 0, [0.9], n_initial=n_initial, n_rounds=0, **options)
+    text = text_of(write_report(tmp_path))
+    assert ("Trained on all 50 labels: 0.900." in text) == full
+    assert ("40 + 10 labels a round" in text) != full
+
+
 def test_several_data_sets_are_also_ranked_together(folder):
     for seed in range(3):
         make_run(folder, "random", seed, [0.5, 0.6, 0.7], data="mnist")
@@ -284,3 +297,6 @@ def test_a_run_that_is_there_twice(folder):
 def test_damaged_purchases(folder, capsys):
     next(folder.glob("**/margin/seed=1/queries.npz")).write_bytes(b"torn")
     assert "queries.npz' cannot be read" in refused(folder, capsys)
+    path = next(folder.glob("**/margin/seed=1/queries.npz"))
+    np.savez(path, initial=np.arange(10), round_1=np.arange(10))
+    assert "queries.npz' lacks round_2" in refused(folder, capsys)
