@@ -26,11 +26,11 @@ def main(argv=None):
         0, 1 after an error, 2 after a request that cannot be met, 130 after Ctrl-C.
     """
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = _parse(parser, argv)
     try:
         if getattr(args, "config_file", None) is not None:
             args.options.read_defaults(args.config_file)
-            args = parser.parse_args(argv)
+            args = _parse(parser, argv)
         with warnings.catch_warnings():
             if not args.debug:
                 warnings.showwarning = _warn
@@ -44,6 +44,17 @@ def main(argv=None):
         else:
             print(f"skal: {_message(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError | OSError) else 1
+
+
+def _parse(parser, argv):
+    args, unknown = parser.parse_known_args(argv)
+    if unknown and hasattr(args, "options"):
+        near = args.options.nearest(unknown[0])
+        hint = f"; did you mean {near}?" if near else ""
+        args.options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    elif unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
 
 
 def _message(error):
@@ -90,7 +101,7 @@ def _compare(args):
     del options["strategy"], options["seed"]
     comparison = compare(
         args.strategies,
-        args.seed_list or args.seeds,
+        args.seeds,
         out=args.out,
         data_root=args.data_root,
         n_jobs=args.n_jobs,
@@ -143,12 +154,17 @@ def _parser():
     )
     parser.add_argument("--version", action="version", version=f"skal {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    style = {
+        "usage": "%(prog)s [options]",  # not all of them before each error
+        "formatter_class": argparse.ArgumentDefaultsHelpFormatter,
+        "allow_abbrev": False,  # --strategy is not --strategy-option
+    }
     run = commands.add_parser(
         "run",
         help="one experiment: a data set, a network, a strategy, a seed",
         description="Run one experiment and write its results below a folder. "
         "A run that was interrupted goes on where it stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        **style,
     )
     run.set_defaults(command=_run, options=RunOptions(run))
     grid = commands.add_parser(
@@ -157,7 +173,7 @@ def _parser():
         description="Run every strategy with every seed, and compare. Seed k gives "
         "every strategy the same split, first labels and first model. What was "
         "interrupted goes on where it stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        **style,
     )
     grid.set_defaults(command=_compare, options=RunOptions(grid, grid=True))
     listing = commands.add_parser(

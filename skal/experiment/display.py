@@ -104,7 +104,7 @@ def grid_bar(configs, out, interval=0.5):
         counts = [_count_rounds(folder) for folder in folders]
         bar.update(total, completed=sum(counts))
         for k, (folder, count) in enumerate(zip(folders, counts, strict=True)):
-            if k not in tasks and 0 < count < lengths[k] and not folder.done:
+            if k not in tasks and folder.path.exists() and not folder.done:
                 title = f"{folder.config.strategy}, seed {folder.config.seed}"
                 tasks[k] = bar.add_task(f"  {title}", total=lengths[k])
             if tasks.get(k) is not None:

@@ -1,13 +1,19 @@
 """A grid of runs: several strategies over several seeds."""
 
+import argparse
+import difflib
+import os
+import pickle
 from collections import Counter, namedtuple
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 
-from skal.experiment.config import BACKENDS, RunConfig, UsageError
+from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.data import load_data, pool_rows
+from skal.experiment.networks import build_estimator
+from skal.experiment.options import RunOptions
 from skal.experiment.results import RunFolder, read_run
 from skal.experiment.run import run_experiment
 from skal.experiment.strategies import build_strategy, named_strategies
@@ -73,13 +79,26 @@ def compare(
     >>> compare(["margin"], seeds=2, n_rounds=1, epochs=1).notes  # doctest: +SKIP
     ["random is added: strategies are compared with it"]
     """
+    how = {"n_jobs": n_jobs, "backend": backend, "scheduler": scheduler}
+    how = _options().check(how)
+    if scheduler is not None and backend == "loky":
+        raise UsageError(
+            f"--scheduler {scheduler!r} needs --backend dask or ray, got 'loky'."
+        )
     configs, notes = plan(strategies, seeds, out=out, data_root=data_root, **options)
-    with (watch or _no_watch)(configs), _workers(backend, scheduler, n_jobs) as run_all:
-        errors = run_all(delayed(_run_cell)(c, out, data_root) for c in configs)
+    # Workers may be in another folder.
+    places = [None if p is None else os.path.abspath(p) for p in (out, data_root)]
+    with (watch or _no_watch)(configs), _workers(**how) as run_all:
+        errors = run_all(delayed(_run_cell)(c, *places) for c in configs)
     failures = [(c, error) for c, error in zip(configs, errors, strict=True) if error]
     failed = [c for c, _ in failures]
-    results = [read_run(RunFolder(out, c).path) for c in configs if c not in failed]
-    return Comparison(results, failures, notes)
+    paths = [RunFolder(out, c).path for c in configs if c not in failed]
+    if not all(path.exists() for path in paths):
+        raise UsageError(
+            f"--out {str(out)!r} has no results of some runs: all machines of "
+            f"--backend {backend} must have this folder under the same path."
+        )
+    return Comparison([read_run(path) for path in paths], failures, notes)
 
 
 def plan(strategies, seeds, *, out, data_root=None, **options):
@@ -96,7 +115,21 @@ def plan(strategies, seeds, *, out, data_root=None, **options):
         Resolved; all strategies of a seed before the next seed.
     notes : list of str
     """
-    names, seeds, notes = list(strategies), _seeds(seeds), []
+    allowed = RunConfig.__annotations__.keys() - {"strategy", "seed"}
+    if unknown := options.keys() - allowed:
+        name = sorted(unknown)[0]
+        near = difflib.get_close_matches(name, [*allowed, "strategies", "seeds"], n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"A comparison has no option {name}; {hint}Allowed are "
+            f"{', '.join(sorted(allowed))}."
+        )
+    given = {"strategies": strategies, "seeds": seeds, "data_root": data_root}
+    options = _options().check({**given, **options})
+    names, seeds, notes = options.pop("strategies"), options.pop("seeds"), []
+    data_root = options.pop("data_root")
+    if isinstance(seeds, int):
+        seeds = list(range(seeds))
     for flag, values in (("--strategies", names), ("--seed-list", seeds)):
         twice = [value for value, count in Counter(values).items() if count > 1]
         if twice:
@@ -104,13 +137,7 @@ def plan(strategies, seeds, *, out, data_root=None, **options):
     if "random" not in names:
         names.insert(0, "random")
         notes.append("random is added: strategies are compared with it")
-    unknown = options.keys() - (RunConfig.__annotations__.keys() - {"strategy", "seed"})
-    if unknown:
-        raise UsageError(f"A comparison has no option {', '.join(sorted(unknown))}.")
     common = RunConfig(**{"threads": 1, **options}).resolve()
-    if not common.sizes_known:
-        n_rows = len(pool_rows(common, len(load_data(common, data_root).X_train)))
-        common = common.resolve_sizes(n_rows)
     own = {name: _own_options(name, common.strategy_options) for name in names}
     for option in common.strategy_options:
         if not any(option in taken for taken in own.values()):
@@ -124,24 +151,31 @@ def plan(strategies, seeds, *, out, data_root=None, **options):
     ]
     for config in configs[: len(names)]:
         build_strategy(config)
-    for config in configs:
-        RunFolder(out, config).check()
+    if not common.sizes_known:
+        n_samples = _try_data(configs[0], data_root)
+        configs = [config.resolve_sizes(n_samples) for config in configs]
+    folders = [RunFolder(out, config) for config in configs]
+    for folder in folders:
+        folder.check()
+    if common.sizes_known and not all(folder.done for folder in folders):
+        _try_data(configs[0], data_root)
     return configs, notes
 
 
-def _seeds(seeds):
-    if isinstance(seeds, int):
-        if seeds < 1:
-            raise UsageError(f"--seeds must be at least 1, got {seeds}.")
-        return list(range(seeds))
-    return list(seeds)
+def _options():
+    return RunOptions(argparse.ArgumentParser(), grid=True)
+
+
+def _try_data(config, data_root):
+    """Raise once what each run would raise; returns the size of the pool."""
+    data = load_data(config, data_root)
+    n_samples = len(pool_rows(config, len(data.X_train)))
+    build_estimator(config.resolve_sizes(n_samples), data)
+    return n_samples
 
 
 def _own_options(name, options):
-    known = named_strategies()
-    if name not in known:
-        raise UsageError(f"Unknown strategy {name!r}; allowed are {', '.join(known)}.")
-    params = known[name].get_params()
+    params = named_strategies()[name].get_params()
     return {key: value for key, value in options.items() if key in params}
 
 
@@ -150,7 +184,10 @@ def _run_cell(config, out, data_root):
     try:
         run_experiment(config, out=out, data_root=data_root)
     except Exception as error:
-        return error
+        try:  # as what comes back from another process
+            return pickle.loads(pickle.dumps(error))
+        except Exception:
+            return RuntimeError(f"{type(error).__name__}: {error}")
     return None
 
 
@@ -161,6 +198,7 @@ def _no_watch(configs):
 @contextmanager
 def _workers(backend, scheduler, n_jobs):
     """Yield what runs delayed calls and lists their results."""
+    n_local = None if scheduler else cpu_count() if n_jobs == -1 else n_jobs
     if backend == "loky":
         with parallel_config(backend="loky"):
             yield Parallel(n_jobs=n_jobs)
@@ -169,27 +207,40 @@ def _workers(backend, scheduler, n_jobs):
             from distributed import Client
         except ImportError as error:
             raise _not_installed(backend) from error
-        local = {"n_workers": n_jobs, "threads_per_worker": 1}
-        with Client(scheduler, **({} if scheduler else local)):
-            with parallel_config(backend="dask"):
-                yield Parallel(n_jobs=-1)
-    elif backend == "ray":
+        local = {"n_workers": n_local, "threads_per_worker": 1}
+        local["dashboard_address"] = None  # nobody looks, and its port may be taken
+        with _connected(scheduler):
+            client = Client(scheduler, **({} if scheduler else local))
+        with client, parallel_config(backend="dask"):
+            yield Parallel(n_jobs=-1)
+    else:
         try:
             import ray
             from ray.util.joblib import register_ray
         except ImportError as error:
             raise _not_installed(backend) from error
-        ray.init(address=scheduler, num_cpus=None if scheduler else n_jobs)
+        with _connected(scheduler):
+            # "local": never a cluster that happens to run here.
+            ray.init(address=scheduler or "local", num_cpus=n_local)
         try:
             register_ray()
             with parallel_config(backend="ray"):
                 yield Parallel(n_jobs=-1)
         finally:
             ray.shutdown()
-    else:
+
+
+@contextmanager
+def _connected(scheduler):
+    try:
+        yield
+    except Exception as error:
+        if scheduler is None:
+            raise
         raise UsageError(
-            f"Unknown backend {backend!r}; allowed are {', '.join(BACKENDS)}."
-        )
+            f"--scheduler {scheduler!r} cannot be reached ({error}); give the "
+            "HOST:PORT of a cluster that runs, or leave it out to start one here."
+        ) from error
 
 
 def _not_installed(backend):

@@ -61,12 +61,12 @@ class RunOptions:
         if grid:
             parser.set_defaults(strategies=["random", "badge"], threads=1)
 
-    def _add(self, flag, check=None, text=None, **options):
+    def _add(self, flag, check=None, text=None, place=None, **options):
         """Add an option; `check` is its type and `text` its help."""
         if check is not None:
             options = {"type": check, "metavar": "N", **options}
         options.setdefault("help", text)
-        self.actions[flag] = self.parser.add_argument(flag, **options)
+        self.actions[flag] = (place or self.parser).add_argument(flag, **options)
 
     def _add_name(self, flag, kind, allowed, text="", **options):
         check = name_check(kind, allowed, **options)
@@ -142,9 +142,11 @@ class RunOptions:
         check = name_check("strategy", names)
         text = "random is added where it is missing; " + ", ".join(names)
         add("--strategies", check, text, nargs="+", metavar="NAME")
-        add("--seeds", whole(1), "number of seeds, 0 and on", default=5)
+        one = self.parser.add_mutually_exclusive_group()
+        add("--seeds", whole(1), "number of seeds, 0 and on", one, default=5)
         text = "the seeds themselves, instead of --seeds"
-        add("--seed-list", whole(0), text, nargs="+")
+        options = {"dest": "seeds", "default": argparse.SUPPRESS}
+        add("--seed-list", whole(0), text, one, nargs="+", **options)
         add("--n-jobs", _jobs, "runs at a time; -1: one a core", default=1)
         text = "where they run: processes of this machine, or a cluster with the files"
         add("--backend", choices=BACKENDS, help=text, default="loky")
@@ -171,6 +173,49 @@ class RunOptions:
         if not grid:
             add("--seed", whole(0), "everything random follows from it")
 
+    def nearest(self, name):
+        """Find the option that a wrong name may mean.
+
+        Parameters
+        ----------
+        name : str
+            With or without dashes in front.
+
+        Returns
+        -------
+        flag : str or None
+        """
+        name = "--" + name.lstrip("-").partition("=")[0].replace("_", "-")
+        near = difflib.get_close_matches(name, self.actions, n=1)
+        return near[0] if near else None
+
+    def check(self, values):
+        """Check values from a function's arguments as those of the command line.
+
+        Parameters
+        ----------
+        values : dict
+            By `dest` of the options; numbers may be those of NumPy.
+
+        Returns
+        -------
+        values : dict
+            As the command line gives them.
+        """
+        checked = {}
+        may_be_none = {"data_root": None, "scheduler": None, **asdict(RunConfig())}
+        for dest, value in values.items():
+            value = _plain(value)
+            flags = [flag for flag, each in self.actions.items() if each.dest == dest]
+            flag = flags[-1 if isinstance(value, list) else 0]
+            if value is not None or may_be_none.get(dest, "") is not None:
+                try:
+                    value = _from_file(self.actions[flag], value)
+                except argparse.ArgumentTypeError as error:
+                    raise UsageError(f"{flag} {error}.") from error
+            checked[dest] = value
+        return checked
+
     def read_defaults(self, path):
         """Take defaults from a file; the command line still wins.
 
@@ -185,7 +230,12 @@ class RunOptions:
             raise UsageError(f"--config {path}: {error.strerror}.") from error
         defaults = {}
         for key, value in content.items():
-            action = self._action(path, key)
+            action = self._action(path, str(key))
+            if action.dest in defaults:
+                raise UsageError(
+                    f"--config {path}: {key!r} gives {action.dest!r} a second time; "
+                    "keep one."
+                )
             try:
                 defaults[action.dest] = _from_file(action, value)
             except argparse.ArgumentTypeError as error:
@@ -200,8 +250,8 @@ class RunOptions:
         }
         name = key.replace("_", "-")
         if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = self.nearest(name)
+            hint = f"did you mean {near.removeprefix('--')!r}? " if near else ""
             raise UsageError(
                 f"--config {path}: unknown key {key!r}; {hint}Allowed are "
                 f"{', '.join(allowed)}."
@@ -304,8 +354,24 @@ def _from_file(action, value):
     return action.type(str(value)) if action.type else str(value)
 
 
+def _plain(value):
+    """Turn what Python users have into what a file gives."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # of NumPy
+        return value.tolist()
+    if isinstance(value, tuple | range):
+        value = list(value)
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
 def _jobs(text):
-    return -1 if text == "-1" else whole(1)(text)
+    if text == "-1":
+        return -1
+    try:
+        return whole(1)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; or -1 for one a core") from None
 
 
 def _key_value(text):

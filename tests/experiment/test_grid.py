@@ -1,14 +1,22 @@
 """Grids of runs: paired, resumed, on several workers."""
 
+import io
 import json
+import re
+import time
 
 import numpy as np
 import pytest
+from rich.console import Console
+from skorch import NeuralNet
 
 from skal.__main__ import main
-from skal.experiment import compare
+from skal.experiment import compare, display
+from skal.experiment import grid as grid_module
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.grid import plan
+from skal.experiment.options import strategy_names
+from skal.experiment.results import RunFolder
 from skal.experiment.run import run_experiment
 
 SMALL = {"n_rounds": 2, "epochs": 2}
@@ -40,14 +48,33 @@ def test_results_come_by_seed_and_strategy(grid):
     assert grid.failures == []
 
 
-def test_a_seed_is_the_same_start_for_all_strategies(grid):
-    starts = {}
-    for result in grid.results:
+def test_a_seed_is_the_same_start_for_all_strategies(tmp_path, monkeypatch):
+    weights = []
+
+    def begin(self, net, X=None, y=None):
+        if len(y) == 20:  # not one that is only tried
+            state = self.module_.state_dict()
+            weights.append({name: w.numpy().tobytes() for name, w in state.items()})
+        return on_train_begin(self, net, X, y)
+
+    on_train_begin = NeuralNet.on_train_begin
+    monkeypatch.setattr(NeuralNet, "on_train_begin", begin)
+    names = ["random", *set(strategy_names()) - {"random"}]
+    options = {"n_rounds": 0, "epochs": 1, "pool_size": 100}
+    results = run_grid(tmp_path, names, [3], **options).results
+    results += run_grid(tmp_path, ["random"], [4], **options).results
+    assert len(results) == len(weights) == len(names) + 1
+    starts = []
+    for result in results:
         with np.load(result.path / "queries.npz") as queries:
-            first = (queries["initial"].tolist(), result.records[0]["accuracy"])
-        starts.setdefault(result.config.seed, []).append(first)
-    assert starts[0][0] == starts[0][1] and starts[1][0] == starts[1][1]
-    assert starts[0][0] != starts[1][0]
+            assert set(queries) == {"initial", "pool", "test"}
+            starts.append({name: rows.tolist() for name, rows in queries.items()})
+    for start, state in zip(starts[1:-1], weights[1:-1], strict=True):
+        assert start == starts[0]
+        assert {name: state[name] for name in weights[0]} == weights[0]
+    for name in ("initial", "pool", "test"):
+        assert starts[-1][name] != starts[0][name]
+    assert weights[-1] != weights[0]
 
 
 def test_a_cell_is_what_one_run_would_be(grid, tmp_path):
@@ -117,18 +144,104 @@ def test_percentages(tmp_path):
     [
         (["margin", "margin"], 1, {}, "--strategies has 'margin' more than once"),
         (["margin"], [3, 3], {}, "--seed-list has 3 more than once"),
-        (["margin"], 0, {}, "--seeds must be at least 1, got 0"),
-        (["bagde"], 1, {}, "Unknown strategy 'bagde'; allowed are"),
-        (["margin"], 1, {"epoch": 3}, "no option epoch"),
+        (["margin"], 0, {}, "--seeds must be a whole number of at least 1, got '0'"),
+        (["margin"], -1, {}, "--seeds must be a whole number of at least 1, got '-1'"),
+        (["margin"], 1.5, {}, "--seeds must be a whole number"),
+        (["margin"], True, {}, "--seeds must be a number or text, got True"),
+        (["margin"], None, {}, "--seeds must be a number or text, got None"),
+        (["margin"], [], {}, r"--seed-list must be a list, got \[\]"),
+        (["margin"], [-1], {}, "--seed-list must be a whole number of at least 0"),
+        ("margin", 1, {}, "--strategies must be a list, got 'margin'"),
+        ([], 1, {}, r"--strategies must be a list, got \[\]"),
+        (["bagde"], 1, {}, "--strategies unknown strategy 'bagde', allowed are"),
+        (["margin"], 1, {"epoch": 3}, "no option epoch; did you mean epochs"),
+        (["margin"], 1, {"epochs": 0}, "--epochs must be a whole number of at least 1"),
+        (["margin"], 1, {"lr": "fast"}, "--lr must be a number above 0, got 'fast'"),
+        (["margin"], 1, {"batch_size": "0%"}, "--batch-size must be a percentage"),
+        (["margin"], 1, {"n_jobs": 0}, "--n-jobs .* got '0'; or -1 for one a core"),
+        (["margin"], 1, {"scheduler": "h:1"}, "--scheduler 'h:1' needs --backend dask"),
         (["margin"], 1, {"seed": 3}, "no option seed"),
         (["margin"], 1, {"strategy_options": {"first": 1}}, "none of random, margin"),
-        (["margin"], 1, {"backend": "spark"}, "Unknown backend 'spark'"),
+        (["margin"], 1, {"backend": "spark"}, "--backend must be one of loky, dask"),
+        (["margin"], 1, {"n_initial": 1438}, "--n-initial 1438 is larger than"),
+        (["margin"], 1, {"data": "none.csv"}, "--data 'none.csv' does not exist"),
+        (["margin"], 1, {"model": "no_such:Net"}, "--model 'no_such:Net' cannot be"),
+        (["margin"], 1, {"embedding_layer": "no"}, "--embedding-layer 'no' is not in"),
+        (["margin"], 1, {"device": "none"}, "--device 'none' cannot be used here"),
     ],
 )
 def test_requests_that_cannot_be_met(strategies, seeds, options, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         compare(strategies, seeds, out=tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_cluster_that_cannot_be_reached(tmp_path):
+    pytest.importorskip("distributed")
+    with pytest.raises(UsageError, match="--scheduler 'nonsense' cannot be reached"):
+        run_grid(tmp_path / "new", backend="dask", scheduler="nonsense")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_cluster_without_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(grid_module, "_run_cell", lambda *args: None)
+    with pytest.raises(UsageError, match="must have this folder under the same path"):
+        run_grid(tmp_path / "new")
+
+
+class Awkward(Exception):
+    """Cannot be made again from its message."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def test_errors_that_cannot_come_from_another_process(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise Awkward("one", "two")
+
+    monkeypatch.setattr(grid_module, "run_experiment", fail)
+    (failure,) = run_grid(tmp_path, ["random"], 1).failures
+    assert "one and two" in str(failure[1])
+
+
+def test_damage_to_one_run_stops_no_other(tmp_path):
+    first = run_grid(tmp_path, ["random"], 3)
+    paths = [result.path for result in first.results]
+    (paths[0] / "rounds.jsonl").write_text("{}\n")
+    (paths[1] / "DONE").unlink()
+    (paths[2] / "DONE").unlink()
+    (paths[2] / "rounds.jsonl").write_text("nothing\n")
+    again = run_grid(tmp_path, ["random"], 3)
+    assert [result.path for result in again.results] == [paths[1]]
+    messages = [str(error) for _, error in again.failures]
+    assert "a damaged rounds.jsonl, line 1" in messages[0]
+    assert "a damaged rounds.jsonl, line 1" in messages[1]
+    assert (paths[2] / "rounds.jsonl").read_text() == "nothing\n"
+    (paths[0] / "config.json").write_text("{")
+    with pytest.raises(UsageError, match="seed=0' holds a config.json that cannot"):
+        run_grid(tmp_path, ["random"], 3)
+
+
+def test_the_bar_shows_the_rounds_of_each_worker(tmp_path, monkeypatch):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr(display, "Console", lambda **options: console)
+    configs, _ = plan(["margin"], 2, out=tmp_path, **SMALL)
+    with display.grid_bar(configs, tmp_path, interval=0.001) as _:
+        run_grid(tmp_path, ["margin"], 1)
+        folder = RunFolder(tmp_path, configs[-1])
+        folder.start()
+        folder.rounds_path.write_text("{}\n{}\n")
+        until = time.monotonic() + 60
+        while "margin, seed 1" not in screen.getvalue() or "8/12" not in (
+            screen.getvalue()
+        ):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    lines = re.sub(r"\x1b\[[\d;?]*\w", "", screen.getvalue())
+    assert re.search(r"4 runs .* 8/12 rounds", lines)
+    assert re.search(r"margin, seed 1 .* 2/3 *rounds", lines)
 
 
 def test_another_configuration_is_refused_before_anything_runs(tmp_path):
@@ -169,6 +282,9 @@ def test_from_a_file(ending, tmp_path, capsys):
     [
         ("strategies: margin\n", "strategies: must be a list, got 'margin'"),
         ("strategies: [margin\n", "is not YAML"),
+        ("3: margin\n", "unknown key '3'"),
+        ("seeds: 2\nseed-list: [4]\n", "'seed-list' gives 'seeds' a second time"),
+        ("n-jobs: 2\nn_jobs: 2\n", "'n_jobs' gives 'n_jobs' a second time"),
         ("- margin\n", "must be a table of options"),
         ("seed: 3\n", "unknown key 'seed'"),
         ("backend: spark\n", "must be one of loky, dask, ray, got 'spark'"),
@@ -178,3 +294,35 @@ def test_files_that_cannot_be_used(text, message, tmp_path, capsys):
     (tmp_path / "grid.yaml").write_text(text)
     assert main(["compare", "--config", str(tmp_path / "grid.yaml")]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("--seeds 2 --seed-list 3", "--seed-list: not allowed with argument --seeds"),
+        ("--strategy margin", "--strategy margin; did you mean --strategies?"),
+        ("--seed 3", "--seed 3; did you mean --seeds?"),
+        ("--n-jobs 0", "at least 1, got '0'; or -1 for one a core"),
+    ],
+)
+def test_command_lines_that_cannot_be_met(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["compare", *arguments.split()])
+    printed = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert message in printed and printed.count("\n") == 2
+
+
+def test_seeds_of_the_command_line_win(tmp_path, monkeypatch):
+    path = tmp_path / "grid.toml"
+    path.write_text("seed-list = [4, 5]\n")
+    seen = []
+
+    def stop(strategies, seeds, **options):
+        seen.append(seeds)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(grid_module, "compare", stop)
+    for arguments in ([], ["--seeds", "2"], ["--seed-list", "9"]):
+        assert main(["compare", "--config", str(path), *arguments]) == 2
+    assert seen == [[4, 5], 2, [9]]
