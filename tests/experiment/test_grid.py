@@ -52,29 +52,31 @@ def test_a_seed_is_the_same_start_for_all_strategies(tmp_path, monkeypatch):
     weights = []
 
     def begin(self, net, X=None, y=None):
-        if len(y) == 20:  # not one that is only tried
+        if len(y) == 30:  # not one that is only tried
             state = self.module_.state_dict()
             weights.append({name: w.numpy().tobytes() for name, w in state.items()})
         return on_train_begin(self, net, X, y)
 
     on_train_begin = NeuralNet.on_train_begin
     monkeypatch.setattr(NeuralNet, "on_train_begin", begin)
+    options = {"n_rounds": 0, "epochs": 1, "pool_size": 100, "n_initial": 30}
     names = ["random", *set(strategy_names()) - {"random"}]
-    options = {"n_rounds": 0, "epochs": 1, "pool_size": 100}
-    results = run_grid(tmp_path, names, [3], **options).results
-    results += run_grid(tmp_path, ["random"], [4], **options).results
-    assert len(results) == len(weights) == len(names) + 1
+    configs, _ = plan(names, [3], out=tmp_path, **options)
+    configs += plan(["random"], [4], out=tmp_path, **options)[0]
     starts = []
-    for result in results:
-        with np.load(result.path / "queries.npz") as queries:
-            assert set(queries) == {"initial", "pool", "test"}
-            starts.append({name: rows.tolist() for name, rows in queries.items()})
-    for start, state in zip(starts[1:-1], weights[1:-1], strict=True):
-        assert start == starts[0]
-        assert {name: state[name] for name in weights[0]} == weights[0]
-    for name in ("initial", "pool", "test"):
-        assert starts[-1][name] != starts[0][name]
-    assert weights[-1] != weights[0]
+    for config in configs:
+        weights.clear()
+        path = run_experiment(config, out=tmp_path).path
+        with np.load(path / "queries.npz") as queries:
+            rows = {name: queries[name].tolist() for name in queries}
+        starts.append((rows, weights[0]))  # an ensemble has more
+    (rows, state), *others, (other_rows, other_state) = starts
+    assert set(rows) == {"initial", "pool", "test"}
+    for its_rows, its_state in others:
+        assert its_rows == rows
+        assert {name: its_state[name] for name in state} == state
+    assert all(other_rows[name] != rows[name] for name in rows)
+    assert other_state != state
 
 
 def test_a_cell_is_what_one_run_would_be(grid, tmp_path):
