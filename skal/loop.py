@@ -13,6 +13,7 @@ from skal.pool import PoolView, try_estimator
 from skal.query import QueryStrategy
 from skal.utils.labels import check_labels, encode, find_classes, known_labels
 from skal.utils.ledger import LabelLedger
+from skal.utils.pool_features import PoolFeatures
 from skal.utils.prediction import CodedClassifierMixin
 from skal.utils.rows import (
     DatasetRows,
@@ -518,7 +519,7 @@ class ActiveLearningLoop(
         """Fit a private clone on all labels so far, score it, record the round."""
         rows, codes = self._ledger.labeled()
         start = perf_counter()
-        estimator = self._model(codes)
+        estimator = self._model(X, codes)
         y_train = codes.astype(label_dtype(estimator))
         if is_dataset(X):
             X_train = DatasetRows(X, rows, y_train)
@@ -543,22 +544,30 @@ class ActiveLearningLoop(
             record.update(self._score_test(*test))
         self._after_round(record)
 
-    def _model(self, codes):
+    def _model(self, X, codes):
         """Make the estimator to fit: a private clone, or the last round's."""
-        n_classes = len(self.classes_)
-        last = getattr(self, "estimator_", None) if self.warm_start else None
-        if last is not None:
-            final = final_estimator(last)
-            if is_net(final):
-                if "classes" in final.get_params(deep=False):
-                    final.classes = list(range(n_classes))
-                return last
-            # Others have one column a class seen, and must start afresh for a new one.
-            if np.array_equal(final.classes_, np.unique(codes)):
-                return last
-        return self.strategy_.prepare(
-            private_clone(self.estimator, n_classes, self.warm_start)
+        estimator = self._last_model(codes)
+        if estimator is None:
+            estimator = private_clone(
+                self.estimator, len(self.classes_), self.warm_start
+            )
+        features = PoolFeatures(
+            estimator, X, self._ledger.pool(), embedding_layer=self.embedding_layer
         )
+        return self.strategy_.prepare(estimator, pool_features=features)
+
+    def _last_model(self, codes):
+        """Get the last round's model where training goes on from it, else None."""
+        last = getattr(self, "estimator_", None) if self.warm_start else None
+        if last is None:
+            return None
+        final = final_estimator(last)
+        if is_net(final):
+            if "classes" in final.get_params(deep=False):
+                final.classes = list(range(len(self.classes_)))
+            return last
+        # Others have one column a class seen, and must start afresh for a new one.
+        return last if np.array_equal(final.classes_, np.unique(codes)) else None
 
     def _score_test(self, X_test, y_test):
         with isolated_rng(self._seed("test")):

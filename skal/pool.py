@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import unpack_data
@@ -21,7 +20,13 @@ from skal.utils.gradients import (
     input_batch,
     parameters_frozen,
 )
-from skal.utils.heads import Collected, HeadProbe, check_distribution, find_logits
+from skal.utils.heads import (
+    Collected,
+    HeadProbe,
+    check_distribution,
+    find_logits,
+    missing_head,
+)
 from skal.utils.hidden import HiddenMeans
 from skal.utils.labels import encode
 from skal.utils.rows import (
@@ -38,12 +43,7 @@ from skal.utils.training import (
     final_estimator,
     is_net,
     private_clone,
-)
-
-_NO_HEAD = (
-    "no embedding layer found: the output of the network is not that of one of its "
-    "nn.Linear layers (nor its softmax). Name the layer whose input is the embedding, "
-    "as in embedding_layer='fc'; the layers are {names}."
+    transformers_of,
 )
 
 _OF_HEAD = {"embeddings", "head_weight", "head_bias"}
@@ -204,6 +204,8 @@ class PoolView:
         """The classes, sorted, of shape (n_classes,)."""
         if self._classes is not None:
             return self._classes
+        if self.estimator is None:
+            return np.unique(np.asarray(self._labeled_data[1]))
         return np.asarray(self._final.classes_)
 
     @property
@@ -214,7 +216,7 @@ class PoolView:
         """
         if "features" not in self._cache:
             rows = self._X if self._rows is None else take(self._X, self._rows)
-            for transformers in _transformers(self.estimator):
+            for transformers in transformers_of(self.estimator):
                 with isolated_rng(self.random_state or 0):
                     rows = transformers.transform(rows)
             self._cache["features"] = rows
@@ -247,7 +249,7 @@ class PoolView:
             return self._cache["embeddings"]
         value = self._output("embeddings")
         if value is None:
-            raise ValueError(_NO_HEAD.format(names=self._layer_names()))
+            raise missing_head(self._net.module_)
         return value
 
     @property
@@ -525,7 +527,7 @@ class PoolView:
         The net's batch size is kept, because floats depend on batch mates.
         """
         net = self._net
-        piped = bool(_transformers(self.estimator))
+        piped = bool(transformers_of(self.estimator))
         X = self.features if piped else self._X
         rows = None if piped else self._rows
         options = net.get_params_for("iterator_valid")
@@ -566,10 +568,6 @@ class PoolView:
         for batch in net.get_iterator(net.get_dataset(X), training=False):
             x, y = unpack_data(batch)
             yield cast_inputs(x, net.module_), y
-
-    def _layer_names(self):
-        module = self._net.module_
-        return [name for name, _ in module.named_modules() if name]
 
 
 def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_state):
@@ -644,20 +642,6 @@ def _check_has_proba(final):
             f"{type(final).__name__} has no predict_proba, which this strategy needs; "
             "use a probabilistic classifier, or wrap it in CalibratedClassifierCV."
         )
-
-
-def _transformers(estimator):
-    """List the transformers of nested Pipelines and searches, outermost first."""
-    found = []
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
-            if len(estimator.steps) > 1:
-                found.append(estimator[:-1])
-            estimator = estimator.steps[-1][1]
-        else:
-            return found
 
 
 def _dense_tensor(rows):

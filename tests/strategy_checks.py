@@ -37,6 +37,7 @@ QUICK = {
     "LearningLossQuery": {"aux__max_epochs": 3},
     "UncertainGcnQuery": {"aux__max_epochs": 3},
     "VaalQuery": {"aux__max_epochs": 3},
+    "WaalQuery": {"aux__max_epochs": 3},
 }
 # Files of strategies that train a network, exempt where it says so.
 TRAINED = {"_learning_loss", "_vaal", "_waal", "_asal", "_graph"}

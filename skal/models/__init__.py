@@ -9,6 +9,7 @@ from skal.models._loss_prediction import LossPrediction, RankingLoss
 from skal.models._mlp import MLP
 from skal.models._resnet import ResNet18
 from skal.models._standardized import Standardized
+from skal.models._wasserstein_critic import WassersteinCritic
 
 __all__ = [
     "GCN",
@@ -26,6 +27,7 @@ __all__ = [
     "ResNet18",
     "SimilarityGraph",
     "Standardized",
+    "WassersteinCritic",
     "WassersteinGAN",
     "gradient_penalty",
     "similarity_graph",

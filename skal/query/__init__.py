@@ -15,6 +15,7 @@ from skal.query._uncertainty import (
     RandomQuery,
 )
 from skal.query._vaal import VaalQuery
+from skal.query._waal import WaalQuery
 
 __all__ = [
     "AsalQuery",
@@ -36,4 +37,5 @@ __all__ = [
     "ScoreQuery",
     "UncertainGcnQuery",
     "VaalQuery",
+    "WaalQuery",
 ]

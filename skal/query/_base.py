@@ -28,9 +28,12 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         The outputs of a `PoolView` that the strategy reads, so that they come in one
         pass: "proba", "log_proba", "logits", "embeddings", "head_bias", "features",
         "labeled.embeddings", ...
+    training_note : str
+        How `prepare` lets the network learn from more than labels, or "".
     """
 
     requires = ()
+    training_note = ""
     _parameter_constraints = {
         "random_state": [
             Interval(Integral, 0, None, closed="left"),
@@ -73,9 +76,10 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         estimator : estimator
-            An unfitted private clone.
-        pool_features : callable, default=None
-            Gives pool rows as the network sees them.
+            An unfitted private clone; with `warm_start`, the last round's.
+        pool_features : PoolFeatures, default=None
+            Gives pool rows as the network sees them, when asked; see
+            `skal.utils.pool_features`.
 
         Returns
         -------

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
@@ -21,7 +20,12 @@ from skal.models import LossPrediction, RankingLoss
 from skal.query._base import AuxiliaryQuery
 from skal.selection import top_k
 from skal.utils.hidden import HiddenMeans
-from skal.utils.training import extend_net, final_estimator, is_net
+from skal.utils.training import (
+    check_finite_loss,
+    extend_net,
+    final_estimator,
+    net_to_prepare,
+)
 from skal.utils.validation import Interval, check_is_fitted, check_params
 
 
@@ -119,12 +123,7 @@ class PredictsLosses:
         losses = losses.reshape(n_rows, -1).mean(1)
         predicted = self.loss_module_(means)
         loss = loss + settings.weight * RankingLoss(settings.margin)(predicted, losses)
-        if not bool(loss.isfinite()):
-            raise ValueError(
-                f"training diverged: the loss is {loss.item()} in epoch "
-                f"{len(self.history)}; clean X, or lower the learning rate, "
-                f"lr={self.lr}."
-            )
+        check_finite_loss(loss, self)
         return loss
 
 
@@ -216,6 +215,7 @@ class LearningLossQuery(AuxiliaryQuery):
     """
 
     requires = ("hidden_means", "labeled.hidden_means", "labeled.log_proba")
+    training_note = "the network is trained to rank losses, too"
     _parameter_constraints = {
         **AuxiliaryQuery._parameter_constraints,
         "layers": [list, tuple, None],
@@ -274,15 +274,7 @@ class LearningLossQuery(AuxiliaryQuery):
             Where a parameter is wrong, or the estimator is something else.
         """
         check_params(self)
-        net = estimator
-        while isinstance(net, Pipeline):
-            net = net.steps[-1][1]
-        if not is_net(net):
-            raise ValueError(
-                "LearningLossQuery trains a module along with the network, which a "
-                f"{type(net).__name__} does not let it do; give the strategy a net or "
-                "a Pipeline that ends in one."
-            )
+        net = net_to_prepare(estimator, type(self).__name__)
         aux = self._default_aux() if self.aux is None else self.aux
         extend_net(net, PredictsLosses)
         net.ranking_ = _Settings(

@@ -15,6 +15,27 @@ def device_of(estimator):
     return str(final.device) if is_net(final) else "cpu"
 
 
+def private_auxiliary(net, *, device, defaults=None, **params):
+    """Clone a net with the parameters that `fit_auxiliary` gives it.
+
+    Parameters
+    ----------
+    net, device, defaults, **params
+        As for `fit_auxiliary`.
+
+    Returns
+    -------
+    private : skorch.NeuralNet
+        Not initialized.
+    """
+    private = private_clone(net, 2)
+    given = private.get_params()
+    params |= {k: v for k, v in (defaults or {}).items() if k not in given}
+    if str(private.device) == "cpu":
+        params["device"] = str(device)
+    return private.set_params(**params)
+
+
 def fit_auxiliary(net, X, y=None, *, seed, device, defaults=None, **params):
     """Fit a fresh clone of a net, with its own seed, leaving no trace elsewhere.
 
@@ -39,7 +60,7 @@ def fit_auxiliary(net, X, y=None, *, seed, device, defaults=None, **params):
     fitted : skorch.NeuralNet
         With its `history`.
     """
-    private = _private(net, device, defaults, params)
+    private = private_auxiliary(net, device=device, defaults=defaults, **params)
     return fit_isolated(private, X, y, seed)
 
 
@@ -58,7 +79,7 @@ def restore_auxiliary(net, state, *, device, defaults=None, **params):
     fitted : skorch.NeuralNet
         With its weights and `history`; the optimizers begin anew.
     """
-    private = _private(net, device, defaults, params)
+    private = private_auxiliary(net, device=device, defaults=defaults, **params)
     with isolated_rng(0):
         private.initialize()
     for name in private._modules:
@@ -102,12 +123,3 @@ def auxiliary_state(net):
         for key, value in getattr(net, f"{name}_").state_dict().items():
             state[f"{name}.{key}"] = value.cpu().numpy()
     return state
-
-
-def _private(net, device, defaults, params):
-    private = private_clone(net, 2)
-    given = private.get_params()
-    params |= {k: v for k, v in (defaults or {}).items() if k not in given}
-    if str(private.device) == "cpu":
-        params["device"] = str(device)
-    return private.set_params(**params)

@@ -150,7 +150,7 @@ class AuxiliaryRows(Dataset):
         often as it takes, but never twice in a batch. A single row is doubled, because
         BatchNorm needs two.
         """
-        labeled = _Cycle(self.is_labeled.nonzero().flatten() if self.paired else None)
+        labeled = Cycle(self.is_labeled.nonzero().flatten() if self.paired else None)
         unlabeled = (~self.is_labeled).nonzero().flatten()
         rows = unlabeled if self.paired else torch.arange(len(self))
         while True:
@@ -165,7 +165,7 @@ def _numbers(part, rows):
     return (rows.cpu() if rows.device.type == "mps" else rows).double()
 
 
-class _Cycle:
+class Cycle:
     """Rows in random order, again and again."""
 
     def __init__(self, rows):

@@ -30,11 +30,20 @@ class HeadProbe:
 
     The head is the nn.Linear whose output the network returns (same storage), or whose
     softmax, log-softmax or sigmoid it returns; once found, only the head is hooked.
+
+    Parameters
+    ----------
+    module : nn.Module
+    layer : str
+        Name of the layer whose input is the embedding, or "auto".
+    keep_graph : bool, default=False
+        Whether gradients flow through the embeddings.
     """
 
-    def __init__(self, module, layer):
+    def __init__(self, module, layer, *, keep_graph=False):
         self.module = getattr(module, "_orig_mod", module)
         self.layer = layer
+        self.keep_graph = keep_graph
         self.head = None
         self.site = None
         self.calls = []
@@ -82,7 +91,7 @@ class HeadProbe:
             raise ValueError(
                 f"embedding_layer={self.layer!r} takes no tensor as its first input."
             )
-        x = x.detach().to(output.dtype)
+        x = (x if self.keep_graph else x.detach()).to(output.dtype)
         return x.reshape(len(x), -1), (None if self.head is None else y)
 
     def _settle(self, calls, output):
@@ -95,6 +104,16 @@ class HeadProbe:
                 break
         if self.layer == "auto":
             self._hook([] if self.head is None else [self.head])
+
+
+def missing_head(module):
+    """Make the error of a network whose head is not found."""
+    names = [name for name, _ in module.named_modules() if name]
+    return ValueError(
+        "no embedding layer found: the output of the network is not that of one of its "
+        "nn.Linear layers (nor its softmax). Name the layer whose input is the "
+        f"embedding, as in embedding_layer='fc'; the layers are {names}."
+    )
 
 
 def _returns(linear, x, y, output):

@@ -27,6 +27,20 @@ def final_estimator(estimator):
             return estimator
 
 
+def transformers_of(estimator):
+    """List the transformers of nested Pipelines and searches, outermost first."""
+    found = []
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            if len(estimator.steps) > 1:
+                found.append(estimator[:-1])
+            estimator = estimator.steps[-1][1]
+        else:
+            return found
+
+
 def is_net(estimator):
     """Tell whether an estimator is a skorch net."""
     return isinstance(estimator, NeuralNet)
@@ -281,6 +295,44 @@ def warn_of_instances(estimator):
             "round afresh.",
             UserWarning,
             stacklevel=3,
+        )
+
+
+def net_to_prepare(estimator, name):
+    """Find the net of a Pipeline, for a strategy that changes how it trains.
+
+    Parameters
+    ----------
+    estimator : estimator
+    name : str
+        Of the strategy.
+
+    Returns
+    -------
+    net : skorch.NeuralNet
+
+    Raises
+    ------
+    ValueError
+        Where the estimator is something else, such as a search.
+    """
+    net = estimator
+    while isinstance(net, Pipeline):
+        net = net.steps[-1][1]
+    if not is_net(net):
+        raise ValueError(
+            f"{name} changes how the network trains, which a {type(net).__name__} does "
+            "not let it do; give the strategy a net or a Pipeline that ends in one."
+        )
+    return net
+
+
+def check_finite_loss(loss, net):
+    """Raise where the loss of a net in training is NaN or infinite."""
+    if not bool(loss.isfinite()):
+        raise ValueError(
+            f"training diverged: the loss is {loss.item()} in epoch "
+            f"{len(net.history)}; clean X, or lower the learning rate, lr={net.lr}."
         )
 
 

@@ -1,0 +1,140 @@
+"""A critic that estimates how far two kinds of rows are apart."""
+
+import torch
+from skorch.dataset import unpack_data
+from skorch.utils import to_device
+
+from skal.models._capped import CappedNet
+from skal.models._gan import Critic, gradient_penalty
+
+
+class WassersteinCritic(CappedNet):
+    """Net of a critic whose mean differs by the distance of two kinds of rows.
+
+    Each step descends ``-W + penalty_weight mean((|grad g(u)| - 1)^2)`` of the critic
+    ``g``, with ``W = mean_unlabeled g - mean_labeled g``, and ``u`` the rows of either
+    kind and as many between pairs of them [1]_ (section 3.2), [2]_.
+
+    Parameters
+    ----------
+    module : module or type, default=Critic
+        Called with `shape`, which is (n_features,), and `hidden`; gives shape
+        (n_samples, 1), on any scale.
+    n_critic : int, default=1
+        Steps for each one of the network, where both are trained.
+    penalty_weight : float, default=10.0
+        Weight of the gradient penalty.
+    max_iter : int, default=1000
+        No more steps than this, where the critic is trained alone.
+    optimizer, lr, batch_size, max_epochs, **params
+        As of `skorch.NeuralNet`; Adam.
+
+    References
+    ----------
+    .. [1] Shui, Zhou, Gagne and Wang, "Deep active learning: unified and principled
+       method for query and training", AISTATS 2020.
+    .. [2] Gulrajani, Ahmed, Arjovsky, Dumoulin and Courville, "Improved training of
+       Wasserstein GANs", NeurIPS 2017, equation 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skal.models import WassersteinCritic
+    >>> net = WassersteinCritic(module__shape=(2,)).initialize()
+    >>> net.distance(torch.ones(5, 2), torch.ones(3, 2)).item()
+    0.0
+    """
+
+    _curves = ("distance",)
+
+    def __init__(
+        self,
+        module=Critic,
+        *,
+        n_critic=1,
+        penalty_weight=10.0,
+        max_iter=1000,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        batch_size=64,
+        max_epochs=100,
+        **params,
+    ):
+        super().__init__(
+            module,
+            optimizer=optimizer,
+            max_iter=max_iter,
+            lr=lr,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            **params,
+        )
+        self.n_critic = n_critic
+        self.penalty_weight = penalty_weight
+
+    def distance(self, unlabeled, labeled):
+        """Estimate the distance of two sets of rows.
+
+        Parameters
+        ----------
+        unlabeled, labeled : tensors of shape (n_samples, n_features)
+
+        Returns
+        -------
+        distance : tensor, a scalar
+            With its graph; negative where the critic has them the wrong way round.
+        """
+        return self.module_(unlabeled).mean() - self.module_(labeled).mean()
+
+    def train_step(self, batch, **fit_params):
+        """Update the critic by a batch of rows and whether they are labelled."""
+        x, is_labeled = unpack_data(batch)
+        x = to_device(x, self.device)
+        loss = self.update(x[~is_labeled], x[is_labeled])
+        return {"loss": loss, "y_pred": x}
+
+    def update(self, unlabeled, labeled):
+        """Make one step, and note its loss and distance.
+
+        Parameters
+        ----------
+        unlabeled, labeled : tensors of shape (n_samples, n_features)
+            Both with at least one row; the shorter is repeated to make pairs.
+
+        Returns
+        -------
+        loss : tensor, a scalar
+        """
+        self._set_training(True)
+        n_pairs = max(len(unlabeled), len(labeled))
+        first, second = _repeat(unlabeled, n_pairs), _repeat(labeled, n_pairs)
+        share = torch.rand(n_pairs, 1, device=first.device, dtype=first.dtype)
+        between = share * first + (1 - share) * second
+        distance = self.distance(unlabeled, labeled)
+        penalty = gradient_penalty(
+            self.module_, torch.cat([unlabeled, labeled, between])
+        )
+        loss = self.penalty_weight * penalty - distance
+        self._update("module", loss, (unlabeled, labeled))
+        self._note(distance=distance.item())
+        return loss.detach()
+
+    def scores(self, x):
+        """Compute the critic, in evaluation mode.
+
+        Parameters
+        ----------
+        x : tensor of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : tensor of shape (n_samples,)
+            Higher where rows are more like the unlabelled ones than the labelled.
+        """
+        self._set_training(False)
+        with torch.no_grad():
+            return self.module_(to_device(x, self.device)).squeeze(1)
+
+
+def _repeat(x, n):
+    return x[torch.arange(n, device=x.device) % len(x)]

@@ -1,0 +1,61 @@
+"""Rows of the pool for strategies that train the network on them, too."""
+
+import numpy as np
+from scipy import sparse
+
+from skal.utils.rows import frame_to_array, n_rows, take
+from skal.utils.training import is_net, transformers_of
+
+
+class PoolFeatures:
+    """Rows of the pool as the final estimator of a Pipeline gets them, made when asked.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The one that is to be prepared: a net, or a Pipeline whose transformers are
+        fitted by the time that rows are asked for.
+    X : array, DataFrame, sparse matrix, memmap, tensor or map-style Dataset
+        Never copied as a whole.
+    rows : int64 array of shape (n_samples,), default=None
+        Row numbers in `X` of the pool; None is all.
+    embedding_layer : str, default="auto"
+        See `skal.PoolView`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal.utils.pool_features import PoolFeatures
+    >>> features = PoolFeatures(LogisticRegression(), np.eye(4), [3, 1, 0])
+    >>> len(features), features([0])
+    (3, array([[0., 0., 0., 1.]]))
+    """
+
+    def __init__(self, estimator, X, rows=None, *, embedding_layer="auto"):
+        self.estimator = estimator
+        self.X = sparse.csr_matrix(X) if sparse.issparse(X) else X
+        self.rows = np.arange(n_rows(X)) if rows is None else np.asarray(rows)
+        self.embedding_layer = embedding_layer
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __call__(self, positions):
+        """Give rows of the pool.
+
+        Parameters
+        ----------
+        positions : int64 array of shape (n_rows,)
+            In the pool, not in `X`.
+
+        Returns
+        -------
+        features : rows
+            The kind of container that the transformers give; lazy for a Dataset.
+        """
+        rows = take(self.X, self.rows[positions])
+        for transformers in transformers_of(self.estimator):
+            rows = transformers.transform(rows)
+        bare = is_net(self.estimator) and hasattr(rows, "iloc")
+        return frame_to_array(rows) if bare else rows

@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from skal.models import WassersteinCritic
+from skal.utils.auxiliary import fit_auxiliary
+from skal.utils.auxiliary_rows import AuxiliaryRows
+
+
+def gaussians(seed, shift, n=500):
+    """Two clouds of 4 columns, the first one shifted."""
+    rng = torch.Generator().manual_seed(seed)
+    unlabeled, labeled = torch.randn(2, n, 4, generator=rng)
+    unlabeled[:, 0] += shift
+    return unlabeled, labeled
+
+
+def fitted(unlabeled, labeled, seed=0, **params):
+    return fit_auxiliary(
+        WassersteinCritic(**{"max_iter": 300, **params}),
+        AuxiliaryRows(unlabeled, labeled, paired=True),
+        seed=seed,
+        device="cpu",
+        defaults={"module__shape": (4,), "module__hidden": (50, 50)},
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_known_distance_is_estimated(seed):
+    rows = gaussians(seed, shift=3)
+    net = fitted(*rows, seed=seed)
+    distance = net.distance(*rows).item()
+    assert 2.4 < distance < 3.9
+    x = torch.cat(rows).requires_grad_()
+    (gradient,) = torch.autograd.grad(net.module_(x).sum(), x)
+    assert 0.7 < gradient.norm(dim=1).mean() < 1.4
+    # Of the average over an epoch, in which the critic was another one.
+    assert net.history[-1, "distance"] == pytest.approx(distance, rel=0.2)
+    assert net.scores(rows[0]).mean() > net.scores(rows[1]).mean() + 2.4
+
+
+def test_equal_clouds_are_near():
+    assert abs(fitted(*gaussians(0, 0.0)).distance(*gaussians(1, 0.0)).item()) < 0.3
+
+
+def test_loss_by_hand():
+    """-W + weight (|w| - 1)^2 for a linear critic with weights w."""
+    net = WassersteinCritic(torch.nn.Linear, module__in_features=2, lr=0.0)
+    net.set_params(module__out_features=1, penalty_weight=7.0).initialize()
+    with torch.no_grad():
+        net.module_.weight.copy_(torch.tensor([[3.0, 4.0]]))
+    net.history.new_epoch()
+    net.history.new_batch()
+    unlabeled, labeled = torch.eye(2), torch.tensor([[0.0, 0.0]])
+    assert net.distance(unlabeled, labeled).item() == pytest.approx(3.5)
+    assert net.update(unlabeled, labeled).item() == pytest.approx(7 * 16 - 3.5)
+    assert net.history[-1, "batches", -1, "distance"] == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize("sizes", [(5, 2), (2, 5), (1, 1)])
+def test_a_step_raises_the_distance_and_reaches_the_critic_only(sizes):
+    first, second = torch.ones(sizes[0], 4), -torch.ones(sizes[1], 4)
+    first.requires_grad_()
+    net = WassersteinCritic(module__shape=(4,), penalty_weight=0.0).initialize()
+    net.history.new_epoch()
+    net.history.new_batch()
+    before = net.distance(first, second).item()
+    net.update(first, second)
+    assert net.distance(first, second).item() > before
+    assert first.grad is None
+    # Every weight learns; the last bias moves no difference.
+    gradients = [p.grad.abs().max() > 0 for p in net.module_.parameters()]
+    assert gradients == [True] * 5 + [False]
+
+
+def test_a_shift_of_the_critic_earns_nothing():
+    rows = gaussians(0, 3)
+    net = WassersteinCritic(module__shape=(4,)).initialize()
+    before = net.distance(*rows).item()
+    with torch.no_grad():
+        list(net.module_.parameters())[-1] += 100.0
+    assert net.distance(*rows).item() == pytest.approx(before, abs=1e-4)
