@@ -165,7 +165,13 @@ def print_comparison(comparison, out):
     for config, error in comparison.failures:
         text = f"failed: {config.strategy}, seed {config.seed}: {error}"
         Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
-    notes = [*comparison.notes, f"results: {out}"]
+    said = {
+        note
+        for result in comparison.results
+        for note in result.notes
+        if note.startswith(f"{result.config.strategy}: ")  # of its training
+    }
+    notes = [*comparison.notes, *sorted(said), f"results: {out}"]
     if comparison.failures:
         notes.append("the same command runs what failed again")
     for line in notes:

@@ -222,6 +222,11 @@ def _unlike(cells, others):
         "other strategies: it is no pair with them and is left out"
         for cell, what in others
     ]
+    for name, text in sorted(
+        {(cell.config.strategy, cell.stored.get("training", "")) for cell in cells}
+    ):
+        if text:
+            unlike.append(f"{name} is trained unlike the others: {text}")
     n_places = len(environments(cells))
     if n_places > 1:
         unlike.append(

@@ -28,12 +28,13 @@ RunResult = namedtuple("RunResult", "config path records notes")
 class RunFolder:
     """The folder of one run, below the folder of all results.
 
-    Holds config.json (options, their hash, a checksum of the data, versions),
-    rounds.jsonl (one line a round), queries.npz (rows of the training split in the
-    order of purchase: initial, round_1, ...; and where they were drawn, pool, the rows
-    that could be bought, and test, the rows of the whole data set that are the test
-    split), strategy.npz (what the strategy keeps over rounds, if anything, as
-    "ROUND.NAME": since that round), learning_curve.png and, written last, DONE.
+    Holds config.json (options, their hash, a checksum of the data, versions, how the
+    network trains), rounds.jsonl (one line a round), queries.npz (rows of the training
+    split in the order of purchase: initial, round_1, ...; and where they were drawn,
+    pool, the rows that could be bought, and test, the rows of the whole data set that
+    are the test split), strategy.npz (what the strategy keeps over rounds,
+    if anything, as "ROUND.NAME": since that round), learning_curve.png and,
+    written last, DONE.
 
     A round's purchase and the strategy's state are there before its line is in
     rounds.jsonl, so every line has them, whenever the run was killed. A run that was
@@ -92,13 +93,21 @@ class RunFolder:
     def _done(self):
         return self.path / "DONE"
 
-    def start(self, fingerprint=None):
+    @property
+    def training_notes(self):
+        """What is to be said of the strategy's training, in a list."""
+        text = self._read_config().get("training")
+        return [f"{self.config.strategy}: {text}"] if text else []
+
+    def start(self, fingerprint=None, training=""):
         """Make the folder and its config.json, and drop what a killed run left torn.
 
         Parameters
         ----------
         fingerprint : str, default=None
             Checksum of the data set; rounds of another one are refused.
+        training : str, default=""
+            The strategy's `training_note`.
         """
         path = self.path / "config.json"
         if path.exists():
@@ -123,6 +132,7 @@ class RunFolder:
                 "options": asdict(self.config),
                 "hash": self.config.hash,
                 "data_fingerprint": fingerprint,
+                "training": training,
                 "device_name": _device_name(self.config.device),
                 "processor": _processor(),
                 "versions": _versions(),
@@ -344,9 +354,9 @@ def read_run(path):
     folder.path, folder.rounds_path = path, path / "rounds.jsonl"
     options = folder.read_options()
     known = {k: v for k, v in options.items() if k in RunConfig.__annotations__}
-    config = RunConfig(**known)
+    config = folder.config = RunConfig(**known)
     records = folder.read_finished() if folder.done else folder.read_rounds()
-    notes = []
+    notes = folder.training_notes
     if not folder.done:
         notes.append(
             f"not finished: {len(records)} of {config.n_rounds + 1} rounds; skal run "

@@ -60,7 +60,7 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
     if config.pool_size is not None:
         drawn["pool"], images = rows, take(images, rows)
     drawn = {name: value for name, value in drawn.items() if value is not None}
-    folder.start(fingerprint(data))
+    folder.start(fingerprint(data), strategy.training_note)
     rounds = Rounds(config, data, rows, folder, drawn, on_round)
     if not rounds.complete:
         loop = RecordedLoop(
@@ -81,7 +81,8 @@ def run_experiment(config, *, out="save", data_root=None, on_round=None):
         except DamagedImageError as error:  # a file that no check has read whole
             raise UsageError(str(error)) from error
     folder.finish(_picture(config, rounds.records))
-    return RunResult(config, folder.path, rounds.records, rounds.notes)
+    notes = [*rounds.notes, *folder.training_notes]
+    return RunResult(config, folder.path, rounds.records, notes)
 
 
 def _layer(config):
@@ -114,7 +115,7 @@ def _finished(folder):
     folder.check()
     if not folder.done:
         return None
-    notes = ["already done: these are the stored results"]
+    notes = ["already done: these are the stored results", *folder.training_notes]
     return RunResult(folder.config, folder.path, folder.read_finished(), notes)
 
 

@@ -147,6 +147,17 @@ def test_what_is_missing_is_said(folder):
     assert "not paired" in text
 
 
+def test_other_training_is_said(folder):
+    for seed in range(3):
+        stored = {"training": "semi-supervised: it sees the pool"}
+        make_run(folder, "waal", seed, [0.5, 0.6, 0.7], stored=stored)
+    said = "waal is trained unlike the others: semi-supervised: it sees the pool"
+    report = write_report(folder)
+    assert text_of(report).count(said) == 1
+    (note,) = [note for note in report.notes if "unlike" in note]
+    assert note.endswith(said)
+
+
 def test_without_random(tmp_path):
     make_run(tmp_path, "margin", 0, [0.5, 0.7, 0.8])
     report = write_report(tmp_path)

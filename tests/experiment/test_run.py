@@ -40,6 +40,26 @@ def badge(tmp_path_factory):
     return out, run_experiment(RunConfig(**QUICK), out=out)
 
 
+def test_semi_supervised_training_is_said(tmp_path, capsys):
+    options = ["--n-rounds", "1", "--epochs", "1", "--threads", "1", "--device", "cpu"]
+    options += ["--out", str(tmp_path)]
+    said = "waal: semi-supervised: the network is trained on unlabelled rows, too"
+    # New, stored, shown, and in a grid.
+    for command in (["run"], ["run"], ["show"], ["compare"]):
+        if command == ["show"]:
+            folder = next(path.parent for path in tmp_path.rglob("DONE"))
+            code = main(["show", str(folder)])
+        elif command == ["run"]:
+            code = main(["run", "--strategy", "waal", *options])
+        else:
+            code = main(["compare", "--strategies", "waal", "--seeds", "1", *options])
+        assert code == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines.count(said) == 1, command
+    config = json.loads((folder / "config.json").read_text())
+    assert config["training"] == said.removeprefix("waal: ")
+
+
 def test_files(badge):
     out, result = badge
     assert {path.name for path in result.path.iterdir()} == {
