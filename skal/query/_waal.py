@@ -207,8 +207,9 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     alpha : float, default=1e-3
         Of ``W`` in the loss of the network. With 1e-2 and more accuracy may drop by 5
         to 15 points, where the labelled rows are not drawn like the others.
-    diversity_weight : float, default=1.0
-        Of the critic in the score; 0 leaves uncertainty.
+    uncertainty_weight, diversity_weight : float, default=1.0
+        Of the uncertainty and of the critic in the score. Where both are 0, rows are
+        random: what the choice of rows adds to the training is seen beside that.
     max_pool_per_epoch : int, default=1000
         So many rows of the pool, at most, are seen in an epoch, others in the next.
     random_state : int, default=None
@@ -224,7 +225,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     -----
     Training is semi-supervised: the network sees unlabelled rows, and its labelled ones
     several times an epoch. Compare its accuracy with that of random rows and the same
-    training, not with that of a network trained on labelled rows alone.
+    training (both weights 0), not with that of a network trained on labels alone.
 
     `ActiveLearningLoop` prepares its network; it needs a skorch net, or a Pipeline that
     ends in one, and switches its `compile` off. For a network that was not prepared,
@@ -270,6 +271,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         **AuxiliaryQuery._parameter_constraints,
         "aux": [WassersteinCritic, None],
         "alpha": [Interval(Real, 0, None, closed="left")],
+        "uncertainty_weight": [Interval(Real, 0, None, closed="left")],
         "diversity_weight": [Interval(Real, 0, None, closed="left")],
         "max_pool_per_epoch": [Interval(Integral, 1, None, closed="left")],
     }
@@ -279,12 +281,14 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         *,
         aux=None,
         alpha=1e-3,
+        uncertainty_weight=1.0,
         diversity_weight=1.0,
         max_pool_per_epoch=1000,
         random_state=None,
     ):
         super().__init__(aux=aux, random_state=random_state)
         self.alpha = alpha
+        self.uncertainty_weight = uncertainty_weight
         self.diversity_weight = diversity_weight
         self.max_pool_per_epoch = max_pool_per_epoch
 
@@ -363,7 +367,8 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         unlike = self.aux_.scores(pool.embeddings.float()).cpu().double()
         # Rounded, so that equal rows tie wherever they stand.
         unlike = (unlike * 4096).round()
-        score = self.diversity_weight * _standardized(unlike) - _standardized(certainty)
+        score = self.diversity_weight * _standardized(unlike)
+        score -= self.uncertainty_weight * _standardized(certainty)
         return (score * 4096).round()
 
 

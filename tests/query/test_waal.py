@@ -135,7 +135,18 @@ def test_the_score_adds_two_standardized_parts():
     assert certainty[picks].max() < certainty.sort().values[19] + 0.1
     z = (g - g.mean()) / g.std() * 2 - (certainty - certainty.mean()) / certainty.std()
     score = WaalQuery(diversity_weight=2.0).fit(pool)._score(pool) / 4096
+    picks = WaalQuery(uncertainty_weight=0.0).fit(pool).query(pool, 20)
+    assert g[picks].min() > g.topk(20).values.min() - 1e-3
     torch.testing.assert_close(score, z, atol=5e-3, rtol=1e-3)
+
+
+def test_without_weights_rows_are_random():
+    pool = PoolView(fit(), digits()[0][100:400], random_state=0)
+    strategy = WaalQuery(uncertainty_weight=0.0, diversity_weight=0.0).fit(pool)
+    picks = [strategy.set_params(random_state=s).query(pool, 30) for s in range(20)]
+    counts = np.bincount(np.concatenate(picks), minlength=300)
+    assert counts.max() <= 9  # of 20, where 2 are expected
+    assert abs(np.concatenate(picks).mean() - 149.5) < 4 * 86.6 / 600**0.5
 
 
 def test_each_step_reaches_its_own_parameters():
@@ -355,6 +366,7 @@ def test_nan_stops_with_what_was_bought():
     [
         {"alpha": -1.0},
         {"alpha": math.nan},
+        {"uncertainty_weight": -0.1},
         {"diversity_weight": -0.1},
         {"max_pool_per_epoch": 0},
         {"aux": make_net()},
