@@ -1,0 +1,71 @@
+"""Fits that a strategy changes, beside plain ones: Learning Loss and WAAL.
+
+Goals: Learning Loss at most 1.3 times a plain fit of a ConvNet, WAAL at most
+n_unlabeled / n_labeled + 2 times. Images and labels are noise: only the time counts.
+"""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from skal import LearningLossQuery, WaalQuery
+from skal.models import MLP, ConvNet
+from skal.utils.pool_features import PoolFeatures
+from skal.utils.training import fit_isolated, private_clone
+
+# Numbers of labelled rows, and of all rows.
+SIZES = {
+    "fast": ([100], 600),
+    "regular": ([100, 200, 400], 1_200),
+    "large": ([100, 1_000], 10_000),
+}
+
+
+def make_net(name):
+    module = {
+        "conv": {"module": ConvNet, "module__n_channels": 1},
+        "MLP": {"module": MLP, "module__n_inputs": 64},
+    }[name]
+    return NeuralNetClassifier(
+        **module,
+        module__n_classes=10,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        batch_size=64,
+        max_epochs={"conv": 3, "MLP": 30}[name],
+        verbose=0,
+    )
+
+
+def fit(name, strategy, X, y):
+    net = private_clone(make_net(name), 10)
+    if strategy is not None:
+        features = PoolFeatures(net, X, np.arange(len(y), len(X)))
+        strategy.prepare(net, pool_features=features)
+    return fit_isolated(net, X[: len(y)], y, 0)
+
+
+@pytest.mark.parametrize("name", ["conv", "MLP"])
+def test_fit(profile, medians_in_turn, table, name):
+    sizes, n_rows = SIZES[profile]
+    rng = np.random.default_rng(0)
+    shape = {"conv": (1, 28, 28), "MLP": (64,)}[name]
+    X = rng.random((n_rows, *shape), dtype=np.float32)
+    for n_labeled in sizes:
+        y = rng.integers(10, size=n_labeled)
+        strategies = {
+            "plain": None,
+            "Learning Loss": LearningLossQuery(),
+            "WAAL": WaalQuery(),
+        }
+        plain, loss, waal = medians_in_turn(
+            {key: partial(fit, name, each, X, y) for key, each in strategies.items()}
+        ).values()
+        title = f"plain fit, {name}, {n_labeled:,} of {n_rows:,}"
+        table(title, plain, "Learning Loss", loss)
+        bound = (n_rows - n_labeled) / n_labeled + 2
+        table(title, plain, "WAAL", waal, note=f"goal {bound:.1f}")
