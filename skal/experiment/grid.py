@@ -7,6 +7,7 @@ import pickle
 from collections import Counter, namedtuple
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
@@ -157,13 +158,25 @@ def plan(strategies, seeds, *, out, data_root=None, **options):
     folders = [RunFolder(out, config) for config in configs]
     for folder in folders:
         folder.check()
-    if common.sizes_known and not all(folder.done for folder in folders):
-        _try_data(configs[0], data_root)
+    if not all(folder.done for folder in folders):
+        _check_writable(out)
+        if common.sizes_known:
+            _try_data(configs[0], data_root)
     return configs, notes
 
 
 def _options():
     return RunOptions(argparse.ArgumentParser(), grid=True)
+
+
+def _check_writable(out):
+    path = Path(out).absolute()
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not os.access(there, os.W_OK):
+        raise UsageError(
+            f"--out {str(out)!r}: nothing can be written in {str(there)!r}; name "
+            "another folder."
+        )
 
 
 def _try_data(config, data_root):

@@ -185,6 +185,14 @@ def test_a_cluster_that_cannot_be_reached(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    first = run_grid(tmp_path, ["random"], 1)
+    monkeypatch.setattr(grid_module.os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(UsageError, match="nothing can be written in"):
+        run_grid(tmp_path, ["random"], 2)
+    assert numbers(run_grid(tmp_path, ["random"], 1)) == numbers(first)  # only read
+
+
 def test_a_cluster_without_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(grid_module, "_run_cell", lambda *args: None)
     with pytest.raises(UsageError, match="must have this folder under the same path"):
