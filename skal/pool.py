@@ -1,19 +1,20 @@
 """`PoolView`: what a strategy may ask about one fitted estimator and some rows."""
 
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import torch
 from scipy import sparse
-from skorch import NeuralNet
-from skorch.dataset import Dataset as SkorchDataset
-from skorch.dataset import unpack_data
 from skorch.utils import to_device
-from torch import nn
-from torch.utils.data import DataLoader
 
+from skal.utils.evaluation import (
+    check_has_layers,
+    check_has_proba,
+    predict_batches,
+    running,
+)
 from skal.utils.gradients import (
     check_differentiable,
     differentiable_logits,
@@ -29,24 +30,12 @@ from skal.utils.heads import (
 )
 from skal.utils.hidden import HiddenMeans
 from skal.utils.labels import encode
-from skal.utils.rows import (
-    DatasetRows,
-    frame_to_array,
-    is_dataset,
-    n_rows,
-    native,
-    take,
-)
+from skal.utils.rows import DatasetRows, dense_rows, is_dataset, n_rows, take
 from skal.utils.seeds import check_seed, isolated_rng
-from skal.utils.training import (
-    cast_inputs,
-    final_estimator,
-    is_net,
-    private_clone,
-    transformers_of,
-)
+from skal.utils.training import final_estimator, is_net, transformers_of
 
-_OF_HEAD = {"embeddings", "head_weight", "head_bias"}
+# Outputs that need the head of the network.
+OF_HEAD = {"embeddings", "head_weight", "head_bias"}
 
 
 class PoolView:
@@ -245,7 +234,7 @@ class PoolView:
         """
         if self._net is None:
             if "embeddings" not in self._cache:
-                self._cache["embeddings"] = _dense_tensor(self.features)
+                self._cache["embeddings"] = dense_rows(self.features)
             return self._cache["embeddings"]
         value = self._output("embeddings")
         if value is None:
@@ -309,7 +298,7 @@ class PoolView:
         net, module = self._net, self._net.module_
         nonlinearity = net._get_predict_nonlinearity()
         samples, differ = Collected(len(self)), False
-        with self._running(seed), posterior.draws(module, seed) as draws:
+        with running(net, seed), posterior.draws(module, seed) as draws:
             for batch in self._batches():
                 outputs = draws.outputs(partial(net.evaluation_step, batch))
                 outputs = [z[0] if isinstance(z, tuple) else z for z in outputs]
@@ -380,7 +369,7 @@ class PoolView:
     def _predict(self):
         """Probabilities of an estimator without a network, a column for each class."""
         final = self._final
-        _check_has_proba(final)
+        check_has_proba(final)
         with isolated_rng(self.random_state or 0):
             known = final.predict_proba(self.features)
         codes = encode(np.asarray(final.classes_), self.classes, name="classes_")
@@ -397,9 +386,9 @@ class PoolView:
         net, module = self._net, self._net.module_
         nonlinearity = net._get_predict_nonlinearity()
         probe = HeadProbe(module, self.embedding_layer)
-        keep = self._expected is None or bool(_OF_HEAD & self._expected)
+        keep = self._expected is None or bool(OF_HEAD & self._expected)
         probas, outputs, heads, embeddings = (Collected(len(self)) for _ in range(4))
-        with self._running(self.random_state or 0), probe:
+        with running(self._net, self.random_state or 0), probe:
             for batch in self._batches():
                 output = net.evaluation_step(batch, training=False)
                 output = output[0] if isinstance(output, tuple) else output
@@ -458,7 +447,7 @@ class PoolView:
         net, means = self._net, {}
         net.check_is_fitted()
         probe = HiddenMeans(net.module_, layers)
-        with self._running(self.random_state or 0), probe:
+        with running(self._net, self.random_state or 0), probe:
             for batch in self._batches():
                 output = net.evaluation_step(batch, training=False)
                 output = output[0] if isinstance(output, tuple) else output
@@ -496,22 +485,16 @@ class PoolView:
         self.logits  # noqa: B018  # every check of the outputs is in this pass
         net = self._net
         probe = HeadProbe(net.module_, self.embedding_layer)
-        with self._running(self.random_state or 0) as modes:
+        with running(self._net, self.random_state or 0) as modes:
             with parameters_frozen(modes), probe:
                 net._set_training(False)
                 batches = (input_batch(x, net) for x, _ in self._batches())
                 yield batches, differentiable_logits(net, probe)
 
-    @contextmanager
-    def _running(self, seed):
-        """Leave generators, training flags and compiled code as they are."""
-        modes = _training_flags(self._net)
-        try:
-            with isolated_rng(seed), _eager(self._net.module_):
-                yield modes
-        finally:
-            for part, training in modes.items():
-                part.training = training
+    def _batches(self):
+        if transformers_of(self.estimator):
+            return predict_batches(self._net, self.features)
+        return predict_batches(self._net, self._X, self._rows)
 
     def _check_count(self, n_outputs):
         if n_outputs != len(self):
@@ -520,165 +503,3 @@ class PoolView:
                 f"pool of {len(self)} rows; leave drop_last and sampler out of "
                 "iterator_valid__..., and let the network give one row a sample."
             )
-
-    def _batches(self):
-        """Yield the batches of `net.predict_proba`, those of arrays without a loader.
-
-        The net's batch size is kept, because floats depend on batch mates.
-        """
-        net = self._net
-        piped = bool(transformers_of(self.estimator))
-        X = self.features if piped else self._X
-        rows = None if piped else self._rows
-        options = net.get_params_for("iterator_valid")
-        X = frame_to_array(X) if hasattr(X, "iloc") else X
-        if options.get("shuffle"):
-            raise ValueError(
-                "iterator_valid__shuffle=True would mix up the rows of the pool; leave "
-                "it out."
-            )
-        plain = (
-            (isinstance(X, np.ndarray | torch.Tensor) or sparse.issparse(X))
-            and net.dataset is SkorchDataset
-            and type(net).get_dataset is NeuralNet.get_dataset
-            and type(net).get_iterator is NeuralNet.get_iterator
-            and net.iterator_valid is DataLoader
-            and not net.get_params_for("dataset")
-            and set(options) <= {"batch_size", "num_workers", "pin_memory"}
-        )
-        if plain:
-            size = options.get("batch_size", net.batch_size)
-            size = len(self) if size == -1 else size
-            for start in range(0, len(self), size):
-                stop = min(start + size, len(self))
-                batch = X[start:stop] if rows is None else take(X, rows[start:stop])
-                if sparse.issparse(batch):
-                    batch = batch.toarray()
-                if isinstance(batch, np.ndarray):
-                    batch = torch.from_numpy(native(batch))
-                # A copy, as a loader makes: the network may write to it, and the bits
-                # of a matrix product depend on how its operands lie in memory.
-                batch = batch.detach().clone(memory_format=torch.contiguous_format)
-                yield cast_inputs(batch, net.module_), torch.zeros(stop - start)
-            return
-        if is_dataset(X):
-            X = DatasetRows(X, np.arange(n_rows(X)) if rows is None else rows)
-        elif rows is not None:
-            X = take(X, rows)
-        for batch in net.get_iterator(net.get_dataset(X), training=False):
-            x, y = unpack_data(batch)
-            yield cast_inputs(x, net.module_), y
-
-
-def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_state):
-    """Raise where a fresh clone cannot give what a strategy reads, before any fit.
-
-    A bare net is shown two rows; what stands behind unfitted transformers is not tried.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Never touched.
-    X : rows
-        As for `PoolView`.
-    strategy : QueryStrategy
-        Its `requires` and `active_posterior` say what it will ask for.
-    n_classes : int
-        Number of classes known, or 0.
-    embedding_layer : str
-        See `PoolView`.
-    random_state : int
-        Seed of the clone's weights.
-    """
-    reads = {name.removeprefix("labeled.") for name in strategy.requires}
-    if "input_gradients" in reads:
-        check_differentiable(final_estimator(estimator))
-    if "hidden_means" in reads:
-        check_has_layers(final_estimator(estimator))
-    posterior = getattr(strategy, "active_posterior", None)
-    if posterior is not None:
-        posterior.check(estimator)
-    prepared = strategy.prepare(private_clone(estimator, n_classes))
-    if not is_net(final_estimator(estimator)):
-        if reads & {"proba", "log_proba", "logits"}:
-            _check_has_proba(final_estimator(estimator))
-        return
-    if not is_net(estimator):
-        return
-    with isolated_rng(random_state):
-        net = prepared if is_net(prepared) else private_clone(estimator, n_classes)
-        net.initialize()
-    if reads or isinstance(net.criterion_, nn.NLLLoss):
-        view = PoolView.of_rows(
-            net,
-            X,
-            np.arange(min(2, n_rows(X))),
-            classes=np.arange(n_classes),
-            embedding_layer=embedding_layer,
-            random_state=random_state,
-        )
-        view.prefetch(reads)
-        for name in ["proba", *sorted(reads & _OF_HEAD)]:
-            getattr(view, name)
-        if "hidden_means" in reads:
-            view.hidden_means(strategy.layers)
-        if "input_gradients" in reads:
-            with view.input_gradients() as (batches, logits):
-                logits(next(batches).requires_grad_())
-
-
-def check_has_layers(final):
-    """Raise where an estimator is no network."""
-    if not is_net(final):
-        raise ValueError(
-            "this strategy needs inner layers of a network, which "
-            f"{type(final).__name__} does not have; use a skorch net."
-        )
-
-
-def _check_has_proba(final):
-    if not hasattr(final, "predict_proba"):
-        raise ValueError(
-            f"{type(final).__name__} has no predict_proba, which this strategy needs; "
-            "use a probabilistic classifier, or wrap it in CalibratedClassifierCV."
-        )
-
-
-def _dense_tensor(rows):
-    if is_dataset(rows):
-        raise ValueError(
-            "X is a Dataset, whose rows are no embeddings; use a skorch net."
-        )
-    if n_rows(rows) == 0:
-        raise ValueError("the pool is empty: X has no rows.")
-    if sparse.issparse(rows):
-        rows = rows.toarray()
-    if not isinstance(rows, torch.Tensor):
-        try:
-            rows = np.asarray(rows)
-            rows = (
-                rows if rows.dtype in (np.float32, np.float64) else rows.astype(float)
-            )
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                "the rows are not numeric, so they are no embeddings; put an encoder "
-                "before the classifier in a Pipeline."
-            ) from error
-        rows = torch.from_numpy(native(rows))
-    return rows.reshape(len(rows), -1)
-
-
-def _training_flags(net):
-    """Training flags of all modules and criteria; evaluation switches them off."""
-    parts = [getattr(net, f"{name}_") for name in (*net._modules, *net._criteria)]
-    parts = [part for part in parts if isinstance(part, nn.Module)]
-    return {inner: inner.training for part in parts for inner in part.modules()}
-
-
-def _eager(module):
-    """Keep compiled code out of a hooked pass: it ignores hooks, or compiles anew."""
-    compiled = any(
-        hasattr(part, "_orig_mod") or part._compiled_call_impl is not None
-        for part in module.modules()
-    )
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()

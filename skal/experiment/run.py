@@ -14,7 +14,7 @@ from skal.experiment.results import RunFolder, RunResult
 from skal.experiment.rounds import RecordedLoop, Rounds
 from skal.experiment.strategies import build_strategy
 from skal.plotting import sketch_curve
-from skal.pool import try_estimator
+from skal.query.trial import try_estimator
 from skal.utils.rows import take
 
 

@@ -123,6 +123,31 @@ def stack_rows(rows):
     return torch.from_numpy(native(rows))
 
 
+def dense_rows(rows):
+    """Make flat rows of numbers that stand for embeddings; raise where they cannot."""
+    if is_dataset(rows):
+        raise ValueError(
+            "X is a Dataset, whose rows are no embeddings; use a skorch net."
+        )
+    if n_rows(rows) == 0:
+        raise ValueError("the pool is empty: X has no rows.")
+    if sparse.issparse(rows):
+        rows = rows.toarray()
+    if not isinstance(rows, Tensor):
+        try:
+            rows = np.asarray(rows)
+            rows = (
+                rows if rows.dtype in (np.float32, np.float64) else rows.astype(float)
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "the rows are not numeric, so they are no embeddings; put an encoder "
+                "before the classifier in a Pipeline."
+            ) from error
+        rows = torch.from_numpy(native(rows))
+    return rows.reshape(len(rows), -1)
+
+
 def frame_to_array(frame):
     """Turn a DataFrame into a writable array, nullable and mixed columns to floats."""
     rows = frame.to_numpy(copy=True)

@@ -1,0 +1,138 @@
+"""Run a fitted network over rows as prediction does, and leave no trace."""
+
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import torch
+from scipy import sparse
+from skorch import NeuralNet
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.dataset import unpack_data
+from torch import nn
+from torch.utils.data import DataLoader
+
+from skal.utils.rows import (
+    DatasetRows,
+    frame_to_array,
+    is_dataset,
+    n_rows,
+    native,
+    take,
+)
+from skal.utils.seeds import isolated_rng
+from skal.utils.training import cast_inputs, is_net
+
+
+def check_has_layers(final):
+    """Raise where an estimator is no network."""
+    if not is_net(final):
+        raise ValueError(
+            "this strategy needs inner layers of a network, which "
+            f"{type(final).__name__} does not have; use a skorch net."
+        )
+
+
+def check_has_proba(final):
+    """Raise where an estimator gives no probabilities."""
+    if not hasattr(final, "predict_proba"):
+        raise ValueError(
+            f"{type(final).__name__} has no predict_proba, which this strategy needs; "
+            "use a probabilistic classifier, or wrap it in CalibratedClassifierCV."
+        )
+
+
+@contextmanager
+def running(net, seed):
+    """Leave generators, training flags and compiled code as they are.
+
+    Parameters
+    ----------
+    net : skorch net
+    seed : int
+        Of the global generators in the block.
+
+    Yields
+    ------
+    modes : dict of nn.Module to bool
+        The training flags.
+    """
+    modes = _training_flags(net)
+    try:
+        with isolated_rng(seed), _eager(net.module_):
+            yield modes
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def _training_flags(net):
+    """Training flags of all modules and criteria; evaluation switches them off."""
+    parts = [getattr(net, f"{name}_") for name in (*net._modules, *net._criteria)]
+    parts = [part for part in parts if isinstance(part, nn.Module)]
+    return {inner: inner.training for part in parts for inner in part.modules()}
+
+
+def _eager(module):
+    """Keep compiled code out of a hooked pass: it ignores hooks, or compiles anew."""
+    compiled = any(
+        hasattr(part, "_orig_mod") or part._compiled_call_impl is not None
+        for part in module.modules()
+    )
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+def predict_batches(net, X, rows=None):
+    """Yield the batches of `net.predict_proba`, those of arrays without a loader.
+
+    The net's batch size is kept, because floats depend on batch mates.
+
+    Parameters
+    ----------
+    net : skorch net
+    X : rows of any container
+    rows : int64 array of shape (n_samples,), default=None
+        Which of them, in which order; None takes all.
+
+    Yields
+    ------
+    x, y : as the net's own loader gives them, the inputs cast
+    """
+    options = net.get_params_for("iterator_valid")
+    X = frame_to_array(X) if hasattr(X, "iloc") else X
+    if options.get("shuffle"):
+        raise ValueError(
+            "iterator_valid__shuffle=True would mix up the rows of the pool; leave "
+            "it out."
+        )
+    plain = (
+        (isinstance(X, np.ndarray | torch.Tensor) or sparse.issparse(X))
+        and net.dataset is SkorchDataset
+        and type(net).get_dataset is NeuralNet.get_dataset
+        and type(net).get_iterator is NeuralNet.get_iterator
+        and net.iterator_valid is DataLoader
+        and not net.get_params_for("dataset")
+        and set(options) <= {"batch_size", "num_workers", "pin_memory"}
+    )
+    if plain:
+        n = n_rows(X) if rows is None else len(rows)
+        size = options.get("batch_size", net.batch_size)
+        size = n if size == -1 else size
+        for start in range(0, n, size):
+            stop = min(start + size, n)
+            batch = X[start:stop] if rows is None else take(X, rows[start:stop])
+            if sparse.issparse(batch):
+                batch = batch.toarray()
+            if isinstance(batch, np.ndarray):
+                batch = torch.from_numpy(native(batch))
+            # A copy, as a loader makes: the network may write to it, and the bits
+            # of a matrix product depend on how its operands lie in memory.
+            batch = batch.detach().clone(memory_format=torch.contiguous_format)
+            yield cast_inputs(batch, net.module_), torch.zeros(stop - start)
+        return
+    if is_dataset(X):
+        X = DatasetRows(X, np.arange(n_rows(X)) if rows is None else rows)
+    elif rows is not None:
+        X = take(X, rows)
+    for batch in net.get_iterator(net.get_dataset(X), training=False):
+        x, y = unpack_data(batch)
+        yield cast_inputs(x, net.module_), y
