@@ -71,12 +71,18 @@ class MatchesPool:
             self.matching_ = self.matching_._replace(pool_features=None)
             self.pairs_ = None
 
-    def get_iterator(self, dataset, training=False):
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        """Count the labelled rows that train."""
+        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
+        self.n_labeled_ = len(dataset_train)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Pair the batches that train with batches of the pool."""
-        iterator = super().get_iterator(dataset, training=training)
         if training and self.matching_.pool_features:
-            iterator = self.pairs_ = _Pairs(self, iterator, len(dataset))
-        return iterator
+            if self.pairs_ is None:
+                self.pairs_ = _Pairs(self, iterator, self.n_labeled_)
+            iterator = self.pairs_
+        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
     def train_step_single(self, batch, **fit_params):
         """Run both batches as one, then update the critic, then the network."""

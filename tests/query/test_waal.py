@@ -324,6 +324,13 @@ def test_an_exhausted_pool():
     assert len(fitted.labeled_indices_) == 400
 
 
+def test_the_pool_is_scored_without_a_loader(monkeypatch):
+    """As that of any net: the one pass over an array slices it."""
+    net = fit()
+    monkeypatch.setattr(net, "get_iterator", lambda *args, **kwargs: pytest.fail())
+    assert len(PoolView(net, digits()[0], random_state=0).proba) == len(digits()[0])
+
+
 class Headless(nn.Module):
     def __init__(self):
         super().__init__()
