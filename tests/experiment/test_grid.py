@@ -2,8 +2,13 @@
 
 import io
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -98,6 +103,33 @@ def test_dask_changes_no_number(grid, tmp_path):
     pytest.importorskip("distributed")
     found = run_grid(tmp_path, backend="dask", n_jobs=2)
     assert numbers(found) == numbers(grid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_stored", [2, 9])
+def test_a_killed_grid_goes_on(grid, tmp_path, n_stored):
+    """Kill all processes as soon as they have stored so many of 12 rounds."""
+    options = ["--seeds=2", "--n-jobs=2", "--n-rounds=2", "--epochs=2"]
+    command = [sys.executable, "-m", "skal", "compare", f"--out={tmp_path}", *options]
+    process = subprocess.Popen(
+        [*command, "--strategies", "random", "margin"],
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
+            files = tmp_path.rglob("rounds.jsonl")
+            if sum(file.read_text().count("\n") for file in files) >= n_stored:
+                break
+            time.sleep(0.002)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    stored = [file.read_text() for file in tmp_path.rglob("rounds.jsonl")]
+    assert sum(text.count("\n") for text in stored) >= n_stored
+    assert numbers(run_grid(tmp_path)) == numbers(grid)
 
 
 def test_what_is_missing_is_run(grid, tmp_path):
