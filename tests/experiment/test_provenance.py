@@ -40,8 +40,7 @@ def configs_of(line, tmp_path):
     if not grid:
         return [RunConfig(**options)]
     del options["strategy"], options["seed"]
-    seeds = args.seed_list or args.seeds
-    return plan(args.strategies, seeds, out=tmp_path, **options)[0]
+    return plan(args.strategies, args.seeds, out=tmp_path, **options)[0]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,12 @@ def configs_of(line, tmp_path):
         ),
     ],
 )
-def test_commands_give_the_same_runs(runs, options, n_commands, tmp_path):
+def test_commands_give_the_same_runs(runs, options, n_commands, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "data" in options:
+        file = Path(options["data"])
+        file.parent.mkdir()
+        file.write_text("".join(f"{n},{'ab'[n % 2]},{-n}\n" for n in range(700)))
     cells = cells_of(runs, **options)
     lines = commands(cells, Path("save"))
     assert len(lines) == n_commands
