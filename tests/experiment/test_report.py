@@ -1,11 +1,15 @@
 """The report of a folder of runs: its numbers, and what is missing."""
 
 import csv
+import io
 import json
 import re
+from base64 import b64decode
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from skal.__main__ import main
 from skal.experiment import tables
@@ -19,6 +23,20 @@ draw_image = tables._image
 def undrawn(monkeypatch):
     """Leave out the pixels, which take most of the time."""
     monkeypatch.setattr(tables, "_image", lambda figure, text, width=None: "<img>")
+
+
+def test_pictures_keep_their_colours():
+    figure = Figure(figsize=(4, 3))
+    axes = figure.subplots()
+    for k in range(20):
+        axes.plot([0, 1], [k, k], color=f"C{k % 10}", linewidth=3)
+    text = draw_image(figure, "lines")
+    data = b64decode(re.search(r"base64,([^\"]+)", text)[1])
+    figure.savefig(whole := io.BytesIO(), format="png", dpi=160)
+    assert len(data) < len(whole.getvalue()) / 2
+    pictures = [Image.open(f).convert("RGB") for f in (io.BytesIO(data), whole)]
+    found, wanted = (np.asarray(picture, dtype=int) for picture in pictures)
+    assert np.abs(found - wanted).max() < 32
 
 
 def make_run(
