@@ -1,5 +1,7 @@
 """A variational autoencoder and a discriminator on its code, trained side by side."""
 
+from numbers import Real
+
 import torch
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
@@ -8,6 +10,7 @@ from torch.nn.functional import softplus
 
 from skal.models._autoencoder import VAE, dense
 from skal.models._capped import CappedNet
+from skal.utils.validation import Interval
 
 
 class Discriminator(nn.Sequential):
@@ -79,6 +82,11 @@ class AdversarialVAE(CappedNet):
 
     _extra = ("discriminator",)
     _curves = ("reconstruction", "divergence", "discriminator_loss")
+    _parameter_constraints = {
+        **CappedNet._parameter_constraints,
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "adversary_weight": [Interval(Real, 0, None, closed="left")],
+    }
 
     def __init__(
         self,

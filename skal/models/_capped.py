@@ -2,12 +2,16 @@
 
 from itertools import islice
 from math import ceil
+from numbers import Integral, Real
 
 import torch
+from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from skorch.callbacks import PassthroughScoring
 from torch import nn
 from torch.utils.data import DataLoader
+
+from skal.utils.validation import Interval
 
 
 class CappedNet(NeuralNet):
@@ -40,6 +44,12 @@ class CappedNet(NeuralNet):
 
     _extra = ()
     _curves = ()
+    _parameter_constraints = {
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="left")],
+    }
 
     def __init__(
         self,
@@ -61,6 +71,12 @@ class CappedNet(NeuralNet):
             **params,
         )
         self.max_iter = max_iter
+
+    def _validate_params(self):
+        """Check names of arguments as skorch does, and values as scikit-learn does."""
+        if self._modules:  # which skorch knows when they are made
+            super()._validate_params()
+        BaseEstimator._validate_params(self)
 
     @property
     def _default_callbacks(self):

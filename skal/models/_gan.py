@@ -2,6 +2,7 @@
 
 from functools import partial
 from math import log2, prod
+from numbers import Integral, Real
 
 import torch
 from skorch.dataset import unpack_data
@@ -10,6 +11,7 @@ from torch import nn
 
 from skal.models._autoencoder import Autoencoder, dense, downwards, halved, upwards
 from skal.models._capped import CappedNet
+from skal.utils.validation import Interval
 
 # What the method's authors train with.
 ADAM = partial(torch.optim.Adam, betas=(0.5, 0.9))
@@ -173,6 +175,12 @@ class WassersteinGAN(CappedNet):
       (2): Linear(in_features=9, out_features=1, bias=True)
     )
     """
+
+    _parameter_constraints = {
+        **CappedNet._parameter_constraints,
+        "n_critic": [Interval(Integral, 1, None, closed="left")],
+        "penalty_weight": [Interval(Real, 0, None, closed="left")],
+    }
 
     def __init__(
         self,

@@ -1,11 +1,14 @@
 """A critic that estimates how far two kinds of rows are apart."""
 
+from numbers import Integral, Real
+
 import torch
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
 
 from skal.models._capped import CappedNet
 from skal.models._gan import Critic, gradient_penalty
+from skal.utils.validation import Interval
 
 
 class WassersteinCritic(CappedNet):
@@ -46,6 +49,11 @@ class WassersteinCritic(CappedNet):
     """
 
     _curves = ("distance",)
+    _parameter_constraints = {
+        **CappedNet._parameter_constraints,
+        "n_critic": [Interval(Integral, 1, None, closed="left")],
+        "penalty_weight": [Interval(Real, 0, None, closed="left")],
+    }
 
     def __init__(
         self,
@@ -84,12 +92,12 @@ class WassersteinCritic(CappedNet):
         distance : tensor, a scalar
             With its graph; negative where the critic has them the wrong way round.
         """
+        unlabeled, labeled = to_device((unlabeled, labeled), self.device)
         return self.module_(unlabeled).mean() - self.module_(labeled).mean()
 
     def train_step(self, batch, **fit_params):
         """Update the critic by a batch of rows and whether they are labelled."""
         x, is_labeled = unpack_data(batch)
-        x = to_device(x, self.device)
         loss = self.update(x[~is_labeled], x[is_labeled])
         return {"loss": loss, "y_pred": x}
 
@@ -106,6 +114,7 @@ class WassersteinCritic(CappedNet):
         loss : tensor, a scalar
         """
         self._set_training(True)
+        unlabeled, labeled = to_device((unlabeled, labeled), self.device)
         n_pairs = max(len(unlabeled), len(labeled))
         first, second = _repeat(unlabeled, n_pairs), _repeat(labeled, n_pairs)
         share = torch.rand(n_pairs, 1, device=first.device, dtype=first.dtype)

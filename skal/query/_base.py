@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
 from skal.selection import top_k
-from skal.utils.auxiliary import fit_auxiliary
+from skal.utils.auxiliary import check_auxiliary, fit_auxiliary
 from skal.utils.seeds import check_seed
 from skal.utils.validation import HasMethods, Interval, check_n_select, check_params
 
@@ -277,6 +277,13 @@ class AuxiliaryQuery(QueryStrategy):
 
     def _default(self, name):
         return self._default_aux() if name == "aux" else None
+
+    def prepare(self, estimator, *, pool_features=None):
+        """Check the parameters, those of `aux`, too; see `QueryStrategy`."""
+        check_params(self)
+        if self.aux is not None:
+            check_auxiliary(self.aux)
+        return super().prepare(estimator, pool_features=pool_features)
 
     def _check_labeled(self, pool):
         if not pool.has_labeled or len(pool.labeled) == 0:

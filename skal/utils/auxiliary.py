@@ -1,5 +1,6 @@
 """Nets that a strategy trains beside the estimator."""
 
+import inspect
 import json
 
 import numpy as np
@@ -12,7 +13,45 @@ from skal.utils.training import final_estimator, fit_isolated, is_net, private_c
 def device_of(estimator):
     """Name the device that an estimator computes on."""
     final = final_estimator(estimator)
+    if is_net(final) and final.device is None:  # where the user has put it
+        return str(next((p.device for p in final.module_.parameters()), "cpu"))
     return str(final.device) if is_net(final) else "cpu"
+
+
+def check_auxiliary(net):
+    """Raise, before anything is trained, what can be wrong with a net of the user.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+
+    Raises
+    ------
+    ValueError
+        Where a module has no argument of a name that it is given, or `device` is none.
+    """
+    for name in ("module", *getattr(net, "_extra", ())):
+        module = getattr(net, name)
+        try:
+            arguments = inspect.signature(module).parameters
+        except (TypeError, ValueError):  # written in C
+            continue
+        if any(
+            argument.kind is argument.VAR_KEYWORD for argument in arguments.values()
+        ):
+            continue
+        for key in net.get_params_for(name):
+            if key not in arguments:
+                raise ValueError(
+                    f"aux__{name}__{key}: {module.__name__} has no such argument; it "
+                    f"has {', '.join(arguments)}."
+                )
+    try:
+        torch.device(net.device or "cpu")
+    except RuntimeError as error:
+        raise ValueError(
+            f"aux__device={net.device!r} is no device; take 'cpu' or 'cuda'."
+        ) from error
 
 
 def private_auxiliary(net, *, device, defaults=None, **params):

@@ -227,3 +227,22 @@ def test_diverged_training_ends_the_loop_and_keeps_what_was_bought():
 def test_bad_parameters_raise_before_anything_is_trained(name, value):
     with pytest.raises(ValueError, match=f"'{name}' parameter of VaalQuery must be"):
         VaalQuery(**{name: value}).fit(make_pool())
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("aux__max_iter", 0, "The 'max_iter' parameter of AdversarialVAE"),
+        ("aux__module__breadth", 9, "aux__module__breadth: VAE has no such argument"),
+        ("aux__device", "gpu", "aux__device='gpu' is no device"),
+    ],
+)
+def test_bad_parameters_of_the_net_raise_before_anything_is_bought(
+    name, value, message
+):
+    loop = ActiveLearningLoop(
+        LogisticRegression(), VaalQuery().set_params(**{name: value}), random_state=0
+    )
+    with pytest.raises(ValueError, match=message):
+        loop.fit(X[:200], Y[:200])
+    assert len(getattr(loop, "labeled_indices_", ())) == 0

@@ -4,7 +4,8 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
-from skal.utils.auxiliary import fit_auxiliary
+from skal.models import AdversarialVAE
+from skal.utils.auxiliary import check_auxiliary, device_of, fit_auxiliary
 
 X = torch.rand(30, 4, generator=torch.Generator().manual_seed(0))
 
@@ -59,3 +60,30 @@ def test_device_is_that_of_the_estimator_unless_named(monkeypatch, given, used):
     monkeypatch.setattr("skal.utils.auxiliary.fit_isolated", lambda net, *args: net)
     net = make_net(device=given)
     assert fit_auxiliary(net, X, seed=0, device=torch.device("meta")).device == used
+
+
+@pytest.mark.parametrize(
+    "net, message",
+    [
+        (make_net(module__breadth=3), "aux__module__breadth: Layer has no.*n_outputs"),
+        (AdversarialVAE(discriminator__width=3), "aux__discriminator__width: Discrim"),
+        (make_net(device="cpux"), "aux__device='cpux' is no device"),
+    ],
+)
+def test_wrong_arguments_raise(net, message):
+    with pytest.raises(ValueError, match=message):
+        check_auxiliary(net)
+
+
+def test_right_arguments_pass():
+    check_auxiliary(make_net(device=None))
+    check_auxiliary(AdversarialVAE(module__width=3, discriminator__hidden=(3,)))
+    check_auxiliary(NeuralNet(Layer(4), nn.MSELoss))
+    check_auxiliary(NeuralNet(lambda **anything: Layer(4), nn.MSELoss, module__n=3))
+
+
+def test_the_device_of_a_net_that_has_none():
+    net = make_net(device=None).initialize()
+    assert device_of(net) == "cpu"
+    net.module_.to("meta")
+    assert device_of(net) == "meta"
