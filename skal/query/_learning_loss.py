@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from skorch import NeuralNet
+from skorch.callbacks import PassthroughScoring
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
 
@@ -20,6 +21,7 @@ from skal.models import LossPrediction, RankingLoss
 from skal.query._base import AuxiliaryQuery
 from skal.selection import top_k
 from skal.utils.hidden import HiddenMeans
+from skal.utils.seeds import isolated_rng
 from skal.utils.training import (
     check_finite_loss,
     extend_net,
@@ -46,11 +48,21 @@ class PredictsLosses:
     ranking_ = _Settings(LossPrediction, {}, None, 1.0, 1.0, 0.6)
     _shown = _caught = None
 
+    @property
+    def _default_callbacks(self):
+        *callbacks, log = super()._default_callbacks
+        curve = ("ranking_loss", PassthroughScoring("ranking_loss", on_train=True))
+        return [*callbacks, curve, log]
+
     def __sklearn_clone__(self):
         """Clone the settings, too."""
         other = super().__sklearn_clone__()
         other.ranking_ = self.ranking_
         return other
+
+    def __getstate__(self):
+        """Leave out the rows of a fit that is under way."""
+        return super().__getstate__() | {"_shown": None}
 
     def fit(self, X, y=None, **fit_params):
         """Fit, with the loss module made for what the layers give of these rows."""
@@ -70,8 +82,8 @@ class PredictsLosses:
         batch = next(iter(self.get_iterator(self.get_dataset(self._shown))))
         with torch.no_grad(), probe:
             output = self.infer(unpack_data(batch)[0])
-        output = output[0] if isinstance(output, tuple) else output
-        means = probe.read(len(output))
+            output = output[0] if isinstance(output, tuple) else output
+            means = probe.read(len(output))
         self.layers_ = tuple(means)
         self.loss_module_ = self.ranking_.module(
             [mean.shape[1] for mean in means.values()], **self.ranking_.arguments
@@ -90,8 +102,14 @@ class PredictsLosses:
         return self
 
     def on_train_begin(self, net, *args, **kwargs):
-        """Note where the epochs of this fit begin."""
+        """Note where the epochs of this fit begin; raise without a loss module."""
         super().on_train_begin(net, *args, **kwargs)
+        if not hasattr(self, "loss_module_"):
+            raise ValueError(
+                "LearningLossQuery makes its module in a fit that initializes the "
+                "network, but this one goes on with a network that was initialized "
+                "before; call fit with warm_start=False."
+            )
         self.first_epoch_ = len(self.history)
 
     def train_step_single(self, batch, **fit_params):
@@ -121,9 +139,10 @@ class PredictsLosses:
         if n_epochs >= settings.detach_at * self.max_epochs:
             means = [mean.detach() for mean in means]
         losses = losses.reshape(n_rows, -1).mean(1)
-        predicted = self.loss_module_(means)
-        loss = loss + settings.weight * RankingLoss(settings.margin)(predicted, losses)
+        ranking = RankingLoss(settings.margin)(self.loss_module_(means), losses)
+        loss = loss + settings.weight * ranking
         check_finite_loss(loss, self)
+        self.history.record_batch("ranking_loss", ranking.item())
         return loss
 
 
@@ -135,6 +154,23 @@ def _unreduced(criterion):
         yield
     finally:
         criterion.reduction = reduction
+
+
+def _check_module(aux):
+    """Raise where the module of a net does not predict a loss for each row."""
+    try:
+        with isolated_rng(0), torch.no_grad():
+            module = aux.module([2, 3], **aux.get_params_for("module"))
+            shape = tuple(module([torch.zeros(4, 2), torch.zeros(4, 3)]).shape)
+    except Exception as error:
+        shape = f"{type(error).__name__}: {error}"
+    if shape != (4,):
+        raise ValueError(
+            f"aux: the module of LearningLossQuery must be a class like "
+            "skal.models.LossPrediction, called with the widths of the layers, that "
+            f"gives one number a row; {aux.module!r} for 4 rows of widths [2, 3] gave "
+            f"{shape}."
+        )
 
 
 class LearningLossQuery(AuxiliaryQuery):
@@ -171,7 +207,8 @@ class LearningLossQuery(AuxiliaryQuery):
     module_ : nn.Module
         What predicts the losses.
     layers_ : tuple of str
-        The layers that it reads.
+        The layers that it reads. The `history` of a prepared network has the
+        `ranking_loss` of each epoch.
     aux_ : skorch.NeuralNet
         Only where the network had been fitted before: the net of the last `fit`.
 
@@ -273,9 +310,10 @@ class LearningLossQuery(AuxiliaryQuery):
         ValueError
             Where a parameter is wrong, or the estimator is something else.
         """
-        check_params(self)
+        super().prepare(estimator)
         net = net_to_prepare(estimator, type(self).__name__)
         aux = self._default_aux() if self.aux is None else self.aux
+        _check_module(aux)
         extend_net(net, PredictsLosses)
         net.ranking_ = _Settings(
             aux.module,

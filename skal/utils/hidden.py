@@ -84,8 +84,9 @@ class HiddenMeans:
             n_layers = min(N_LAYERS, len(inner))
             ends = [-(-len(inner) * i // n_layers) for i in range(1, n_layers + 1)]
             self.layers = tuple(inner[end - 1] for end in ends)
-            parts = dict(self.module.named_modules())
-            self._hook({name: parts[name] for name in self.layers})
+            if self.handles:  # not after the block
+                parts = dict(self.module.named_modules())
+                self._hook({name: parts[name] for name in self.layers})
         missing = sorted(set(self.layers) - set(usable))
         if missing or not self.layers:
             raise ValueError(

@@ -10,12 +10,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier
-from skorch.callbacks import LRScheduler
+from skorch import NeuralNet, NeuralNetClassifier
+from skorch.callbacks import Checkpoint, LRScheduler
 from torch import nn
 
-from skal import ActiveLearningLoop, LearningLossQuery, PoolView
-from skal.models import MLP
+from skal import ActiveLearningLoop, LearningLossQuery, PoolView, RandomQuery
+from skal.models import MLP, LossPrediction
 from skal.utils.training import fit_isolated, private_clone
 
 
@@ -59,11 +59,14 @@ def fit(strategy=None, net=None, n=100, seed=0):
     return fit_isolated(prepared, X[:n], y[:n], seed)
 
 
-def test_the_noisy_half_has_the_highest_predicted_losses():
-    X, y, noisy = half_noisy()
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))]
+)
+def test_the_noisy_half_has_the_highest_predicted_losses(seed):
+    X, y, noisy = half_noisy(seed)
     strategy = LearningLossQuery(random_state=0)
     net = private_clone(make_net((64, 64), max_epochs=40), 2)
-    fit_isolated(strategy.prepare(net), X[:400], y[:400], 0)
+    fit_isolated(strategy.prepare(net), X[:400], y[:400], seed)
     pool = PoolView(net, X[400:], random_state=0)
     scores = strategy.fit(pool)._predicted(pool)
     assert roc_auc_score(noisy[400:], scores) > 0.85
@@ -103,6 +106,50 @@ def test_the_ranking_trains_the_network_until_it_is_detached():
     ends = [weights(fit(LearningLossQuery(detach_at=at))) for at in (0.41, 0.6, 0.61)]
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[1], ends[2])
+
+
+def test_no_hooks_remain():
+    net = fit()
+    assert net.layers_ == ("features.1",)
+    assert not any(part._forward_hooks for part in net.module_.modules())
+    other = pickle.loads(pickle.dumps(net))
+    assert torch.equal(weights(other), weights(net))
+
+
+def test_a_checkpoint_within_a_fit_has_no_rows(tmp_path):
+    checkpoint = Checkpoint(
+        monitor=None,
+        dirname=tmp_path,
+        f_pickle="net.pkl",
+        **dict.fromkeys(["f_params", "f_optimizer", "f_criterion", "f_history"]),
+    )
+    fit(net=make_net(callbacks=[checkpoint], max_epochs=1))
+    with open(tmp_path / "net.pkl", "rb") as file:
+        net = pickle.load(file)
+    assert net._shown is None
+    assert net.layers_ == ("features.1",)
+
+
+def test_the_history_has_the_ranking_loss():
+    net = fit(LearningLossQuery(margin=2.0), make_net(lr=0.0, batch_size=100))
+    curve = net.history[:, "ranking_loss"]
+    assert len(curve) == 5
+    # Predictions of new modules hardly differ, so that all pairs want the margin.
+    assert curve[0] == pytest.approx(2.0, abs=0.2)
+
+
+def test_a_network_that_was_initialized_before_raises():
+    X, y, _ = half_noisy()
+    net = private_clone(make_net(), 2, warm_start=True).initialize()
+    with pytest.raises(ValueError, match=r"initialized before; call fit with warm_st"):
+        LearningLossQuery().prepare(net).fit(X[:100], y[:100])
+    labels = np.full(200, -1)
+    labels[:50] = y[:50]
+    loop = ActiveLearningLoop(
+        make_net(), RandomQuery(), warm_start=True, random_state=0
+    ).fit(X[:200], labels)
+    with pytest.raises(ValueError, match="warm_start=False"):
+        loop.set_params(strategy=LearningLossQuery()).fit(X[:200], labels)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +249,22 @@ def test_what_cannot_work_raises_before_anything_is_bought(estimator, message):
         loop.fit(X[:100], y[:100])
     assert loop.n_iter_ == 0
     assert len(loop.history_) == 0
+
+
+@pytest.mark.parametrize(
+    "aux",
+    [
+        NeuralNet(LossPrediction([32]), criterion=nn.MSELoss),  # an instance
+        make_net(),
+        NeuralNet(LossPrediction, criterion=nn.MSELoss, module__width="wide"),
+    ],
+)
+def test_a_module_that_predicts_no_losses_raises_before_anything_is_bought(aux):
+    X, y, _ = half_noisy()
+    loop = ActiveLearningLoop(make_net(), LearningLossQuery(aux=aux), random_state=0)
+    with pytest.raises(ValueError, match="aux: the module of LearningLossQuery must"):
+        loop.fit(X[:100], y[:100])
+    assert len(loop.labeled_indices_) == 0
 
 
 def test_unknown_and_unusable_layers_raise():
