@@ -79,7 +79,7 @@ class MatchesPool:
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Pair the batches that train with batches of the pool."""
         if training and self.matching_.pool_features:
-            if self.pairs_ is None:
+            if self.pairs_ is None or self.pairs_.source is not iterator:
                 self.pairs_ = _Pairs(self, iterator, self.n_labeled_)
             iterator = self.pairs_
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
@@ -93,17 +93,19 @@ class MatchesPool:
         n_labeled = get_len(x)
         with self.pairs_.probe as probe:
             output = self.infer(_join(x, self.pairs_.unlabeled), **fit_params)
-            z, _ = probe.read(output[0] if isinstance(output, tuple) else output)
+            scores = output[0] if isinstance(output, tuple) else output
+            check_finite_loss(scores.sum(), self)
+            z, _ = probe.read(scores)
         if z is None:
             raise missing_head(self.module_)
-        output = _first(output, n_labeled)
+        output = _first(output, n_labeled, len(scores))
         loss = self.get_loss(output, y, X=x, training=True)
         labeled, unlabeled = z[:n_labeled].float(), z[n_labeled:].float()
         critic = self._train_critic(unlabeled.detach(), labeled.detach())
         if self.matching_.alpha:
             with parameters_frozen([critic.module_]):
                 distance = critic.distance(unlabeled, labeled)
-            loss = loss + self.matching_.alpha * distance
+            loss = loss + self.matching_.alpha * distance.to(loss)
         check_finite_loss(loss, self)
         loss.backward()
         return {"loss": loss, "y_pred": output}
@@ -112,12 +114,13 @@ class MatchesPool:
         if self.waal_critic_ is None:
             self.waal_critic_ = private_auxiliary(
                 self.matching_.aux,
-                device=self.device,
+                device=labeled.device,
                 defaults=_critic_defaults(labeled.shape[1]),
             ).initialize()
         critic = self.waal_critic_
-        if len(critic.history) < len(self.history):
+        if self.pairs_.begins:
             critic.history.new_epoch()
+            self.pairs_.begins = False
         for _ in range(critic.n_critic):
             critic.history.new_batch()
             loss = critic.update(unlabeled, labeled)
@@ -137,7 +140,7 @@ class _Pairs:
     """The labelled batches of an epoch, each with one of the pool in `unlabeled`."""
 
     def __init__(self, net, labeled, n_labeled):
-        self.net, self.labeled = net, self._cycle(labeled)
+        self.net, self.source, self.labeled = net, labeled, self._cycle(labeled)
         pool = self.features = net.matching_.pool_features
         self.probe = HeadProbe(net.module_, pool.embedding_layer, keep_graph=True)
         self.order = Cycle(torch.arange(len(pool)))
@@ -148,11 +151,18 @@ class _Pairs:
         )
         share = max(1, self.n_rows / n_labeled)
         self.n_batches = math.ceil(len(labeled) * share)
+        if self.n_batches == 0:
+            raise ValueError(
+                f"the iterator_train of the net makes no batch of {n_labeled} rows; "
+                f"lower its batch size, batch_size={net.batch_size}, or leave "
+                "drop_last out."
+            )
 
     def __len__(self):
         return self.n_batches
 
     def __iter__(self):
+        self.begins = True
         for batch in self._pool_batches():
             self.unlabeled, _ = unpack_data(batch)
             yield next(self.labeled)
@@ -185,9 +195,12 @@ def _join(first, second):
     return torch.cat([first, second])
 
 
-def _first(output, n):
-    """Take the first rows of what a network returns."""
-    return tuple(o[:n] for o in output) if isinstance(output, tuple) else output[:n]
+def _first(output, n, n_rows):
+    """Take the first rows of what a network returns, and what has none as it is."""
+    if isinstance(output, tuple):
+        return tuple(_first(part, n, n_rows) for part in output)
+    has_rows = isinstance(output, torch.Tensor) and output.shape[:1] == (n_rows,)
+    return output[:n] if has_rows else output
 
 
 def _critic_defaults(n_features):
@@ -320,7 +333,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         ValueError
             Where a parameter is wrong, or the estimator is something else.
         """
-        check_params(self)
+        super().prepare(estimator)
         net = net_to_prepare(estimator, type(self).__name__)
         if pool_features is not None:
             extend_net(net, MatchesPool)
@@ -371,10 +384,9 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         check_is_fitted(self, "aux_")
         certainty = _certainty(pool.log_proba.cpu().double())
         unlike = self.aux_.scores(pool.embeddings.float()).cpu().double()
-        # Rounded, so that equal rows tie wherever they stand.
-        unlike = (unlike * 4096).round()
         score = self.diversity_weight * _standardized(unlike)
         score -= self.uncertainty_weight * _standardized(certainty)
+        # Rounded, so that equal rows tie wherever they stand.
         return (score * 4096).round()
 
 
@@ -385,5 +397,8 @@ def _certainty(log_proba):
 
 
 def _standardized(values):
+    """Shift and scale to mean 0 and deviation 1, or to 0 what differs by rounding."""
     deviation = values.std(correction=0)
-    return (values - values.mean()) / deviation if deviation > 0 else values * 0
+    if deviation <= 1e-5 * values.abs().max():
+        return torch.zeros_like(values)
+    return (values - values.mean()) / deviation

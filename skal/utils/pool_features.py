@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from skal.utils.rows import frame_to_array, n_rows, take
+from skal.utils.rows import frame_to_array, n_rows, native, take
 from skal.utils.training import is_net, transformers_of
 
 
@@ -57,5 +57,7 @@ class PoolFeatures:
         rows = take(self.X, self.rows[positions])
         for transformers in transformers_of(self.estimator):
             rows = transformers.transform(rows)
-        bare = is_net(self.estimator) and hasattr(rows, "iloc")
-        return frame_to_array(rows) if bare else rows
+        if is_net(self.estimator):
+            rows = frame_to_array(rows) if hasattr(rows, "iloc") else rows
+            rows = native(rows) if isinstance(rows, np.ndarray) else rows
+        return rows

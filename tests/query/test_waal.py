@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochScoring
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
-from skal import ActiveLearningLoop, PoolView, WaalQuery
+from skal import ActiveLearningLoop, PoolView, RandomQuery, WaalQuery
 from skal.models import MLP, ConvNet
 from skal.query._waal import _certainty
 from skal.utils.pool_features import PoolFeatures
@@ -280,7 +280,10 @@ def test_a_loop_repeats_itself_in_every_container():
     dataset = loop(make_net(), X=TensorDataset(torch.from_numpy(X)), y=y)
     frozen = X.copy()
     frozen.flags.writeable = False
-    for other in (again, dataset, loop(make_net(), X=frozen)):
+    nowhere = loop(make_net(device=None))  # skorch leaves the module where it is
+    swapped = X.astype(X.dtype.newbyteorder())
+    others = [again, dataset, nowhere, loop(make_net(), X=frozen)]
+    for other in (*others, loop(make_net(), X=swapped)):
         np.testing.assert_array_equal(arrays.labeled_indices_, other.labeled_indices_)
         np.testing.assert_array_equal(arrays.predict_proba(X), other.predict_proba(X))
 
@@ -331,6 +334,66 @@ def test_the_pool_is_scored_without_a_loader(monkeypatch):
     assert len(PoolView(net, digits()[0], random_state=0).proba) == len(digits()[0])
 
 
+class Several(MLP):
+    """Returns more than logits: nothing, a number, and another row a row."""
+
+    def forward(self, x):
+        return super().forward(x), (None, x.sum()), x
+
+
+class SeveralNet(NeuralNetClassifier):
+    def get_loss(self, y_pred, y_true, *args, **kwargs):
+        logits, (nothing, number), x = y_pred
+        assert nothing is None
+        assert number.shape == ()
+        assert len(x) == len(logits) == len(y_true)
+        return super().get_loss(logits, y_true, *args, **kwargs)
+
+
+def test_a_network_with_several_outputs():
+    net = SeveralNet(
+        Several,
+        module__n_inputs=64,
+        module__n_classes=10,
+        criterion=nn.CrossEntropyLoss,
+        batch_size=32,
+        max_epochs=2,
+        verbose=0,
+    )
+    assert len(fit(net=net).waal_critic_.history) == 2
+
+
+def test_embeddings_on_a_small_scale():
+    class Small(Rows):
+        def forward(self, x):
+            return self.head(self.body(x).tanh() * 1e-4)
+
+    net = NeuralNetClassifier(
+        Small, criterion=nn.CrossEntropyLoss, max_epochs=1, verbose=0
+    )
+    pool = PoolView(fit(net=net), digits()[0][100:300], random_state=0)
+    strategy = WaalQuery(uncertainty_weight=0.0).fit(pool)
+    assert len(np.unique(strategy._score(pool))) > 150
+
+
+def test_equal_rows_are_equal_wherever_they_stand():
+    same = np.repeat(digits()[0][100:101], 45, axis=0)
+    pool = PoolView(fit(), same, random_state=0)
+    assert not WaalQuery().fit(pool)._score(pool).any()
+
+
+def test_a_critic_counts_the_epochs_that_trained_it():
+    X, y = digits()
+    labels = np.full(200, -1)
+    labels[:40] = y[:40]
+    running = ActiveLearningLoop(
+        make_net(), RandomQuery(), warm_start=True, random_state=0
+    ).fit(X[:200], labels)
+    running.set_params(strategy=WaalQuery()).fit(X[:200], labels)
+    assert len(running.estimator_.history) == 6
+    assert len(running.strategy_.aux_.history) == 3
+
+
 class Headless(nn.Module):
     def __init__(self):
         super().__init__()
@@ -366,6 +429,20 @@ def test_nan_stops_with_what_was_bought():
     with pytest.raises(ValueError, match=r"training diverged.*lower the learning rate"):
         running.fit(X[:200], y[:200])
     assert len(running.labeled_indices_) == 40
+    missing = torch.from_numpy(X[:200].copy())
+    missing[running.transduction_ < 0, 3] = math.nan  # not the labelled ones
+    with pytest.raises(ValueError, match=r"training diverged.*clean X"):
+        loop(make_net(), X=TensorDataset(missing), y=y[:200])
+
+
+class OwnLoader(DataLoader):
+    pass
+
+
+def test_a_loader_without_a_batch_raises():
+    net = make_net(iterator_train=OwnLoader, iterator_train__drop_last=True)
+    with pytest.raises(ValueError, match="makes no batch of 20 rows.*batch_size=32"):
+        fit(net=net, n=20)
 
 
 @pytest.mark.parametrize(
