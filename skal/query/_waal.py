@@ -94,8 +94,8 @@ class MatchesPool:
         with self.pairs_.probe as probe:
             output = self.infer(_join(x, self.pairs_.unlabeled), **fit_params)
             scores = output[0] if isinstance(output, tuple) else output
-            check_finite_loss(scores.sum(), self)
             z, _ = probe.read(scores)
+        check_finite_loss((scores if z is None else z).sum(), self)
         if z is None:
             raise missing_head(self.module_)
         output = _first(output, n_labeled, len(scores))
@@ -251,7 +251,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     `fit` trains a critic on its embeddings and leaves the network alone.
 
     An epoch shows as many rows of the pool as of the labelled ones, which return until
-    half the pool was seen, or `max_pool_per_epoch` rows: with critic, at most
+    a quarter of the pool was seen, or `max_pool_per_epoch` rows: with critic, at most
     n_unlabeled / n_labeled + 2 times the work of a plain epoch. The paper goes through
     the whole pool, at twice that. Both kinds of rows go through the network as one
     batch, so that BatchNorm cannot tell them apart.
