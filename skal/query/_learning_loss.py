@@ -5,155 +5,24 @@ References
 .. [Yoo2019] Yoo and Kweon, "Learning loss for active learning", CVPR 2019.
 """
 
-from contextlib import contextmanager
 from copy import deepcopy
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import PassthroughScoring
-from skorch.dataset import unpack_data
-from skorch.utils import to_device
 
 from skal.models import LossPrediction, RankingLoss
+from skal.models.joint_training import PredictsLosses, RankingSettings
 from skal.query._base import AuxiliaryQuery
 from skal.selection import top_k
-from skal.utils.hidden import HiddenMeans
 from skal.utils.seeds import isolated_rng
 from skal.utils.training import (
-    check_finite_loss,
     extend_net,
     final_estimator,
     net_to_prepare,
 )
 from skal.utils.validation import Interval, check_is_fitted, check_params
-
-
-class _Settings(NamedTuple):
-    """What the strategy tells the net that it prepares."""
-
-    module: type
-    arguments: dict
-    layers: tuple | None
-    weight: float
-    margin: float
-    detach_at: float
-
-
-class PredictsLosses:
-    """Mixin of the private net: train `loss_module_` to rank the losses of rows."""
-
-    ranking_ = _Settings(LossPrediction, {}, None, 1.0, 1.0, 0.6)
-    _shown = _caught = None
-
-    @property
-    def _default_callbacks(self):
-        *callbacks, log = super()._default_callbacks
-        curve = ("ranking_loss", PassthroughScoring("ranking_loss", on_train=True))
-        return [*callbacks, curve, log]
-
-    def __sklearn_clone__(self):
-        """Clone the settings, too."""
-        other = super().__sklearn_clone__()
-        other.ranking_ = self.ranking_
-        return other
-
-    def __getstate__(self):
-        """Leave out the rows of a fit that is under way."""
-        return super().__getstate__() | {"_shown": None}
-
-    def fit(self, X, y=None, **fit_params):
-        """Fit, with the loss module made for what the layers give of these rows."""
-        self._shown = X
-        try:
-            return super().fit(X, y, **fit_params)
-        finally:
-            self._shown = None
-
-    def initialize_module(self):
-        """Make the module, and in a fit the loss module."""
-        super().initialize_module()
-        if self._shown is None:
-            return self
-        module = to_device(self.module_, self.device).eval()
-        probe = HiddenMeans(module, self.ranking_.layers)
-        batch = next(iter(self.get_iterator(self.get_dataset(self._shown))))
-        with torch.no_grad(), probe:
-            output = self.infer(unpack_data(batch)[0])
-            output = output[0] if isinstance(output, tuple) else output
-            means = probe.read(len(output))
-        self.layers_ = tuple(means)
-        self.loss_module_ = self.ranking_.module(
-            [mean.shape[1] for mean in means.values()], **self.ranking_.arguments
-        ).to(output.dtype)
-        return self
-
-    def initialize_criterion(self):
-        """Make the criterion; raise where it cannot give the loss of each row."""
-        super().initialize_criterion()
-        if getattr(self.criterion_, "reduction", None) not in ("mean", "sum"):
-            raise ValueError(
-                "LearningLossQuery needs the loss of each row, so the criterion must "
-                f"have reduction='mean' or 'sum' to be turned off, as those of "
-                f"torch.nn have; {type(self.criterion_).__name__} has not."
-            )
-        return self
-
-    def on_train_begin(self, net, *args, **kwargs):
-        """Note where the epochs of this fit begin; raise without a loss module."""
-        super().on_train_begin(net, *args, **kwargs)
-        if not hasattr(self, "loss_module_"):
-            raise ValueError(
-                "LearningLossQuery makes its module in a fit that initializes the "
-                "network, but this one goes on with a network that was initialized "
-                "before; call fit with warm_start=False."
-            )
-        self.first_epoch_ = len(self.history)
-
-    def train_step_single(self, batch, **fit_params):
-        """Make a step, with hooks on the inner layers."""
-        with HiddenMeans(self.module_, self.layers_) as self._caught:
-            try:
-                return super().train_step_single(batch, **fit_params)
-            finally:
-                self._caught = None
-
-    def get_loss(self, y_pred, y_true, *args, **kwargs):
-        """Add the ranking loss in training; raise where the sum is not finite."""
-        loss = super().get_loss(y_pred, y_true, *args, **kwargs)
-        if self._caught is None:
-            return loss
-        with torch.no_grad(), _unreduced(self.criterion_):
-            losses = super().get_loss(y_pred, y_true, *args, **kwargs)
-        n_rows = len(y_pred[0] if isinstance(y_pred, tuple) else y_pred)
-        if losses.ndim == 0 or len(losses) != n_rows:
-            raise ValueError(
-                f"LearningLossQuery needs the loss of each of {n_rows} rows, but with "
-                f"reduction='none' get_loss of {type(self).__name__} gives shape "
-                f"{tuple(losses.shape)}."
-            )
-        settings, means = self.ranking_, list(self._caught.read(n_rows).values())
-        n_epochs = len(self.history) - 1 - self.first_epoch_
-        if n_epochs >= settings.detach_at * self.max_epochs:
-            means = [mean.detach() for mean in means]
-        losses = losses.reshape(n_rows, -1).mean(1)
-        ranking = RankingLoss(settings.margin)(self.loss_module_(means), losses)
-        loss = loss + settings.weight * ranking
-        check_finite_loss(loss, self)
-        self.history.record_batch("ranking_loss", ranking.item())
-        return loss
-
-
-@contextmanager
-def _unreduced(criterion):
-    reduction = criterion.reduction
-    criterion.reduction = "none"
-    try:
-        yield
-    finally:
-        criterion.reduction = reduction
 
 
 def _check_module(aux):
@@ -315,7 +184,7 @@ class LearningLossQuery(AuxiliaryQuery):
         aux = self._default_aux() if self.aux is None else self.aux
         _check_module(aux)
         extend_net(net, PredictsLosses)
-        net.ranking_ = _Settings(
+        net.ranking_ = RankingSettings(
             aux.module,
             aux.get_params_for("module"),
             None if self.layers is None else tuple(self.layers),

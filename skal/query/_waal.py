@@ -6,206 +6,25 @@ References
    method for query and training", AISTATS 2020.
 """
 
-import math
 from numbers import Integral, Real
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from skorch import NeuralNet
-from skorch.dataset import get_len, unpack_data
-from torch.utils.data import DataLoader
 
 from skal.models import WassersteinCritic
+from skal.models.joint_training import (
+    MatchesPool,
+    MatchingSettings,
+    critic_defaults,
+)
 from skal.query._base import AuxiliaryQuery, ScoreQuery
-from skal.utils.auxiliary import device_of, private_auxiliary
-from skal.utils.auxiliary_rows import AuxiliaryRows, Cycle
-from skal.utils.gradients import parameters_frozen
-from skal.utils.heads import HeadProbe, missing_head
+from skal.utils.auxiliary import device_of
+from skal.utils.auxiliary_rows import AuxiliaryRows
 from skal.utils.training import (
-    check_finite_loss,
     extend_net,
     final_estimator,
-    label_dtype,
     net_to_prepare,
 )
 from skal.utils.validation import Interval, check_is_fitted, check_params
-
-
-class _Settings(NamedTuple):
-    """What the strategy tells the net that it prepares."""
-
-    aux: NeuralNet
-    alpha: float
-    max_pool_per_epoch: int
-    pool_features: object
-
-
-class MatchesPool:
-    """Mixin of the private net: train it, and a critic, on pairs of batches."""
-
-    matching_ = pairs_ = waal_critic_ = None
-
-    def __sklearn_clone__(self):
-        """Clone the settings, too."""
-        other = super().__sklearn_clone__()
-        other.matching_ = self.matching_
-        return other
-
-    def __getstate__(self):
-        """Leave out the rows of the pool."""
-        settings = self.matching_._replace(pool_features=None)
-        return super().__getstate__() | {"matching_": settings, "pairs_": None}
-
-    def initialize_module(self):
-        """Make the module; a critic is made when its embeddings are known."""
-        super().initialize_module()
-        self.waal_critic_ = None
-        return self
-
-    def fit(self, X, y=None, **fit_params):
-        """Fit, then let go of the rows of the pool."""
-        try:
-            return super().fit(X, y, **fit_params)
-        finally:
-            self.matching_ = self.matching_._replace(pool_features=None)
-            self.pairs_ = None
-
-    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        """Count the labelled rows that train."""
-        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
-        self.n_labeled_ = len(dataset_train)
-
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """Pair the batches that train with batches of the pool."""
-        if training and self.matching_.pool_features:
-            if self.pairs_ is None or self.pairs_.source is not iterator:
-                self.pairs_ = _Pairs(self, iterator, self.n_labeled_)
-            iterator = self.pairs_
-        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
-
-    def train_step_single(self, batch, **fit_params):
-        """Run both batches as one, then update the critic, then the network."""
-        if self.pairs_ is None:
-            return super().train_step_single(batch, **fit_params)
-        self._set_training(True)
-        x, y = unpack_data(batch)
-        n_labeled = get_len(x)
-        with self.pairs_.probe as probe:
-            output = self.infer(_join(x, self.pairs_.unlabeled), **fit_params)
-            scores = output[0] if isinstance(output, tuple) else output
-            z, _ = probe.read(scores)
-        check_finite_loss((scores if z is None else z).sum(), self)
-        if z is None:
-            raise missing_head(self.module_)
-        output = _first(output, n_labeled, len(scores))
-        loss = self.get_loss(output, y, X=x, training=True)
-        labeled, unlabeled = z[:n_labeled].float(), z[n_labeled:].float()
-        critic = self._train_critic(unlabeled.detach(), labeled.detach())
-        if self.matching_.alpha:
-            with parameters_frozen([critic.module_]):
-                distance = critic.distance(unlabeled, labeled)
-            loss = loss + self.matching_.alpha * distance.to(loss)
-        check_finite_loss(loss, self)
-        loss.backward()
-        return {"loss": loss, "y_pred": output}
-
-    def _train_critic(self, unlabeled, labeled):
-        if self.waal_critic_ is None:
-            self.waal_critic_ = private_auxiliary(
-                self.matching_.aux,
-                device=labeled.device,
-                defaults=_critic_defaults(labeled.shape[1]),
-            ).initialize()
-        critic = self.waal_critic_
-        if self.pairs_.begins:
-            critic.history.new_epoch()
-            self.pairs_.begins = False
-        for _ in range(critic.n_critic):
-            critic.history.new_batch()
-            loss = critic.update(unlabeled, labeled)
-            critic.history.record_batch("train_loss", loss.item())
-        return critic
-
-    def on_epoch_end(self, net, *args, **kwargs):
-        """Note the means of the critic's curves."""
-        super().on_epoch_end(net, *args, **kwargs)
-        if self.pairs_ is not None:
-            history = self.waal_critic_.history
-            for name in ("train_loss", "distance"):
-                history.record(name, float(np.mean(history[-1, "batches", :, name])))
-
-
-class _Pairs:
-    """The labelled batches of an epoch, each with one of the pool in `unlabeled`."""
-
-    def __init__(self, net, labeled, n_labeled):
-        self.net, self.source, self.labeled = net, labeled, self._cycle(labeled)
-        pool = self.features = net.matching_.pool_features
-        self.probe = HeadProbe(net.module_, pool.embedding_layer, keep_graph=True)
-        self.order = Cycle(torch.arange(len(pool)))
-        self.n_rows = min(
-            len(pool),
-            net.matching_.max_pool_per_epoch,
-            max(n_labeled, math.ceil(len(pool) / 4)),
-        )
-        share = max(1, self.n_rows / n_labeled)
-        self.n_batches = math.ceil(len(labeled) * share)
-        if self.n_batches == 0:
-            raise ValueError(
-                f"the iterator_train of the net makes no batch of {n_labeled} rows; "
-                f"lower its batch size, batch_size={net.batch_size}, or leave "
-                "drop_last out."
-            )
-
-    def __len__(self):
-        return self.n_batches
-
-    def __iter__(self):
-        self.begins = True
-        for batch in self._pool_batches():
-            self.unlabeled, _ = unpack_data(batch)
-            yield next(self.labeled)
-
-    @staticmethod
-    def _cycle(batches):
-        while True:
-            yield from batches
-
-    def _pool_batches(self):
-        """Let the net's own loader options make batches of the next rows."""
-        positions = self.order.take(self.n_rows).numpy()
-        positions = np.resize(positions, max(self.n_rows, self.n_batches))
-        labels = np.zeros(len(positions), dtype=label_dtype(self.net))
-        dataset = self.net.get_dataset(self.features(positions), labels)
-        options = self.net.get_params_for("iterator_train")
-        kept = ("collate_fn", "num_workers", "pin_memory", "worker_init_fn")
-        return DataLoader(
-            dataset,
-            batch_sampler=np.array_split(np.arange(len(positions)), self.n_batches),
-            **{name: options[name] for name in kept if name in options},
-        )
-
-
-def _join(first, second):
-    if isinstance(first, dict):
-        return {key: _join(value, second[key]) for key, value in first.items()}
-    if isinstance(first, tuple | list):
-        return type(first)(map(_join, first, second))
-    return torch.cat([first, second])
-
-
-def _first(output, n, n_rows):
-    """Take the first rows of what a network returns, and what has none as it is."""
-    if isinstance(output, tuple):
-        return tuple(_first(part, n, n_rows) for part in output)
-    has_rows = isinstance(output, torch.Tensor) and output.shape[:1] == (n_rows,)
-    return output[:n] if has_rows else output
-
-
-def _critic_defaults(n_features):
-    width = max(50, min(512, n_features))
-    return {"module__shape": (n_features,), "module__hidden": (width, width)}
 
 
 class WaalQuery(AuxiliaryQuery, ScoreQuery):
@@ -338,7 +157,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         if pool_features is not None:
             extend_net(net, MatchesPool)
             aux = self._default_aux() if self.aux is None else self.aux
-            net.matching_ = _Settings(
+            net.matching_ = MatchingSettings(
                 aux, self.alpha, self.max_pool_per_epoch, pool_features
             )
             if net.compile:
@@ -376,7 +195,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
             rows,
             seed=int(self._generator(pool).integers(2**32)),
             device=device_of(pool.estimator),
-            defaults=_critic_defaults(*rows.shape),
+            defaults=critic_defaults(*rows.shape),
         )
         return self
 
