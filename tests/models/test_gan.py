@@ -103,7 +103,7 @@ def test_losses_by_hand():
     ],
 )
 def test_each_loss_moves_its_own_module_only(name, prefix):
-    start, frozen = fit(max_epochs=0), fit(**{f"{prefix}__lr": 0.0})
+    start, frozen = fit(lr=0.0), fit(**{f"{prefix}__lr": 0.0})
     for each in ("module", "critic", "autoencoder"):
         moved = not torch.equal(
             weights(getattr(frozen, f"{each}_")), weights(getattr(start, f"{each}_"))
@@ -156,7 +156,7 @@ def test_generated_rows_have_the_mean_of_the_real_ones():
 
 
 def test_betas_are_those_of_the_authors_and_can_be_set():
-    net = fit(max_epochs=0, critic_optimizer__betas=(0.1, 0.2))
+    net = fit(max_epochs=1, critic_optimizer__betas=(0.1, 0.2))
     assert net.optimizer_.param_groups[0]["betas"] == (0.5, 0.9)
     assert net.critic_optimizer_.param_groups[0]["betas"] == (0.1, 0.2)
     assert net.autoencoder_optimizer_.param_groups[0]["betas"] == (0.9, 0.999)
