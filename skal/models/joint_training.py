@@ -264,7 +264,7 @@ class _Pairs:
         self.n_rows = min(
             len(pool),
             net.matching_.max_pool_per_epoch,
-            max(n_labeled, math.ceil(len(pool) / 4)),
+            max(math.ceil(n_labeled / 2), math.ceil(len(pool) / 4)),
         )
         share = max(1, self.n_rows / n_labeled)
         self.n_batches = math.ceil(len(labeled) * share)

@@ -69,11 +69,12 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     ends in one, and switches its `compile` off. For a network that was not prepared,
     `fit` trains a critic on its embeddings and leaves the network alone.
 
-    An epoch shows as many rows of the pool as of the labelled ones, which return until
-    a quarter of the pool was seen, or `max_pool_per_epoch` rows: with critic, at most
-    n_unlabeled / n_labeled + 2 times the work of a plain epoch. The paper goes through
-    the whole pool, at twice that. Both kinds of rows go through the network as one
-    batch, so that BatchNorm cannot tell them apart.
+    An epoch shows a quarter of the pool, half as many rows as there are labelled ones
+    if that is more, or `max_pool_per_epoch` rows. The labelled rows return as often as
+    pairs of equal batches need them: at most n_unlabeled / n_labeled + 2 times the work
+    of a plain epoch, if a step of the critic costs no more than one of the network. The
+    paper goes through the whole pool, at twice that. Both kinds of rows go through the
+    network as one batch, so that BatchNorm cannot tell them apart.
 
     The uncertainty is the paper's, half the 1-norm and half the 2-norm of the losses
     ``-log p`` of all classes, smallest where the classes are equally probable. It has

@@ -196,6 +196,7 @@ class Rows(nn.Module):
         (64, 512, 1000, 4, 128),  # a quarter of the pool
         (64, 512, 100, 4, 100),  # the cap
         (64, 3, 1000, 2, 3),  # all there are
+        (64, 100, 1000, 2, 32),  # half as many as labelled ones
         (10, 400, 1000, 10, 100),  # fewer labels than a batch
         (64, 1, 1000, 2, 1),  # one row, again and again
     ],
