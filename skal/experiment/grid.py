@@ -196,10 +196,10 @@ def _run_cell(config, out, data_root):
     """Run one cell; returns the exception it ended with, or None."""
     try:
         run_experiment(config, out=out, data_root=data_root)
-    except Exception as error:
+    except Exception as error:  # whatever it is, the other cells go on
         try:  # as what comes back from another process
             return pickle.loads(pickle.dumps(error))
-        except Exception:
+        except Exception:  # its class or its arguments cannot be pickled
             return RuntimeError(f"{type(error).__name__}: {error}")
     return None
 

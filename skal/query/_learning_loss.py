@@ -192,8 +192,6 @@ class LearningLossQuery(AuxiliaryQuery):
             self.margin,
             self.detach_at,
         )
-        if net.compile:
-            net.set_params(compile=False)
         return estimator
 
     def fit(self, pool):

@@ -161,8 +161,6 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
             net.matching_ = MatchingSettings(
                 aux, self.alpha, self.max_pool_per_epoch, pool_features
             )
-            if net.compile:
-                net.set_params(compile=False)
         return estimator
 
     def fit(self, pool):

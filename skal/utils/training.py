@@ -301,9 +301,12 @@ def warn_of_instances(estimator):
 def net_to_prepare(estimator, name):
     """Find the net of a Pipeline, for a strategy that changes how it trains.
 
+    Its `compile` is switched off: compiled code leaves out hooks.
+
     Parameters
     ----------
     estimator : estimator
+        A private clone.
     name : str
         Of the strategy.
 
@@ -324,7 +327,7 @@ def net_to_prepare(estimator, name):
             f"{name} changes how the network trains, which a {type(net).__name__} does "
             "not let it do; give the strategy a net or a Pipeline that ends in one."
         )
-    return net
+    return net.set_params(compile=False) if net.compile else net
 
 
 def check_finite_loss(loss, net):

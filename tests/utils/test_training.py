@@ -44,6 +44,7 @@ from skal.utils.training import (
     fit_isolated,
     is_net,
     label_dtype,
+    net_to_prepare,
     private_clone,
     warn_of_instances,
 )
@@ -510,3 +511,11 @@ def test_extended_classes_are_cached():
     n_classes = len(training._EXTENDED)
     extended()
     assert len(training._EXTENDED) == n_classes
+
+
+def test_a_net_to_prepare_is_found_and_not_compiled():
+    net = NeuralNetClassifier(nn.Linear, compile=True)
+    assert net_to_prepare(make_pipeline(StandardScaler(), net), "MyQuery") is net
+    assert net.compile is False
+    with pytest.raises(ValueError, match="MyQuery .* GridSearchCV"):
+        net_to_prepare(GridSearchCV(net, {"lr": [0.1]}), "MyQuery")
