@@ -20,7 +20,7 @@ from skal.utils.training import fit_isolated, private_clone
 # Numbers of labelled rows, and of all rows.
 SIZES = {
     "fast": ([100], 600),
-    "regular": ([100, 200, 400], 1_200),
+    "regular": ([100, 200, 400, 600], 1_200),
     "large": ([100, 1_000], 10_000),
 }
 

@@ -127,7 +127,12 @@ def gradient_penalty(critic, x):
     tensor(16.)
     """
     x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return penalty_of(critic(x), x)
+
+
+def penalty_of(scores, x):
+    """Compute the penalty from what the critic gave for rows that need gradients."""
+    (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 

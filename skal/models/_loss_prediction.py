@@ -103,5 +103,6 @@ class RankingLoss(nn.Module):
             return predicted.sum() * 0
         last = slice(half, 2 * half)
         signs = (losses[:half] - losses[last].flip(0)).detach().sign()
-        gaps = predicted[:half] - predicted[last].flip(0)
-        return (self.margin - signs * gaps).clamp_min(0).mean()
+        return nn.functional.margin_ranking_loss(
+            predicted[:half], predicted[last].flip(0), signs, margin=self.margin
+        )

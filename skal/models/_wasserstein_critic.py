@@ -7,7 +7,7 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_device
 
 from skal.models._capped import CappedNet
-from skal.models._gan import Critic, gradient_penalty
+from skal.models._gan import Critic, penalty_of
 from skal.utils.validation import Interval
 
 
@@ -93,7 +93,15 @@ class WassersteinCritic(CappedNet):
             With its graph; negative where the critic has them the wrong way round.
         """
         unlabeled, labeled = to_device((unlabeled, labeled), self.device)
-        return self.module_(unlabeled).mean() - self.module_(labeled).mean()
+        scores = self.module_(torch.cat([unlabeled, labeled]))
+        return scores[: len(unlabeled)].mean() - scores[len(unlabeled) :].mean()
+
+    def get_params_for_optimizer(self, prefix, named_parameters):
+        """Let Adam update all weights at once: a tenth of the time of a step."""
+        args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        if self.optimizer is torch.optim.Adam and "foreach" not in kwargs:
+            kwargs = {"fused": True} | kwargs
+        return args, kwargs
 
     def train_step(self, batch, **fit_params):
         """Update the critic by a batch of rows and whether they are labelled."""
@@ -107,23 +115,23 @@ class WassersteinCritic(CappedNet):
         Parameters
         ----------
         unlabeled, labeled : tensors of shape (n_samples, n_features)
-            Both with at least one row; the shorter is repeated to make pairs.
+            Both with at least one row; the first of each are pairs.
 
         Returns
         -------
         loss : tensor, a scalar
         """
-        self._set_training(True)
+        if not self.module_.training:
+            self._set_training(True)
         unlabeled, labeled = to_device((unlabeled, labeled), self.device)
-        n_pairs = max(len(unlabeled), len(labeled))
-        first, second = _repeat(unlabeled, n_pairs), _repeat(labeled, n_pairs)
-        share = torch.rand(n_pairs, 1, device=first.device, dtype=first.dtype)
-        between = share * first + (1 - share) * second
-        distance = self.distance(unlabeled, labeled)
-        penalty = gradient_penalty(
-            self.module_, torch.cat([unlabeled, labeled, between])
-        )
-        loss = self.penalty_weight * penalty - distance
+        n_pool, n_labeled = len(unlabeled), len(labeled)
+        n_pairs = min(n_pool, n_labeled)
+        share = torch.rand_like(labeled[:n_pairs, :1])
+        between = labeled[:n_pairs].lerp(unlabeled[:n_pairs], share)
+        x = torch.cat([unlabeled, labeled, between]).requires_grad_()
+        scores = self.module_(x)
+        distance = scores[:n_pool].mean() - scores[n_pool : n_pool + n_labeled].mean()
+        loss = self.penalty_weight * penalty_of(scores, x) - distance
         self._update("module", loss, (unlabeled, labeled))
         self._note(distance=distance.item())
         return loss.detach()
@@ -143,7 +151,3 @@ class WassersteinCritic(CappedNet):
         self._set_training(False)
         with torch.no_grad():
             return self.module_(to_device(x, self.device)).squeeze(1)
-
-
-def _repeat(x, n):
-    return x[torch.arange(n, device=x.device) % len(x)]

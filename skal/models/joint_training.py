@@ -203,8 +203,10 @@ class MatchesPool:
 
     def train_step_single(self, batch, **fit_params):
         """Run both batches as one, then update the critic, then the network."""
-        if self.pairs_ is None:
-            return super().train_step_single(batch, **fit_params)
+        if self.pairs_ is None or self.pairs_.unlabeled is None:
+            step = super().train_step_single(batch, **fit_params)
+            check_finite_loss(step["loss"], self)
+            return step
         self._set_training(True)
         x, y = unpack_data(batch)
         n_labeled = get_len(x)
@@ -254,7 +256,11 @@ class MatchesPool:
 
 
 class _Pairs:
-    """The labelled batches of an epoch, each with one of the pool in `unlabeled`."""
+    """The labelled batches of an epoch, with as large ones of the pool beside them.
+
+    Where fewer rows of the pool are to be seen than there are labelled ones, some
+    labelled batches, evenly spread, have nothing in `unlabeled`.
+    """
 
     def __init__(self, net, labeled, n_labeled):
         self.net, self.source, self.labeled = net, labeled, self._cycle(labeled)
@@ -266,9 +272,8 @@ class _Pairs:
             net.matching_.max_pool_per_epoch,
             max(math.ceil(n_labeled / 2), math.ceil(len(pool) / 4)),
         )
-        share = max(1, self.n_rows / n_labeled)
-        self.n_batches = math.ceil(len(labeled) * share)
-        if self.n_batches == 0:
+        self.n_paired = math.ceil(len(labeled) * self.n_rows / n_labeled)
+        if self.n_paired == 0:
             raise ValueError(
                 f"the iterator_train of the net makes no batch of {n_labeled} rows; "
                 f"lower its batch size, batch_size={net.batch_size}, or leave "
@@ -276,12 +281,14 @@ class _Pairs:
             )
 
     def __len__(self):
-        return self.n_batches
+        return max(self.n_paired, len(self.source))
 
     def __iter__(self):
         self.begins = True
-        for batch in self._pool_batches():
-            self.unlabeled, _ = unpack_data(batch)
+        n_batches, pool_batches = len(self), iter(self._pool_batches())
+        for i in range(n_batches):
+            is_paired = -i * self.n_paired % n_batches < self.n_paired
+            self.unlabeled = unpack_data(next(pool_batches))[0] if is_paired else None
             yield next(self.labeled)
 
     @staticmethod
@@ -292,14 +299,14 @@ class _Pairs:
     def _pool_batches(self):
         """Let the net's own loader options make batches of the next rows."""
         positions = self.order.take(self.n_rows).numpy()
-        positions = np.resize(positions, max(self.n_rows, self.n_batches))
+        positions = np.resize(positions, max(self.n_rows, self.n_paired))
         labels = np.zeros(len(positions), dtype=label_dtype(self.net))
         dataset = self.net.get_dataset(self.features(positions), labels)
         options = self.net.get_params_for("iterator_train")
         kept = ("collate_fn", "num_workers", "pin_memory", "worker_init_fn")
         return DataLoader(
             dataset,
-            batch_sampler=np.array_split(np.arange(len(positions)), self.n_batches),
+            batch_sampler=np.array_split(np.arange(len(positions)), self.n_paired),
             **{name: options[name] for name in kept if name in options},
         )
 

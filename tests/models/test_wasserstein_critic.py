@@ -68,7 +68,7 @@ def test_a_step_raises_the_distance_and_reaches_the_critic_only(sizes):
     assert net.distance(first, second).item() > before
     assert first.grad is None
     # Every weight learns; the last bias moves no difference.
-    gradients = [p.grad.abs().max() > 0 for p in net.module_.parameters()]
+    gradients = [p.grad.abs().max() > 1e-6 for p in net.module_.parameters()]
     assert gradients == [True] * 5 + [False]
 
 

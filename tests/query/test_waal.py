@@ -191,17 +191,18 @@ class Rows(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "n, n_pool, cap, n_steps, n_unlabeled",
+    "n, n_pool, cap, n_steps, n_pairs, n_unlabeled",
     [
-        (64, 512, 1000, 4, 128),  # a quarter of the pool
-        (64, 512, 100, 4, 100),  # the cap
-        (64, 3, 1000, 2, 3),  # all there are
-        (64, 100, 1000, 2, 32),  # half as many as labelled ones
-        (10, 400, 1000, 10, 100),  # fewer labels than a batch
-        (64, 1, 1000, 2, 1),  # one row, again and again
+        (64, 512, 1000, 4, 4, 128),  # a quarter of the pool
+        (64, 512, 100, 4, 4, 100),  # the cap
+        (64, 3, 1000, 2, 1, 3),  # all there are
+        (64, 100, 1000, 2, 1, 32),  # half as many as labelled ones
+        (192, 100, 1000, 6, 3, 96),  # the same, of more batches
+        (10, 400, 1000, 10, 10, 100),  # fewer labels than a batch
+        (64, 1, 1000, 2, 1, 1),  # one row, again and again
     ],
 )
-def test_the_batches_of_an_epoch(n, n_pool, cap, n_steps, n_unlabeled):
+def test_the_batches_of_an_epoch(n, n_pool, cap, n_steps, n_pairs, n_unlabeled):
     Rows.seen.clear()
     net = NeuralNetClassifier(
         Rows, criterion=nn.CrossEntropyLoss, batch_size=32, max_epochs=2, verbose=0
@@ -214,6 +215,12 @@ def test_the_batches_of_an_epoch(n, n_pool, cap, n_steps, n_unlabeled):
         assert (x[:size, None] == X[None, :n]).all(2).any(1).all()
         assert (x[size:, None] == X[None, n : n + n_pool]).all(2).any(1).all()
     for epoch in (Rows.seen[:n_steps], Rows.seen[n_steps:]):
+        # Pairs are spread evenly, and both batches of a pair are about as large.
+        sizes = [len(x) - size for x in epoch]
+        assert [s > 0 for s in sizes] == [
+            i * n_pairs % n_steps == 0 for i in range(n_steps)
+        ]
+        assert max(sizes) <= 32
         drawn = torch.cat([x[size:] for x in epoch])
         assert len(drawn.unique(dim=0)) == n_unlabeled
     # No row of the pool comes again before all have come.
