@@ -1,5 +1,6 @@
 """A graph network that tells labelled rows from unlabelled ones, and its graph."""
 
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -195,7 +196,12 @@ class GCNLoss(nn.Module):
     Parameters
     ----------
     unlabeled_weight : float, default=1.2
-        The paper's lambda: the larger, the lower all ``p``.
+        The paper's lambda, 0 or more: the larger, the lower all ``p``.
+
+    Raises
+    ------
+    ValueError
+        Where `unlabeled_weight` is negative, infinite or NaN.
 
     References
     ----------
@@ -212,6 +218,10 @@ class GCNLoss(nn.Module):
 
     def __init__(self, unlabeled_weight=1.2):
         super().__init__()
+        if not 0 <= unlabeled_weight < inf:
+            raise ValueError(
+                f"unlabeled_weight={unlabeled_weight} must be 0 or more, and finite."
+            )
         self.unlabeled_weight = unlabeled_weight
 
     def forward(self, output, is_labeled):

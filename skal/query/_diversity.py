@@ -144,7 +144,7 @@ class CoreSetQuery(QueryStrategy):
         Of the rows of the pool, how many may stay uncovered: from 0 to below 1, rounded
         down to a number of rows.
     time_limit : float, default=30
-        Seconds for a query, then the best rows met so far are taken.
+        Seconds for a query, then the best rows met so far are taken; may be infinite.
     max_points : int, default=2000
         Largest pool that is solved as it is, in memory of about 40 bytes times its
         square. Of a larger one, this many spread rows, weighted by those they stand
@@ -194,7 +194,7 @@ class CoreSetQuery(QueryStrategy):
     _parameter_constraints = {
         **QueryStrategy._parameter_constraints,
         "outlier_fraction": [Interval(Real, 0, 1, closed="left")],
-        "time_limit": [Interval(Real, 0, None, closed="left")],
+        "time_limit": [Interval(Real, 0, None, closed="both")],
         "max_points": [Interval(Integral, 1, None, closed="left")],
     }
 

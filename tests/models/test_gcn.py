@@ -200,3 +200,11 @@ def test_graph_is_its_three_parts():
     again = SimilarityGraph(**graph._asdict())
     x = torch.ones(60, 1, dtype=torch.float64)
     assert torch.equal(graph @ x, again @ x)
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
+def test_wrong_weights(weight):
+    with pytest.raises(
+        ValueError, match=f"unlabeled_weight={weight} must be 0 or more"
+    ):
+        GCNLoss(unlabeled_weight=weight)

@@ -183,6 +183,10 @@ def test_core_set_without_time_takes_the_greedy_rows(fake_pool):
     pool = fake_pool(embeddings=X, labeled=fake_pool(embeddings=X[:1] + 1))
     picks = CoreSetQuery(time_limit=0).query(pool, 5)
     assert picks.tolist() == KCenterGreedyQuery().query(pool, 5).tolist()
+    strategy = CoreSetQuery(time_limit=np.inf)  # until it is proven
+    strategy.query(pool, 5)
+    lower, upper = strategy.radius_bounds_
+    assert lower == upper
 
 
 @pytest.mark.parametrize(
