@@ -36,7 +36,7 @@ def make_net(name):
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
         batch_size=64,
-        max_epochs={"conv": 3, "MLP": 30}[name],
+        max_epochs={"conv": 10, "MLP": 30}[name],
         verbose=0,
     )
 

@@ -79,3 +79,27 @@ def test_a_shift_of_the_critic_earns_nothing():
     with torch.no_grad():
         list(net.module_.parameters())[-1] += 100.0
     assert net.distance(*rows).item() == pytest.approx(before, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "params, fused",
+    [
+        ({}, True),
+        ({"optimizer__fused": False}, False),
+        ({"optimizer__foreach": True}, None),
+        ({"optimizer": torch.optim.RMSprop}, None),  # has no fused form
+    ],
+)
+def test_adam_is_fused_unless_the_user_wants_otherwise(params, fused):
+    net = fitted(*gaussians(0, 3.0), max_iter=3, **params)
+    assert net.optimizer_.defaults.get("fused") == fused
+
+
+def test_a_critic_that_normalizes_batches_still_sees_the_distance():
+    """Both ends in one batch: apart, BatchNorm would give them the same mean."""
+    critic = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+    rows = gaussians(0, shift=3)
+    net = WassersteinCritic(critic).initialize()
+    with torch.no_grad():
+        critic[1].weight.copy_(torch.eye(4)[:1])
+    assert net.distance(*rows).item() == pytest.approx(3 / (1 + 9 / 4) ** 0.5, rel=0.1)
