@@ -152,7 +152,7 @@ def _titles(groups):
         config = groups[key][0].config
         titles.append(
             f"{config.data_name}, {config.model}, {config.n_initial} + "
-            f"{config.batch_size} labels a round, {config.n_rounds} rounds"
+            f"{config.n_rounds} x {config.batch_size} labels"
         )
     options = [json.loads(key) for key in groups]
     full = []

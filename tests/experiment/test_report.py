@@ -191,8 +191,8 @@ def test_one_seed_says_nothing_of_who_is_beaten(tmp_path):
 def test_other_sizes_are_not_compared(folder):
     make_run(folder, "badge", 0, [0.5, 0.9], n_rounds=1)
     text = text_of(write_report(folder))
-    assert "10 + 10 labels a round, 1 rounds" in text
-    assert "10 + 10 labels a round, 2 rounds" in text
+    assert "10 + 1 x 10 labels" in text
+    assert "10 + 2 x 10 labels" in text
 
 
 def test_no_runs(tmp_path, capsys):
@@ -240,7 +240,7 @@ def test_pairs_are_checked(folder):
     make_run(folder, "badge", 1, [0.5, 0.9, 0.9], stored=other)
     make_run(folder, "badge", 2, [0.5, 0.6, 0.7])
     report = write_report(folder)
-    said = [note.split("rounds: ")[1] for note in report.notes]
+    said = [note.split(" labels: ")[1] for note in report.notes]
     no_pair = "than the other strategies: it is no pair with them and is left out"
     assert said == [
         f"badge, seed 0, had other first labels {no_pair}",
@@ -275,7 +275,7 @@ def test_all_labels_at_once_are_a_line(folder):
         make_run(folder, "random", seed, [accuracy], **options)
     text = text_of(write_report(folder))
     assert "Trained on all 50 labels: 0.920 ± 0.254." in text
-    assert "50 + 10 labels a round" not in text
+    assert "50 + 0 x 10 labels" not in text
     assert "--strategies random --seeds 2 --n-initial 50" in text
 
 
@@ -286,7 +286,7 @@ def test_all_labels_are_those_of_the_pool(tmp_path, n_initial, full):
     make_run(tmp_path, "random", 0, [0.9], n_initial=n_initial, n_rounds=0, **options)
     text = text_of(write_report(tmp_path))
     assert ("Trained on all 50 labels: 0.900." in text) == full
-    assert ("40 + 10 labels a round" in text) != full
+    assert ("40 + 0 x 10 labels" in text) != full
 
 
 def test_several_data_sets_are_also_ranked_together(folder):
@@ -312,7 +312,7 @@ def test_command(folder, capsys):
 def test_other_options_are_not_compared(folder):
     make_run(folder / "more", "badge", 0, [0.5, 0.6, 0.7], epochs=3)
     text = text_of(write_report(folder))
-    assert "2 rounds, epochs 3 " in text and "2 rounds, epochs 100 " in text
+    assert "labels, epochs 3 " in text and "labels, epochs 100 " in text
     assert "badge margin random" not in text
     assert "--epochs 3 --device cpu --threads 1 --out save/more" in text
 
