@@ -31,14 +31,14 @@ class RankingSettings(NamedTuple):
     arguments: dict
     layers: tuple | None
     weight: float
-    margin: float
+    loss: RankingLoss
     detach_at: float
 
 
 class PredictsLosses:
     """Mixin of the private net: train `loss_module_` to rank the losses of rows."""
 
-    ranking_ = RankingSettings(LossPrediction, {}, None, 1.0, 1.0, 0.6)
+    ranking_ = RankingSettings(LossPrediction, {}, None, 1.0, RankingLoss(), 0.6)
     _shown = _caught = None
 
     @property
@@ -131,8 +131,8 @@ class PredictsLosses:
         n_epochs = len(self.history) - 1 - self.first_epoch_
         if n_epochs >= settings.detach_at * self.max_epochs:
             means = [mean.detach() for mean in means]
-        losses = losses.reshape(n_rows, -1).mean(1)
-        ranking = RankingLoss(settings.margin)(self.loss_module_(means), losses)
+        losses = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+        ranking = settings.loss(self.loss_module_(means), losses)
         loss = loss + settings.weight * ranking
         check_finite_loss(loss, self)
         self.history.record_batch("ranking_loss", ranking.item())

@@ -189,7 +189,7 @@ class LearningLossQuery(AuxiliaryQuery):
             aux.get_params_for("module"),
             None if self.layers is None else tuple(self.layers),
             self.weight,
-            self.margin,
+            RankingLoss(self.margin),
             self.detach_at,
         )
         return estimator
