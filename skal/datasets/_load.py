@@ -10,8 +10,9 @@ from sklearn.utils import Bunch
 
 from skal.datasets._augment import CropFlip
 from skal.datasets._images import load_folder, load_npz
+from skal.datasets._openml import load_openml
 from skal.datasets._split import check_test_size, moments, split_arrays
-from skal.datasets._tabular import load_openml, load_text
+from skal.datasets._tabular import load_text
 from skal.datasets._torchvision import load_cifar, load_mnist, load_svhn, resolve_root
 from skal.utils import check_seed, derive_seed
 

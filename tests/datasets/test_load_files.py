@@ -236,7 +236,7 @@ def openml(monkeypatch):
         requests.append(options)
         return fetched
 
-    monkeypatch.setattr("skal.datasets._tabular.fetch_openml", fetch)
+    monkeypatch.setattr("skal.datasets._openml.fetch_openml", fetch)
     return fetched, requests
 
 
@@ -268,6 +268,6 @@ def test_openml_faults(openml, monkeypatch):
     def offline(**options):
         raise OSError("no network here")
 
-    monkeypatch.setattr("skal.datasets._tabular.fetch_openml", offline)
+    monkeypatch.setattr("skal.datasets._openml.fetch_openml", offline)
     with pytest.raises(OSError, match="openml:6 could not be fetched .no network here"):
         load_dataset("openml:6")
