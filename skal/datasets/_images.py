@@ -22,6 +22,7 @@ from skal.datasets._split import (
 _IN_MEMORY = 512 * 2**20
 _N_SAMPLED = 5000
 _BLOCK = 256
+# What zipfile, zlib and numpy raise for a damaged or unknown archive.
 _ARCHIVE_DAMAGE = (
     EOFError,
     KeyError,

@@ -121,6 +121,7 @@ class RunConfig:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             torch.zeros(1, device=device).item()
+        # What torch raises for a device it was built without, lacks, or does not know.
         except (AssertionError, NotImplementedError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(

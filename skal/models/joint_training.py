@@ -259,7 +259,7 @@ class _Pairs:
     """The labelled batches of an epoch, with as large ones of the pool beside them.
 
     Where fewer rows of the pool are to be seen than there are labelled ones, some
-    labelled batches, evenly spread, have nothing in `unlabeled`.
+    labelled batches, evenly spread, have nothing in `unlabeled`; the first always has.
     """
 
     def __init__(self, net, labeled, n_labeled):

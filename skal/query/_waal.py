@@ -70,12 +70,13 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     `fit` trains a critic on its embeddings and leaves the network alone.
 
     An epoch shows a quarter of the pool, half as many rows as there are labelled ones
-    if that is more, or `max_pool_per_epoch` rows. Batches of both are equally large:
-    the labelled ones return as often as pairs need them, or, where the pool shows fewer
-    rows, some go alone. That is at most n_unlabeled / n_labeled + 2 times the work of a
-    plain epoch, if a step of the critic costs no more than two of the network. The
-    paper goes through the whole pool, at about four times that. A pair goes through the
-    network as one batch, so that BatchNorm cannot tell its rows apart.
+    if that is more, or `max_pool_per_epoch` rows. Batches of both are about equally
+    large: the labelled ones return as often as pairs need them, or, where the pool
+    shows fewer rows, some go alone, but never all. With several labelled batches that
+    is at most n_unlabeled / n_labeled + 2 times the work of a plain epoch, if a step of
+    the critic costs no more than two of the network. The paper goes through the whole
+    pool, at about four times that. A pair goes through the network as one batch, so
+    that BatchNorm cannot tell its rows apart.
 
     The uncertainty is the paper's, half the 1-norm and half the 2-norm of the losses
     ``-log p`` of all classes, smallest where the classes are equally probable. It has
