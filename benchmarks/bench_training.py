@@ -14,8 +14,8 @@ from torch import nn
 
 from skal import LearningLossQuery, WaalQuery
 from skal.models import MLP, ConvNet
-from skal.utils.pool_features import PoolFeatures
-from skal.utils.training import fit_isolated, private_clone
+from skal.net.pool_features import PoolFeatures
+from skal.net.training import fit_isolated, private_clone
 
 # Numbers of labelled rows, and of all rows.
 SIZES = {

@@ -13,7 +13,8 @@ from skal._version import __version__ as __version__
 
 _HOMES = {"ActiveLearningLoop": "skal.loop", "PoolView": "skal.pool"}
 _MODULES = (
-    "datasets experiment loop models plotting pool posterior query selection utils"
+    "analysis datasets experiment loop models plotting pool posterior query report "
+    "selection utils"
 ).split()
 
 

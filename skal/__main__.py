@@ -2,7 +2,7 @@
 
 import sys
 
-from skal.experiment.cli import main
+from skal.cli.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,30 +9,30 @@ import torch
 from scipy import sparse
 from skorch.utils import to_device
 
-from skal.utils.evaluation import (
+from skal.net.evaluation import (
     check_has_layers,
     check_has_proba,
     predict_batches,
     running,
 )
-from skal.utils.gradients import (
+from skal.net.gradients import (
     check_differentiable,
     differentiable_logits,
     input_batch,
     parameters_frozen,
 )
-from skal.utils.heads import (
+from skal.net.heads import (
     Collected,
     HeadProbe,
     check_distribution,
     find_logits,
     missing_head,
 )
-from skal.utils.hidden import HiddenMeans
+from skal.net.hidden import HiddenMeans
+from skal.net.training import final_estimator, is_net, transformers_of
 from skal.utils.labels import encode
 from skal.utils.rows import DatasetRows, dense_rows, is_dataset, n_rows, take
 from skal.utils.seeds import check_seed, isolated_rng
-from skal.utils.training import final_estimator, is_net, transformers_of
 
 # Outputs that need the head of the network.
 OF_HEAD = {"embeddings", "head_weight", "head_bias"}

@@ -17,10 +17,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from skal.utils.dropout import DropoutDraws, active_dropouts
-from skal.utils.pickling import Parcel, learned_bytes
+from skal.net.dropout import DropoutDraws, active_dropouts
+from skal.net.pickling import Parcel, learned_bytes
+from skal.net.training import final_estimator, fit_isolated, is_net
 from skal.utils.seeds import derive_seed, isolated_rng
-from skal.utils.training import final_estimator, fit_isolated, is_net
 from skal.utils.validation import Interval, StrOptions, check_params
 
 

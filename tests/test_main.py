@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from skal.experiment.cli import main
+from skal.cli.cli import main
 from skal.experiment.config import RunConfig
 from skal.experiment.options import strategy_names
 from skal.experiment.strategies import named_strategies

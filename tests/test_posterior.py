@@ -19,9 +19,9 @@ from strategy_checks import Network, make_estimator, make_pool
 from torch import nn
 
 from skal import ActiveLearningLoop, EntropyQuery, MarginQuery, PoolView, RandomQuery
+from skal.net.training import fit_isolated, private_clone
 from skal.posterior import DeepEnsemble, EnsembleClassifier, MCDropout
 from skal.utils.seeds import isolated_rng
-from skal.utils.training import fit_isolated, private_clone
 
 
 def make_net(module=Network, **params):

@@ -13,8 +13,8 @@ from skal.experiment.networks import build_estimator
 from skal.experiment.results import RunFolder, RunResult
 from skal.experiment.rounds import RecordedLoop, Rounds
 from skal.experiment.strategies import build_strategy
+from skal.loop.trial import try_estimator
 from skal.plotting import sketch_curve
-from skal.query.trial import try_estimator
 from skal.utils.rows import take
 
 

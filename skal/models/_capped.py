@@ -18,7 +18,7 @@ class CappedNet(NeuralNet):
     """Base of nets with several modules that strategies train for so many steps.
 
     The dataset it is fitted to makes the training batches: it has `n_batches(size)` and
-    `batches(size)`, as `skal.utils.auxiliary_rows.AuxiliaryRows`. A subclass writes
+    `batches(size)`, as `skal.net.auxiliary_rows.AuxiliaryRows`. A subclass writes
     `train_step`, where it updates modules by `_update`; it names in `_extra` the
     modules beside `module`, with their arguments in `_arguments`, and in `_curves` what
     it notes beside the loss.

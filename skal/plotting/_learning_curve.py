@@ -4,8 +4,8 @@ from collections import namedtuple
 
 import numpy as np
 
+from skal.analysis import Curve, mean_interval, scores_at, shared_counts
 from skal.plotting._base import make_axes
-from skal.utils.statistics import Curve, mean_interval, scores_at, shared_counts
 
 _MARKERS = "osD^vPX<>p"
 _LINES = ("-", "-.", ":")

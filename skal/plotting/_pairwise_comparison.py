@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from skal.analysis import learning_curves, penalties, penalty_matrix
 from skal.plotting._base import make_axes
-from skal.utils.comparison import penalties, penalty_matrix
-from skal.utils.statistics import learning_curves
 
 
 class PairwiseComparisonDisplay:
@@ -73,7 +72,7 @@ class PairwiseComparisonDisplay:
             Where to draw; None makes a new figure.
         **options : dict
             `checkpoints`, `baseline`, `alpha` and `holm` of
-            :func:`skal.utils.comparison.penalty_matrix`.
+            :func:`skal.analysis.penalty_matrix`.
 
         Returns
         -------

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from skal.models import WassersteinGAN
+from skal.net.auxiliary import auxiliary_state, device_of, restore_auxiliary
+from skal.net.auxiliary_rows import N_AT_ONCE, AuxiliaryRows
+from skal.net.gradients import check_differentiable
+from skal.net.training import final_estimator
 from skal.pool import PoolView
 from skal.query._base import AuxiliaryQuery
 from skal.selection import nearest_distinct
-from skal.utils.auxiliary import auxiliary_state, device_of, restore_auxiliary
-from skal.utils.auxiliary_rows import N_AT_ONCE, AuxiliaryRows
-from skal.utils.gradients import check_differentiable
-from skal.utils.training import final_estimator
 from skal.utils.validation import (
     Interval,
     StrOptions,

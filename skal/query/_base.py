@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
+from skal.net.auxiliary import check_auxiliary, fit_auxiliary
 from skal.selection import top_k
-from skal.utils.auxiliary import check_auxiliary, fit_auxiliary
 from skal.utils.seeds import check_seed
 from skal.utils.validation import HasMethods, Interval, check_n_select, check_params
 
@@ -79,7 +79,7 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
             An unfitted private clone; with `warm_start`, the last round's.
         pool_features : PoolFeatures, default=None
             Gives pool rows as the network sees them, when asked; see
-            `skal.utils.pool_features`.
+            `skal.net.pool_features`.
 
         Returns
         -------
@@ -294,7 +294,7 @@ class AuxiliaryQuery(QueryStrategy):
             )
 
     def _fit_aux(self, X, y=None, **params):
-        """Fit a fresh net, kept as `aux_`; see `skal.utils.auxiliary.fit_auxiliary`."""
+        """Fit a fresh net, kept as `aux_`; see `skal.net.auxiliary.fit_auxiliary`."""
         net = self._default_aux() if self.aux is None else self.aux
         self.aux_ = fit_auxiliary(net, X, y, **params)
 

@@ -13,15 +13,15 @@ import torch
 from skorch import NeuralNet
 
 from skal.models import LossPrediction, RankingLoss
-from skal.models.joint_training import PredictsLosses, RankingSettings
-from skal.query._base import AuxiliaryQuery
-from skal.selection import top_k
-from skal.utils.seeds import isolated_rng
-from skal.utils.training import (
+from skal.net.joint_training import PredictsLosses, RankingSettings
+from skal.net.training import (
     extend_net,
     final_estimator,
     net_to_prepare,
 )
+from skal.query._base import AuxiliaryQuery
+from skal.selection import top_k
+from skal.utils.seeds import isolated_rng
 from skal.utils.validation import Interval, check_is_fitted, check_params
 
 

@@ -11,9 +11,9 @@ import warnings
 import torch
 
 from skal.models import AdversarialVAE
+from skal.net.auxiliary import device_of
+from skal.net.auxiliary_rows import N_AT_ONCE, AuxiliaryRows
 from skal.query._base import AuxiliaryQuery, ScoreQuery
-from skal.utils.auxiliary import device_of
-from skal.utils.auxiliary_rows import N_AT_ONCE, AuxiliaryRows
 from skal.utils.validation import StrOptions, check_is_fitted, check_params
 
 # A posterior has collapsed where no mean of its code deviates more over the rows.

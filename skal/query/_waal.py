@@ -11,19 +11,19 @@ from numbers import Integral, Real
 import torch
 
 from skal.models import WassersteinCritic
-from skal.models.joint_training import (
+from skal.net.auxiliary import device_of
+from skal.net.auxiliary_rows import AuxiliaryRows
+from skal.net.joint_training import (
     MatchesPool,
     MatchingSettings,
     critic_defaults,
 )
-from skal.query._base import AuxiliaryQuery, ScoreQuery
-from skal.utils.auxiliary import device_of
-from skal.utils.auxiliary_rows import AuxiliaryRows
-from skal.utils.training import (
+from skal.net.training import (
     extend_net,
     final_estimator,
     net_to_prepare,
 )
+from skal.query._base import AuxiliaryQuery, ScoreQuery
 from skal.utils.validation import Interval, check_is_fitted, check_params
 
 

@@ -6,9 +6,9 @@ from PIL import Image
 from sklearn.utils import Bunch
 from torch.utils.data import Dataset
 
+from skal.cli.cli import main
 from skal.datasets._images import ImageFiles
 from skal.experiment import run
-from skal.experiment.cli import main
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.data import fingerprint, load_data
 from skal.experiment.run import run_experiment

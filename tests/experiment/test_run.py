@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from skal.cli.cli import main
 from skal.datasets import load_dataset
-from skal.experiment.cli import main
 from skal.experiment.config import RunConfig, UsageError
 from skal.experiment.run import run_experiment
 

@@ -8,8 +8,8 @@ from skorch.callbacks import GradientNormClipping
 from torch import nn
 
 from skal.models import AdversarialVAE
+from skal.net.auxiliary_rows import AuxiliaryRows
 from skal.utils import isolated_rng
-from skal.utils.auxiliary_rows import AuxiliaryRows
 
 X = np.random.default_rng(0).standard_normal((50, 6))
 

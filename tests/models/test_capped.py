@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from skal.models import AdversarialVAE, WassersteinCritic, WassersteinGAN
+from skal.net.auxiliary_rows import AuxiliaryRows
 from skal.utils import isolated_rng
-from skal.utils.auxiliary_rows import AuxiliaryRows
 from skal.utils.validation import check_params
 
 X = np.random.default_rng(0).standard_normal((60, 6))

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from skal.models import Critic, Generator, WassersteinGAN, gradient_penalty
+from skal.net.auxiliary_rows import AuxiliaryRows
 from skal.utils import isolated_rng
-from skal.utils.auxiliary_rows import AuxiliaryRows
 
 X = np.random.default_rng(0).standard_normal((50, 6))
 

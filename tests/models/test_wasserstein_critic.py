@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from skal.models import WassersteinCritic
-from skal.utils.auxiliary import fit_auxiliary
-from skal.utils.auxiliary_rows import AuxiliaryRows
+from skal.net.auxiliary import fit_auxiliary
+from skal.net.auxiliary_rows import AuxiliaryRows
 
 
 def gaussians(seed, shift, n=500):

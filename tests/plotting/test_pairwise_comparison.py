@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
+from skal.analysis import learning_curves, penalty_matrix
 from skal.plotting import PairwiseComparisonDisplay
-from skal.utils.comparison import penalty_matrix
-from skal.utils.statistics import learning_curves
 
 figure = pytest.importorskip("matplotlib.figure")
 

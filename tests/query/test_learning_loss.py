@@ -16,7 +16,7 @@ from torch import nn
 
 from skal import ActiveLearningLoop, LearningLossQuery, PoolView, RandomQuery
 from skal.models import MLP, LossPrediction
-from skal.utils.training import fit_isolated, private_clone
+from skal.net.training import fit_isolated, private_clone
 
 
 class FocalLoss(nn.Module):

@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from skal import ActiveLearningLoop, PoolView, RandomQuery, WaalQuery
 from skal.models import MLP, ConvNet
+from skal.net.pool_features import PoolFeatures
+from skal.net.training import fit_isolated, private_clone
 from skal.query._waal import _certainty
-from skal.utils.pool_features import PoolFeatures
-from skal.utils.training import fit_isolated, private_clone
 
 
 def make_net(**params):

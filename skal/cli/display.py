@@ -15,8 +15,8 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from skal.analysis import area_under_curve
 from skal.experiment.results import RunFolder
-from skal.utils.statistics import area_under_curve
 
 _COLUMNS = {
     "round": ("round", "d"),

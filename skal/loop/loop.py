@@ -8,22 +8,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.metrics import check_scoring
 
-from skal.pool import PoolView
-from skal.query import QueryStrategy
-from skal.query.trial import try_estimator
-from skal.utils.data_checks import DataChecksMixin
-from skal.utils.labels import encode, known_labels
-from skal.utils.ledger import LabelLedger
-from skal.utils.pool_features import PoolFeatures
-from skal.utils.prediction import CodedClassifierMixin
-from skal.utils.rows import (
-    DatasetRows,
-    is_dataset,
-    n_rows,
-    take,
-)
-from skal.utils.seeds import check_generator, check_seed, derive_seed, isolated_rng
-from skal.utils.training import (
+from skal.loop.data_checks import DataChecksMixin
+from skal.loop.ledger import LabelLedger
+from skal.loop.prediction import CodedClassifierMixin
+from skal.loop.trial import try_estimator
+from skal.net.pool_features import PoolFeatures
+from skal.net.training import (
     final_estimator,
     fit_isolated,
     is_net,
@@ -31,6 +21,16 @@ from skal.utils.training import (
     private_clone,
     warn_of_instances,
 )
+from skal.pool import PoolView
+from skal.query import QueryStrategy
+from skal.utils.labels import encode, known_labels
+from skal.utils.rows import (
+    DatasetRows,
+    is_dataset,
+    n_rows,
+    take,
+)
+from skal.utils.seeds import check_generator, check_seed, derive_seed, isolated_rng
 from skal.utils.validation import (
     CallbackSupportMixin,
     HasMethods,

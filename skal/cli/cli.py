@@ -80,7 +80,7 @@ def _prepare():
 
 def _run(args):
     _prepare()
-    from skal.experiment.display import print_run, progress_bar
+    from skal.cli.display import print_run, progress_bar
     from skal.experiment.run import run_experiment
 
     config = RunConfig(**_run_options(args))
@@ -94,7 +94,7 @@ def _run(args):
 
 def _compare(args):
     _prepare()
-    from skal.experiment.display import grid_bar, print_comparison
+    from skal.cli.display import grid_bar, print_comparison
     from skal.experiment.grid import compare
 
     options = _run_options(args)
@@ -123,7 +123,7 @@ def _run_options(args):
 
 
 def _list(args):
-    from skal.experiment.display import print_strategies
+    from skal.cli.display import print_strategies
     from skal.experiment.strategies import describe_strategies
 
     print_strategies(describe_strategies())
@@ -131,7 +131,7 @@ def _list(args):
 
 
 def _show(args):
-    from skal.experiment.display import print_run
+    from skal.cli.display import print_run
     from skal.experiment.results import read_run
 
     print_run(read_run(args.folder))
@@ -139,7 +139,7 @@ def _show(args):
 
 
 def _report(args):
-    from skal.experiment.report import write_report
+    from skal.report.report import write_report
 
     report = write_report(args.folder)
     for note in report.notes:

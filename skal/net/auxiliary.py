@@ -6,8 +6,8 @@ import json
 import numpy as np
 import torch
 
+from skal.net.training import final_estimator, fit_isolated, is_net, private_clone
 from skal.utils.seeds import isolated_rng
-from skal.utils.training import final_estimator, fit_isolated, is_net, private_clone
 
 
 def device_of(estimator):

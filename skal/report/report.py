@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from skal.experiment.config import UsageError
-from skal.experiment.provenance import (
+from skal.report.provenance import (
     BASELINE,
     OWN,
     commands,
@@ -21,7 +21,7 @@ from skal.experiment.provenance import (
     read_cell,
     unpaired,
 )
-from skal.experiment.tables import all_together, items, numbers
+from skal.report.tables import all_together, items, numbers
 from skal.utils import atomic_write
 
 COLUMNS = (

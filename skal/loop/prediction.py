@@ -6,6 +6,7 @@ from sklearn.utils import ClassifierTags, check_consistent_length, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 
+from skal.net.training import final_estimator, is_net
 from skal.utils.labels import check_labels, encode, known_labels
 from skal.utils.rows import (
     DatasetRows,
@@ -16,7 +17,6 @@ from skal.utils.rows import (
     take,
 )
 from skal.utils.seeds import derive_seed, isolated_rng
-from skal.utils.training import final_estimator, is_net
 from skal.utils.validation import (
     check_is_fitted,
     check_rows,

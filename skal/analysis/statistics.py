@@ -35,7 +35,7 @@ def learning_curves(records, score_name="accuracy"):
 
     Examples
     --------
-    >>> from skal.utils.statistics import learning_curves
+    >>> from skal.analysis import learning_curves
     >>> row = {"strategy": "badge", "seed": 0}
     >>> rows = [{**row, "n_labeled": n, "accuracy": n / 100} for n in (40, 20)]
     >>> learning_curves(rows)["badge"][0]
@@ -127,7 +127,7 @@ def mean_interval(values, confidence=0.95):
 
     Examples
     --------
-    >>> from skal.utils.statistics import mean_interval
+    >>> from skal.analysis import mean_interval
     >>> mean, half = mean_interval([0.7, 0.8, 0.9])
     >>> round(float(mean), 3), round(float(half), 3)
     (0.8, 0.248)
@@ -158,7 +158,7 @@ def area_under_curve(n_labeled, scores):
 
     Examples
     --------
-    >>> from skal.utils.statistics import area_under_curve
+    >>> from skal.analysis import area_under_curve
     >>> area_under_curve([10, 20, 25], [0.5, 0.7, 0.9])  # (10 * 0.6 + 5 * 0.8) / 15
     0.666...
     """
@@ -187,7 +187,7 @@ def labels_to_target(n_labeled, scores, target):
 
     Examples
     --------
-    >>> from skal.utils.statistics import labels_to_target
+    >>> from skal.analysis import labels_to_target
     >>> labels_to_target([20, 40, 60], [0.5, 0.9, 0.8], 0.8)
     40.0
     >>> labels_to_target([20, 40, 60], [0.5, 0.9, 0.8], 0.95)
@@ -216,7 +216,7 @@ def label_quartiles(labels):
     Examples
     --------
     >>> import numpy as np
-    >>> from skal.utils.statistics import label_quartiles
+    >>> from skal.analysis import label_quartiles
     >>> label_quartiles([80, 80, 100, 110, 120, 120])
     array([ 80., 100., 120.])
     >>> label_quartiles([190, 180, np.inf, np.inf])
@@ -248,7 +248,7 @@ def labels_saved(curve, baseline, scores):
 
     Examples
     --------
-    >>> from skal.utils.statistics import Curve, labels_saved
+    >>> from skal.analysis import Curve, labels_saved
     >>> random = Curve([20, 40, 60], [0.5, 0.6, 0.8])
     >>> badge = Curve([20, 40, 60], [0.5, 0.8, 0.9])
     >>> labels_saved(badge, random, [0.7, 0.8, 0.9]).round(3)
@@ -299,7 +299,7 @@ def class_balance(class_counts):
 
     Examples
     --------
-    >>> from skal.utils.statistics import class_balance
+    >>> from skal.analysis import class_balance
     >>> class_balance([[3, 3, 3, 3], [5, 5, 0, 0], [0, 0, 0, 9]])
     array([1. , 0.5, 0. ])
     """
@@ -327,7 +327,7 @@ def overlap(picks):
 
     Examples
     --------
-    >>> from skal.utils.statistics import overlap
+    >>> from skal.analysis import overlap
     >>> overlap({"badge": {0: [1, 2, 3]}, "margin": {0: [2, 3, 4]}})
     array([[1. , 0.5],
            [0.5, 1. ]])

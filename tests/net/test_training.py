@@ -34,8 +34,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from skal.utils import training
-from skal.utils.training import (
+from skal.net.training import (
     CastInputs,
     TrainLoader,
     cast_inputs,
@@ -48,6 +47,7 @@ from skal.utils.training import (
     private_clone,
     warn_of_instances,
 )
+from skal.utils import training
 
 
 class Small(nn.Module):

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from skal.utils.statistics import mean_curve, scores_at, shared_counts
+from skal.analysis.statistics import mean_curve, scores_at, shared_counts
 
 PenaltyMatrix = namedtuple("PenaltyMatrix", "names wins checkpoints n_seeds")
 Ranking = namedtuple("Ranking", "names mean_ranks n_blocks statistic p_value p_pairs")
@@ -39,7 +39,7 @@ def doubling_checkpoints(n_labeled, baseline=None, saturation=0.99):
 
     Examples
     --------
-    >>> from skal.utils.comparison import doubling_checkpoints
+    >>> from skal.analysis import doubling_checkpoints
     >>> doubling_checkpoints([20, 30, 40, 50, 60, 70])
     array([20, 30, 40, 60])
     >>> doubling_checkpoints([20, 30, 40, 50, 60], [0.5, 0.7, 0.8, 0.895, 0.9])
@@ -66,7 +66,7 @@ def penalty_matrix(
     Parameters
     ----------
     curves : dict of str to dict of int to Curve
-        As :func:`skal.utils.statistics.learning_curves` gives them. Seed k must be the
+        As :func:`skal.analysis.learning_curves` gives them. Seed k must be the
         same split, initial set and initial model for all strategies.
     checkpoints : array-like of int, default=None
         Numbers of labels at which to compare; None takes :func:`doubling_checkpoints`.
@@ -104,8 +104,8 @@ def penalty_matrix(
 
     Examples
     --------
-    >>> from skal.utils.comparison import penalty_matrix
-    >>> from skal.utils.statistics import learning_curves
+    >>> from skal.analysis import penalty_matrix
+    >>> from skal.analysis import learning_curves
     >>> rounds = [(name, seed, n) for name in ("badge", "random")
     ...           for seed in range(5) for n in (20, 40)]
     >>> records = [
@@ -204,7 +204,7 @@ def holm_adjust(p_values):
 
     Examples
     --------
-    >>> from skal.utils.comparison import holm_adjust
+    >>> from skal.analysis import holm_adjust
     >>> holm_adjust([0.04, 0.01, 0.03])
     array([0.06, 0.03, 0.06])
     """
@@ -248,7 +248,7 @@ def rank_strategies(values):
 
     Examples
     --------
-    >>> from skal.utils.comparison import rank_strategies
+    >>> from skal.analysis import rank_strategies
     >>> ranking = rank_strategies({"badge": {0: 0.8, 1: 0.7}, "random": {0: 0.6, 1: 0}})
     >>> ranking.mean_ranks
     array([1., 2.])
@@ -293,7 +293,7 @@ def signed_rank(differences):
 
     Examples
     --------
-    >>> from skal.utils.comparison import signed_rank
+    >>> from skal.analysis import signed_rank
     >>> signed_rank([0.1, 0.2, 0.3, 0.4, 0.5])
     0.0625
     """

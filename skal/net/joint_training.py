@@ -1,6 +1,6 @@
 """Mixins of the nets that strategies let learn from more than labels.
 
-Each extends the loop's private clone of a net, see `skal.utils.training.extend_net`.
+Each extends the loop's private clone of a net, see `skal.net.training.extend_net`.
 """
 
 import math
@@ -15,13 +15,12 @@ from skorch.dataset import get_len, unpack_data
 from skorch.utils import to_device
 from torch.utils.data import DataLoader
 
-from skal.models._loss_prediction import LossPrediction, RankingLoss
-from skal.utils.auxiliary import private_auxiliary
-from skal.utils.auxiliary_rows import Cycle
-from skal.utils.gradients import parameters_frozen
-from skal.utils.heads import HeadProbe, missing_head
-from skal.utils.hidden import HiddenMeans
-from skal.utils.training import check_finite_loss, label_dtype
+from skal.net.auxiliary import private_auxiliary
+from skal.net.auxiliary_rows import Cycle
+from skal.net.gradients import parameters_frozen
+from skal.net.heads import HeadProbe, missing_head
+from skal.net.hidden import HiddenMeans
+from skal.net.training import check_finite_loss, label_dtype
 
 
 class RankingSettings(NamedTuple):
@@ -31,15 +30,14 @@ class RankingSettings(NamedTuple):
     arguments: dict
     layers: tuple | None
     weight: float
-    loss: RankingLoss
+    loss: torch.nn.Module
     detach_at: float
 
 
 class PredictsLosses:
     """Mixin of the private net: train `loss_module_` to rank the losses of rows."""
 
-    ranking_ = RankingSettings(LossPrediction, {}, None, 1.0, RankingLoss(), 0.6)
-    _shown = _caught = None
+    ranking_ = _shown = _caught = None
 
     @property
     def _default_callbacks(self):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skal.utils.dropout import DropoutDraws, active_dropouts
+from skal.net.dropout import DropoutDraws, active_dropouts
 
 
 def draw(module, x, n_draws=8, seed=0, batch_size=None):

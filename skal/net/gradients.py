@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import torch
 from skorch.utils import to_device
 
-from skal.utils.heads import find_logits
-from skal.utils.training import is_net
+from skal.net.heads import find_logits
+from skal.net.training import is_net
 
 
 def check_differentiable(estimator):

@@ -10,7 +10,7 @@ import pytest
 from skal.experiment.config import RunConfig
 from skal.experiment.grid import plan
 from skal.experiment.options import RunOptions
-from skal.experiment.provenance import Cell, commands, name_cells, unpaired
+from skal.report.provenance import Cell, commands, name_cells, unpaired
 
 BASE = {"device": "cpu", "threads": 1, "n_initial": 10, "n_rounds": 3}
 

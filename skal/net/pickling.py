@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from skal.utils.training import empty_net, is_net
+from skal.net.training import empty_net, is_net
 
 try:  # joblib >= 1.6 needs it, older ones bring their own
     from cloudpickle import CloudPickler

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import sparse
 
+from skal.net.training import is_net, transformers_of
 from skal.utils.rows import frame_to_array, n_rows, native, take
-from skal.utils.training import is_net, transformers_of
 
 
 class PoolFeatures:
@@ -26,7 +26,7 @@ class PoolFeatures:
     --------
     >>> import numpy as np
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from skal.utils.pool_features import PoolFeatures
+    >>> from skal.net.pool_features import PoolFeatures
     >>> features = PoolFeatures(LogisticRegression(), np.eye(4), [3, 1, 0])
     >>> len(features), features([0])
     (3, array([[0., 0., 0., 1.]]))

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from skal.utils.comparison import (
+from skal.analysis import (
+    Curve,
     doubling_checkpoints,
     holm_adjust,
     penalties,
@@ -13,7 +14,6 @@ from skal.utils.comparison import (
     rank_strategies,
     signed_rank,
 )
-from skal.utils.statistics import Curve
 
 COUNTS = np.array([100, 200, 300, 500])
 

@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from skal.utils.pickling import Parcel, learned_bytes
-from skal.utils.training import final_estimator, fit_isolated, private_clone
+from skal.net.pickling import Parcel, learned_bytes
+from skal.net.training import final_estimator, fit_isolated, private_clone
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from scipy import sparse
 from torch.utils.data import TensorDataset
 
-from skal.utils.auxiliary_rows import AuxiliaryRows, image_shape
+from skal.net.auxiliary_rows import AuxiliaryRows, image_shape
 from skal.utils.rows import DatasetRows
 
 X = np.random.default_rng(0).random((3000, 5)) * [1, 1e-3, 1e6, 1, 0]

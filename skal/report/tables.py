@@ -7,10 +7,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from skal.experiment.provenance import BASELINE
-from skal.plotting import LearningCurveDisplay, PairwiseComparisonDisplay
-from skal.utils.comparison import penalties, penalty_matrix, rank_strategies
-from skal.utils.statistics import (
+from skal.analysis import (
     area_under_curve,
     class_balance,
     label_quartiles,
@@ -20,7 +17,12 @@ from skal.utils.statistics import (
     mean_curve,
     mean_interval,
     overlap,
+    penalties,
+    penalty_matrix,
+    rank_strategies,
 )
+from skal.plotting import LearningCurveDisplay, PairwiseComparisonDisplay
+from skal.report.provenance import BASELINE
 
 _FEW = 5  # seeds, below which a paired test says little
 

@@ -5,7 +5,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from skal.models import AdversarialVAE
-from skal.utils.auxiliary import check_auxiliary, device_of, fit_auxiliary
+from skal.net.auxiliary import check_auxiliary, device_of, fit_auxiliary
 
 X = torch.rand(30, 4, generator=torch.Generator().manual_seed(0))
 
@@ -57,7 +57,7 @@ def test_defaults_yield_to_the_values_of_the_net_and_others_replace_them():
 
 @pytest.mark.parametrize("given, used", [("cpu", "meta"), ("cuda", "cuda")])
 def test_device_is_that_of_the_estimator_unless_named(monkeypatch, given, used):
-    monkeypatch.setattr("skal.utils.auxiliary.fit_isolated", lambda net, *args: net)
+    monkeypatch.setattr("skal.net.auxiliary.fit_isolated", lambda net, *args: net)
     net = make_net(device=given)
     assert fit_auxiliary(net, X, seed=0, device=torch.device("meta")).device == used
 

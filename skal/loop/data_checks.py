@@ -3,9 +3,9 @@
 import numpy as np
 from sklearn.utils import check_consistent_length, get_tags
 
+from skal.net.training import final_estimator, is_net
 from skal.utils.labels import check_labels, encode, find_classes, known_labels
 from skal.utils.rows import dataset_targets, has_targets, is_dataset, n_rows
-from skal.utils.training import final_estimator, is_net
 
 
 class DataChecksMixin:

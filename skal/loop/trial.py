@@ -3,12 +3,12 @@
 import numpy as np
 from torch import nn
 
+from skal.net.evaluation import check_has_layers, check_has_proba
+from skal.net.gradients import check_differentiable
+from skal.net.training import final_estimator, is_net, private_clone
 from skal.pool import OF_HEAD, PoolView
-from skal.utils.evaluation import check_has_layers, check_has_proba
-from skal.utils.gradients import check_differentiable
 from skal.utils.rows import n_rows
 from skal.utils.seeds import isolated_rng
-from skal.utils.training import final_estimator, is_net, private_clone
 
 
 def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_state):

@@ -14,7 +14,7 @@ from PIL import Image
 from skal.__main__ import main
 from skal.experiment import tables
 from skal.experiment.config import RunConfig, UsageError
-from skal.experiment.report import COLUMNS, write_report
+from skal.report.report import COLUMNS, write_report
 
 draw_image = tables._image
 

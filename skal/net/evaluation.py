@@ -11,6 +11,7 @@ from skorch.dataset import unpack_data
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skal.net.training import cast_inputs, is_net
 from skal.utils.rows import (
     DatasetRows,
     frame_to_array,
@@ -20,7 +21,6 @@ from skal.utils.rows import (
     take,
 )
 from skal.utils.seeds import isolated_rng
-from skal.utils.training import cast_inputs, is_net
 
 
 def check_has_layers(final):

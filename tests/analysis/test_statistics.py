@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from skal.utils.statistics import (
+from skal.analysis import (
     Curve,
     area_under_curve,
     class_balance,

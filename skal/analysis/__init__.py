@@ -1,0 +1,45 @@
+"""Learning curves, areas, labels saved and paired comparisons, over tidy records."""
+
+from skal.analysis.comparison import (
+    doubling_checkpoints,
+    holm_adjust,
+    penalties,
+    penalty_matrix,
+    rank_strategies,
+    signed_rank,
+)
+from skal.analysis.statistics import (
+    Curve,
+    area_under_curve,
+    class_balance,
+    label_quartiles,
+    labels_saved,
+    labels_to_target,
+    learning_curves,
+    mean_curve,
+    mean_interval,
+    overlap,
+    scores_at,
+    shared_counts,
+)
+
+__all__ = [
+    "Curve",
+    "area_under_curve",
+    "class_balance",
+    "doubling_checkpoints",
+    "holm_adjust",
+    "label_quartiles",
+    "labels_saved",
+    "labels_to_target",
+    "learning_curves",
+    "mean_curve",
+    "mean_interval",
+    "overlap",
+    "penalties",
+    "penalty_matrix",
+    "rank_strategies",
+    "scores_at",
+    "shared_counts",
+    "signed_rank",
+]

@@ -1,0 +1,12 @@
+"""What runs say: tables, pictures, provenance, one HTML page.
+
+`write_report` is loaded on first use.
+"""
+
+
+def __getattr__(name):
+    if name == "write_report":
+        from skal.report.report import write_report
+
+        return write_report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
