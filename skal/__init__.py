@@ -14,7 +14,7 @@ from skal._version import __version__ as __version__
 _HOMES = {"ActiveLearningLoop": "skal.loop", "PoolView": "skal.pool"}
 _MODULES = (
     "analysis datasets experiment loop models plotting pool posterior query report "
-    "selection utils"
+    "selection testing utils"
 ).split()
 
 

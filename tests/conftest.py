@@ -9,13 +9,17 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-pytest.register_assert_rewrite("strategy_checks")
-
-from strategy_checks import make_estimator, make_pool  # noqa: E402
+from skal.testing._pools import make_estimator, make_pool
 
 # On arrays this small, threads mostly wait for each other.
 threadpool_limits(1)
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "check_same_picks_on_gpu" in item.name:
+            item.add_marker("gpu")
 
 
 def pytest_runtest_setup(item):

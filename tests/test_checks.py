@@ -1,14 +1,16 @@
 """The checks find bad strategies: each kind of fault fails the check meant for it."""
 
+import subprocess
+import sys
 from operator import attrgetter
 
 import numpy as np
 import pytest
-import strategy_checks
 import torch
-from strategy_checks import yield_checks
+from test_common import place_of
 
 from skal.query import QueryStrategy, ScoreQuery
+from skal.testing import check_strategy, parametrize_with_checks, yield_checks
 
 CHECKS = {check.__name__: check for check in yield_checks()}
 
@@ -111,9 +113,6 @@ class HashSeed(Honest):
     def _query(self, pool, n_samples, rng):
         salted = np.random.default_rng(hash("salt") % 2**32)
         return super()._query(pool, n_samples, salted)
-
-
-strategy_checks.ALSO_ELSEWHERE.append(HashSeed())
 
 
 class Remembers(Honest):
@@ -326,7 +325,7 @@ BAD = [
     (FixedSeed, "check_seed_decides_ties", "pool's seed"),
     (OwnSeedOnly, "check_seed_decides_ties", "pool's seed"),
     (PoolSeedOnly, "check_seed_decides_ties", "random_state is ignored"),
-    (HashSeed, "check_same_picks_in_another_process", "assert"),
+    (HashSeed, "check_same_picks_in_another_process", "another process"),
     (TiesByPosition, "check_no_position_bias", "lean by -"),
     (TiesFromTheEnd, "check_no_position_bias", "lean by \\+"),
     (InPoolOrder, "check_permuting_the_pool_permutes_the_picks", "not equal"),
@@ -370,17 +369,8 @@ def test_fault_fails_the_check_meant_for_it(cls, check, message):
 
 
 def failing_checks(strategy):
-    # Without the slow one, and the one about skal's own folder.
-    names = set(CHECKS) - {"check_same_picks_in_another_process"}
-    failing = set()
-    for name in sorted(names - {"check_sits_in_its_file", "check_same_picks_on_gpu"}):
-        try:
-            CHECKS[name](strategy)
-        except pytest.skip.Exception:
-            pass
-        except Exception:  # a faulty strategy may raise anything: it failed
-            failing.add(name)
-    return failing
+    results = check_strategy(strategy, on_fail=None)
+    return {r["check_name"] for r in results if r["status"] == "failed"}
 
 
 @pytest.mark.parametrize("cls", [Honest, HonestScores])
@@ -417,17 +407,99 @@ def test_file_follows_from_the_outputs(file, requires):
             attrgetter(name)(pool)
         return rng.permutation(len(pool))[:n_samples]
 
-    for module in ("_uncertainty", "_diversity", "_hybrid", "_adversarial"):
-        body = {"_query": query, "__module__": f"skal.query.{module}"}
-        strategy = type("Made", (QueryStrategy,), body)()
-        if module == file:
-            strategy_checks.check_sits_in_its_file(strategy)
-        else:
-            with pytest.raises(AssertionError, match=f"place is {file}.py"):
-                strategy_checks.check_sits_in_its_file(strategy)
+    made = type("Made", (QueryStrategy,), {"_query": query})
+    assert place_of(made()) == file
 
 
 def test_every_check_meets_a_fault():
     own = {name for name in CHECKS if not name.startswith("check_sklearn_")}
     unmet = own - {check for _, check, _ in BAD}
-    assert unmet == {"check_same_picks_on_gpu", "check_sits_in_its_file"}
+    assert unmet == {"check_same_picks_on_gpu"}
+
+
+def test_check_strategy_names_strategy_check_and_fault():
+    with pytest.raises(AssertionError, match="Int32 fails check_number_of_picks: .*32"):
+        check_strategy(Int32())
+    with pytest.warns(UserWarning, match="Int32 fails") as caught:
+        results = check_strategy(Int32(), on_fail="warn")
+    assert len(caught) == sum(r["status"] == "failed" for r in results) > 1
+
+
+def test_check_strategy_tells_an_expected_failure_from_a_pass():
+    reason = {"check_number_of_picks": "int32 is shorter"}
+    results = check_strategy(Int32(), expected_failed_checks=reason, on_fail=None)
+    by_name = {result["check_name"]: result for result in results}
+    assert list(by_name) == list(CHECKS)
+    failed = by_name["check_number_of_picks"]
+    assert failed["status"] == "xfail"
+    assert failed["expected_to_fail_reason"] == "int32 is shorter"
+    assert "not int64" in str(failed["exception"])
+    assert by_name["check_pickle"]["status"] == "passed"
+    assert by_name["check_pickle"]["exception"] is None
+    permuted = by_name["check_permuting_the_pool_permutes_the_picks"]
+    assert permuted["status"] == "skipped" and "seed" in str(permuted["exception"])
+
+
+@pytest.mark.parametrize(
+    "strategy, options, error, message",
+    [
+        (Honest, {}, TypeError, "instance of a strategy"),
+        (Honest(), {"on_fail": "stop"}, ValueError, "on_fail.*'stop'"),
+        (
+            Honest(),
+            {"expected_failed_checks": {"check_nothing": "typo"}},
+            ValueError,
+            "expected_failed_checks.*check_nothing",
+        ),
+    ],
+)
+def test_check_strategy_refuses(strategy, options, error, message):
+    with pytest.raises(error, match=message):
+        check_strategy(strategy, **options)
+
+
+def test_parametrize_with_checks_marks_what_is_expected_to_fail():
+    mark = parametrize_with_checks(
+        [Honest(), Int32()],
+        expected_failed_checks=lambda strategy: (
+            {"check_number_of_picks": "why"} if isinstance(strategy, Int32) else None
+        ),
+    ).mark
+    assert mark.args[0] == "strategy, check"
+    cases = {case.id: case for case in mark.args[1]}
+    assert len(cases) == 2 * len(CHECKS)
+    marked = [name for name, case in cases.items() if case.marks]
+    assert marked == ["Int32-check_number_of_picks"]
+    (xfail,) = cases[marked[0]].marks
+    assert xfail.kwargs == {"reason": "why", "strict": True}
+
+
+PLAIN = """
+import sys
+sys.modules["pytest"] = None
+from skal import RandomQuery
+from skal.testing import check_strategy
+print({result["status"] for result in check_strategy(RandomQuery())})
+
+
+class OfANotebook(RandomQuery):
+    pass
+
+
+(skipped,) = [
+    result
+    for result in check_strategy(OfANotebook())
+    if result["check_name"] == "check_same_picks_in_another_process"
+]
+print(skipped["exception"])
+"""
+
+
+def test_check_strategy_needs_no_pytest():
+    child = subprocess.run(
+        [sys.executable, "-c", PLAIN], capture_output=True, text=True, check=True
+    )
+    statuses, notebook = child.stdout.splitlines()
+    assert "passed" in statuses and "failed" not in statuses
+    assert "__main__" in notebook
+    assert not child.stderr

@@ -1,31 +1,61 @@
 """Every strategy that skal ships keeps the common contract."""
 
 import pytest
-from strategy_checks import make_strategy, yield_checks
 
+from skal.testing import parametrize_with_checks
+from skal.testing._checks import EMBEDDINGS, PREDICTIONS, touched_outputs, trains
 from skal.utils import all_strategies
 
+# Strategies that train a network are checked with few epochs.
+QUICK = {
+    "AsalQuery": {"aux__max_epochs": 3, "n_steps": 3},
+    "CoreGcnQuery": {"aux__max_epochs": 3},
+    "LearningLossQuery": {"aux__max_epochs": 3},
+    "UncertainGcnQuery": {"aux__max_epochs": 3},
+    "VaalQuery": {"aux__max_epochs": 3},
+    "WaalQuery": {"aux__max_epochs": 3},
+}
+STRATEGIES = [
+    cls().set_params(**QUICK.get(name, {}))
+    for name, cls in all_strategies()
+    if cls.__module__.startswith("skal.")
+]
 EXPECTED_FAILURES = {
-    ("BadgeQuery", "check_no_position_bias"): (
-        "kmeans_plusplus takes the lowest position among equal norms first"
-    )
+    "BadgeQuery": {
+        "check_no_position_bias": (
+            "kmeans_plusplus takes the lowest position among equal norms first"
+        )
+    }
 }
 
 
-def _cases():
-    for name, cls in all_strategies():
-        for check in yield_checks():
-            marks = []
-            if check.__name__.endswith("_gpu"):
-                marks.append(pytest.mark.gpu)
-            reason = EXPECTED_FAILURES.get((name, check.__name__))
-            if reason:
-                marks.append(pytest.mark.xfail(reason=reason, strict=True))
-            yield pytest.param(cls, check, marks=marks, id=f"{name}-{check.__name__}")
+def expected_failures(strategy):
+    return EXPECTED_FAILURES.get(type(strategy).__name__)
 
 
 @pytest.mark.filterwarnings("ignore:the batch is saturated")
 @pytest.mark.filterwarnings("ignore:the posterior of the VAE")  # after 3 steps
-@pytest.mark.parametrize("cls, check", list(_cases()))
-def test_strategy(cls, check):
-    check(make_strategy(cls))
+@parametrize_with_checks(STRATEGIES, expected_failed_checks=expected_failures)
+def test_strategy(strategy, check):
+    check(strategy)
+
+
+def place_of(strategy):
+    """File that a strategy belongs in: the first yes of the design's table wins."""
+    touched = {name.removeprefix("labeled.") for name in touched_outputs(strategy)}
+    if "input_gradients" in touched:
+        return "_adversarial"
+    if touched & PREDICTIONS and touched & EMBEDDINGS:
+        return "_hybrid"
+    if "sample_proba" in touched:
+        return "_bayesian"
+    return "_diversity" if touched & EMBEDDINGS else "_uncertainty"
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [s for s in STRATEGIES if not trains(s)],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_strategy_sits_in_its_file(strategy):
+    assert type(strategy).__module__ == f"skal.query.{place_of(strategy)}"

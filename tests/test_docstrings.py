@@ -10,6 +10,7 @@ import skal.models
 import skal.plotting
 import skal.query
 import skal.selection
+import skal.testing
 from skal.utils import all_strategies
 
 ORDER = [
@@ -27,7 +28,10 @@ ORDER = [
 # No paper is behind these: a permutation, and sorting.
 WITHOUT_REFERENCE = {"RandomQuery", "top_k"}
 
-MODULES = (skal, skal.query, skal.selection, skal.models, skal.plotting)
+MODULES = (
+    *(skal, skal.query, skal.selection, skal.models, skal.plotting),
+    skal.testing,
+)
 PUBLIC = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 STRATEGIES = dict(all_strategies())
 KERNELS = {name: PUBLIC[name] for name in skal.selection.__all__}

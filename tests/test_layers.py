@@ -22,7 +22,7 @@ FLOORS = [
     {"cli"},
     {"report"},
     {"experiment"},
-    {"loop"},
+    {"loop", "testing"},
     {"query"},
     {"pool", "posterior", "models"},
     {"net", "selection", "datasets", "plotting"},

@@ -15,12 +15,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
-from strategy_checks import Network, make_estimator, make_pool
 from torch import nn
 
 from skal import ActiveLearningLoop, EntropyQuery, MarginQuery, PoolView, RandomQuery
 from skal.net.training import fit_isolated, private_clone
 from skal.posterior import DeepEnsemble, EnsembleClassifier, MCDropout
+from skal.testing._pools import Network, make_estimator, make_pool
 from skal.utils.seeds import isolated_rng
 
 

@@ -5,12 +5,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
-from strategy_checks import Network, make_estimator, make_pool
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from skal import ActiveLearningLoop, DeepFoolQuery, PoolView
 from skal.models import ConvNet
+from skal.testing._pools import Network, make_estimator, make_pool
 
 
 def make_net(module, cls=NeuralNetClassifier, **params):

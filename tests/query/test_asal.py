@@ -9,12 +9,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNet, NeuralNetClassifier
-from strategy_checks import make_estimator, make_pool
 from torch import nn
 
 from skal import ActiveLearningLoop, AsalQuery, PoolView
 from skal.models import MLP, Generator, WassersteinGAN
 from skal.query._asal import _log_entropy
+from skal.testing._pools import make_estimator, make_pool
 from skal.utils import isolated_rng
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from strategy_checks import make_pool
 
 from skal import (
     BaldQuery,
@@ -13,6 +12,7 @@ from skal import (
     MarginQuery,
 )
 from skal.posterior import DeepEnsemble, MCDropout
+from skal.testing._pools import make_pool
 
 LN2 = np.log(2)
 

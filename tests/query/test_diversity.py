@@ -3,9 +3,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
-from strategy_checks import make_pool
 
 from skal import CoreSetQuery, KCenterGreedyQuery, KMeansQuery, PoolView
+from skal.testing._pools import make_pool
 
 
 def blobs(sizes, n_features=4):

@@ -8,11 +8,11 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from skorch import NeuralNet
-from strategy_checks import make_pool
 from torch import nn
 
 from skal import ActiveLearningLoop, CoreGcnQuery, PoolView, UncertainGcnQuery
 from skal.models import GCN, GCNLoss
+from skal.testing._pools import make_pool
 
 BOTH = pytest.mark.parametrize("cls", [UncertainGcnQuery, CoreGcnQuery])
 

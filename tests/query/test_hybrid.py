@@ -6,11 +6,11 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import chisquare
 from sklearn.linear_model import LogisticRegression
-from strategy_checks import make_pool
 from torch import nn
 
 from skal import ActiveLearningLoop, BadgeQuery, ClusterMarginQuery, MarginQuery
 from skal.query import _hybrid
+from skal.testing._pools import make_pool
 
 
 def gradient_factors(pool, monkeypatch):

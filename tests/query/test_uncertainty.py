@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
-from strategy_checks import make_pool
 
 from skal import (
     EntropyQuery,
@@ -14,6 +13,7 @@ from skal import (
     PoolView,
     RandomQuery,
 )
+from skal.testing._pools import make_pool
 
 MEASURES = [LeastConfidenceQuery, MarginQuery, EntropyQuery]
 HAND = [[0.5, 0.5, 0.0], [0.6, 0.3, 0.1], [0.4, 0.3, 0.3], [0.9, 0.05, 0.05]]

@@ -9,11 +9,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNet
-from strategy_checks import make_pool
 from torch import nn
 
 from skal import ActiveLearningLoop, PoolView, VaalQuery
 from skal.models import VAE, AdversarialVAE, Discriminator
+from skal.testing._pools import make_pool
 
 X, Y = load_digits(return_X_y=True)
 # A few steps are no training.

@@ -1,46 +1,27 @@
-"""What every strategy must do: plain functions `check_*(strategy)`.
-
-A strategy that is not skal's own can be held to the same contract:
-
-    for check in yield_checks():
-        check(MyQuery())
-"""
+"""The checks: functions of one strategy, named as what they want of it."""
 
 import inspect
-import json
-import os
 import pickle
 import random
-import subprocess
-import sys
-from copy import deepcopy
-from functools import cache
+from unittest import SkipTest
 
 import numpy as np
-import pytest
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.linear_model import LogisticRegression
-from sklearn.utils import estimator_checks
-from skorch import NeuralNetClassifier
-from torch import nn
+from sklearn.base import clone
 
 from skal.pool import PoolView
-from skal.utils import all_strategies, isolated_rng
+from skal.query import QueryStrategy
+from skal.testing._elsewhere import picks_elsewhere
+from skal.testing._pools import (
+    N_FEATURES,
+    N_POOL,
+    make_data,
+    make_estimator,
+    make_pool,
+    make_query,
+    tied_pool,
+)
 
-N_POOL, N_LABELED, N_FEATURES, N_CLASSES = 60, 90, 6, 3
-
-# Strategies that train a network are checked with few epochs.
-QUICK = {
-    "AsalQuery": {"aux__max_epochs": 3, "n_steps": 3},
-    "CoreGcnQuery": {"aux__max_epochs": 3},
-    "LearningLossQuery": {"aux__max_epochs": 3},
-    "UncertainGcnQuery": {"aux__max_epochs": 3},
-    "VaalQuery": {"aux__max_epochs": 3},
-    "WaalQuery": {"aux__max_epochs": 3},
-}
-# Files of strategies that train a network, exempt where it says so.
-TRAINED = {"_learning_loss", "_vaal", "_waal", "_asal", "_graph"}
 PREDICTIONS = {"proba", "log_proba", "logits", "sample_proba"}
 EMBEDDINGS = {"embeddings", "features", "head_weight", "head_bias"}
 # What else a strategy may ask a pool about, outputs aside.
@@ -48,118 +29,6 @@ FREE = {
     *("has_labeled", "indices", "labeled", "prefetch", "random_state", "run_seed"),
     *("classes", "y"),
 }
-
-_SKLEARN_CHECKS = """
-check_estimator_cloneable check_estimator_repr check_no_attributes_set_in_init
-check_do_not_raise_errors_in_init_or_set_params check_mixin_order
-check_parameters_default_constructible check_get_params_invariance check_set_params
-check_valid_tag_types
-""".split()
-
-
-class Network(nn.Module):
-    """A small network with all that can go wrong: BatchNorm, Dropout, a head."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(N_FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2)
-        )
-        self.head = nn.Linear(8, N_CLASSES)
-
-    def forward(self, x):
-        return self.head(self.body(x))
-
-
-class Certain(ClassifierMixin, BaseEstimator):
-    """A classifier without a network that gives class 0 with probability 1."""
-
-    def fit(self, X, y):
-        self.classes_ = np.unique(y)
-        return self
-
-    def predict_proba(self, X):
-        return np.eye(len(self.classes_))[np.zeros(len(X), dtype=int)]
-
-
-@cache
-def _data():
-    """Overlapping blobs: labelled rows, their labels, and the rows of the pool."""
-    rng = np.random.default_rng(0)
-    y = rng.permutation(np.arange(N_LABELED + N_POOL) % N_CLASSES)
-    centers = 1.5 * rng.standard_normal((N_CLASSES, N_FEATURES))
-    X = centers[y] + rng.standard_normal((len(y), N_FEATURES))
-    X = X.astype(np.float32)
-    return X[:N_LABELED], y[:N_LABELED], X[N_LABELED:]
-
-
-@cache
-def _estimator(kind):
-    X, y, _ = _data()
-    if kind == "linear":
-        return LogisticRegression(max_iter=1000).fit(X, y)
-    if kind == "certain":
-        return Certain().fit(X, y)
-    with isolated_rng(0):
-        net = NeuralNetClassifier(
-            Network,
-            criterion=nn.CrossEntropyLoss,
-            max_epochs=5,
-            lr=0.1,
-            batch_size=32,
-            iterator_train__shuffle=True,
-            iterator_valid__batch_size=64,
-            train_split=None,
-            classes=list(range(N_CLASSES)),
-            verbose=0,
-        ).fit(X, y)
-    return net
-
-
-def make_estimator(kind="net"):
-    """Copy of a fitted estimator: "net", "linear" (no network) or "certain"."""
-    fitted = _estimator(kind)
-    if kind != "net":
-        return deepcopy(fitted)
-    with isolated_rng(0):  # several times faster than deepcopy
-        net = clone(fitted).initialize()
-    net.module_.load_state_dict(fitted.module_.state_dict())
-    return net
-
-
-def make_pool(kind="net", X=None, *, estimator=None, random_state=0):
-    """View of `X`, by default 60 distinct rows, with nothing computed yet."""
-    X_labeled, y_labeled, X_pool = _data()
-    return PoolView(
-        make_estimator(kind) if estimator is None else estimator,
-        (X_pool if X is None else X).copy(),
-        X_labeled=X_labeled.copy(),
-        y_labeled=y_labeled.copy(),
-        random_state=random_state,
-    )
-
-
-def tied_pool(random_state=0):
-    """View of equal rows whose outputs are equal to the last bit.
-
-    A matrix product may round its last rows another way, so each of the products here
-    adds zeros to one number.
-    """
-    net = make_estimator()
-    with torch.no_grad():
-        net.module_.head.weight.copy_(torch.eye(N_CLASSES, 8))
-    X = np.zeros((N_POOL, N_FEATURES), dtype=np.float32)
-    return make_pool(X=X, estimator=net, random_state=random_state)
-
-
-def make_strategy(cls):
-    """Make a strategy of `cls` with the parameters that it is checked with."""
-    return cls().set_params(**QUICK.get(cls.__name__, {}))
-
-
-def make_query(strategy, pool, n_samples, **params):
-    """Picks of a fresh clone of `strategy`."""
-    return clone(strategy).set_params(**params).fit(pool).query(pool, n_samples)
 
 
 def assert_picks(picks, n_samples, n_pool):
@@ -172,12 +41,18 @@ def assert_picks(picks, n_samples, n_pool):
     )
 
 
-def home(strategy):
-    """Name of the file that the class of `strategy` sits in."""
-    return type(strategy).__module__.rpartition(".")[2]
+def assert_equal_params(again, strategy, what):
+    expected, found = (s.get_params(deep=False) for s in (strategy, again))
+    assert repr(found) == repr(expected), f"{what} has the parameters {found}"
+
+
+def trains(strategy):
+    """Whether it has a `fit` of its own, so that more than one pass is right."""
+    return type(strategy).fit is not QueryStrategy.fit
 
 
 def needs_network(strategy):
+    """Whether outputs are asked for that only a network has."""
     passes = {"sample_proba", "input_gradients", "hidden_means"}
     return bool(passes & set(strategy.requires))
 
@@ -192,12 +67,14 @@ def depends_on_seed(strategy):
 
 
 def check_number_of_picks(strategy):
+    """As many picks as wanted, or the whole pool: distinct int64 positions."""
     for n_samples in (1, 7, np.int64(7), N_POOL, N_POOL + 5):
         picks = make_query(strategy, make_pool(), n_samples)
         assert_picks(picks, min(n_samples, N_POOL), N_POOL)
 
 
 def check_n_samples_validated(strategy):
+    """An `n_samples` that is no positive integer is refused by name."""
     pool = make_pool()
     strategy = clone(strategy).fit(pool)
     for n_samples, error in [
@@ -216,13 +93,15 @@ def check_n_samples_validated(strategy):
 
 
 def check_pool_of_one_row(strategy):
+    """A pool of one row gives that row."""
     for n_samples in (1, 3):
-        picks = make_query(strategy, make_pool(X=_data()[2][:1]), n_samples)
+        picks = make_query(strategy, make_pool(X=make_data()[2][:1]), n_samples)
         assert_picks(picks, 1, 1)
 
 
 def check_empty_pool(strategy):
-    pool = make_pool(X=_data()[2][:0])
+    """An empty pool gives an empty array."""
+    pool = make_pool(X=make_data()[2][:0])
     # Nothing to train on either: the loop never fits a strategy on an empty pool.
     assert_picks(clone(strategy).query(pool, 3), 0, 0)
 
@@ -231,6 +110,7 @@ def check_empty_pool(strategy):
 
 
 def check_same_seed_same_picks(strategy):
+    """Equal seeds give equal picks, and a query leaves no trace."""
     for seeds in [(0, None), (0, 1), (None, 1)]:
         first, second = (
             make_query(
@@ -246,56 +126,18 @@ def check_same_seed_same_picks(strategy):
     )
 
 
-# Further strategies for the one process that all of skal's share: it starts slowly.
-ALSO_ELSEWHERE = []
-
-
 def check_same_picks_in_another_process(strategy):
-    cls = type(strategy)
-    shared = cls in [*dict(all_strategies()).values(), *map(type, ALSO_ELSEWHERE)]
-    if shared and repr(strategy) == repr(make_strategy(cls)):
-        elsewhere = _picks_of_all_elsewhere()[cls.__name__]
-    else:
-        elsewhere = _picks_elsewhere([strategy])[cls.__name__]
-    assert elsewhere == make_query(strategy, make_pool(), 10).tolist()
-
-
-_CHILD = """
-import json, pickle, sys
-pool, strategies = pickle.load(sys.stdin.buffer)
-from strategy_checks import make_query
-picks = {}
-for strategy in strategies:
-    view = pickle.loads(pickle.dumps(pool))
-    try:
-        picks[type(strategy).__name__] = make_query(strategy, view, 10).tolist()
-    except Exception as error:
-        picks[type(strategy).__name__] = repr(error)
-print(json.dumps(picks))
-"""
-
-
-def _picks_elsewhere(strategies):
-    salt = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    path = os.pathsep.join(filter(None, sys.path))
-    changes = {"PYTHONHASHSEED": salt, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    child = subprocess.run(
-        [sys.executable, "-c", _CHILD],
-        input=pickle.dumps((make_pool(), strategies)),
-        env={**os.environ, **changes},
-        capture_output=True,
-    )
-    assert child.returncode == 0, child.stderr.decode()
-    return json.loads(child.stdout)
-
-
-@cache
-def _picks_of_all_elsewhere():
-    shipped = [make_strategy(cls) for _, cls in all_strategies()]
-    return _picks_elsewhere(shipped + ALSO_ELSEWHERE)
+    """The picks do not depend on the process, as those from a salted hash do."""
+    if type(strategy).__module__ == "__main__":
+        raise SkipTest("another process cannot import what __main__ defines")
+    here = make_query(strategy, make_pool(), 10).tolist()
+    elsewhere = picks_elsewhere(strategy, 10)
+    assert elsewhere == here, f"picks {here} here, and in another process {elsewhere}"
 
 
 def check_seed_decides_ties(strategy):
+    """Among equal rows each seed, of pool or strategy, picks others."""
+
     def n_different(seeds):
         picks = [
             make_query(strategy, tied_pool(a), 10, random_state=b) for a, b in seeds
@@ -321,10 +163,11 @@ def check_no_position_bias(strategy):
 
 
 def check_permuting_the_pool_permutes_the_picks(strategy):
+    """The order of the pool does not matter."""
     if depends_on_seed(strategy):
-        pytest.skip("picks depend on the seed, so positions meet other draws")
+        raise SkipTest("picks depend on the seed, so positions meet other draws")
     order = np.random.default_rng(0).permutation(N_POOL)
-    permuted = make_pool(X=_data()[2][order])
+    permuted = make_pool(X=make_data()[2][order])
     np.testing.assert_array_equal(
         order[make_query(strategy, permuted, 10)], make_query(strategy, make_pool(), 10)
     )
@@ -334,18 +177,21 @@ def check_permuting_the_pool_permutes_the_picks(strategy):
 
 
 def check_duplicate_rows(strategy):
-    X = np.repeat(_data()[2][:6], 10, axis=0)
+    """A pool of six rows, ten times each, gives distinct positions."""
+    X = np.repeat(make_data()[2][:6], 10, axis=0)
     for n_samples in (4, 10, len(X)):
         picks = make_query(strategy, make_pool(X=X), n_samples)
         assert_picks(picks, n_samples, len(X))
 
 
 def check_equal_rows(strategy):
+    """A pool of equal rows gives distinct positions."""
     for n_samples in (4, N_POOL):
         assert_picks(make_query(strategy, tied_pool(), n_samples), n_samples, N_POOL)
 
 
 def check_predictions_of_one_class(strategy):
+    """Certain predictions, with probabilities 0 and 1, do no harm."""
     net = make_estimator()
     with torch.no_grad():
         net.module_.head.weight.mul_(1e-3)
@@ -357,6 +203,7 @@ def check_predictions_of_one_class(strategy):
 
 
 def check_estimator_without_network(strategy):
+    """Only a strategy that needs a network refuses another model."""
     try:
         picks = make_query(strategy, make_pool("linear"), 10)
     except ValueError as error:
@@ -369,6 +216,8 @@ def check_estimator_without_network(strategy):
 
 
 def check_global_rng_untouched(strategy):
+    """The global generators of python, numpy and torch stay as they are."""
+
     def states():
         kind, keys, *rest = np.random.get_state()
         torch_state = torch.get_rng_state().tolist()
@@ -383,6 +232,7 @@ def check_global_rng_untouched(strategy):
 
 
 def check_network_untouched(strategy):
+    """Weights, modes, gradients and hooks of the network stay as they are."""
     net = make_estimator()
     module = net.module_
     # A state that no call of train() or eval() would bring back.
@@ -415,7 +265,8 @@ def check_network_untouched(strategy):
 
 
 def check_rows_untouched(strategy):
-    X_labeled, y_labeled, X = (array.copy() for array in _data())
+    """The rows and labels given stay as they are."""
+    X_labeled, y_labeled, X = (array.copy() for array in make_data())
     before = [array.tobytes() for array in (X_labeled, y_labeled, X)]
     pool = PoolView(
         make_estimator(), X, X_labeled=X_labeled, y_labeled=y_labeled, random_state=0
@@ -428,6 +279,7 @@ def check_rows_untouched(strategy):
 
 
 def check_outputs_untouched(strategy):
+    """Nothing is written into the outputs of the pool."""
     names = ("proba", "log_proba", "logits", "embeddings")
     pool = make_pool()
     before = {name: getattr(pool, name).clone() for name in names}
@@ -437,6 +289,7 @@ def check_outputs_untouched(strategy):
 
 
 def check_params_untouched(strategy):
+    """`fit` returns self and changes no parameter; what it learns ends in _."""
     strategy = clone(strategy).set_params(random_state=3)
     params, pool = strategy.get_params(deep=False), make_pool()
     assert strategy.fit(pool) is strategy, "fit must return self"
@@ -480,19 +333,21 @@ def touched_outputs(strategy):
 
 
 def check_reads_only_required_outputs(strategy):
+    """Only outputs that `requires` names are read."""
     required = set(strategy.requires)
     unknown = {n for n in required if not hasattr(PoolView, n.removeprefix("labeled."))}
     assert not unknown, f"requires names no outputs of a PoolView: {sorted(unknown)}"
     allowed = required | {name.replace("head_bias", "head_weight") for name in required}
-    if home(strategy) in TRAINED:
+    if trains(strategy):
         allowed |= {"estimator"}
     unlisted = touched_outputs(strategy) - allowed
     assert not unlisted, f"reads {sorted(unlisted)}, requires names {sorted(required)}"
 
 
 def check_one_pass_over_the_rows(strategy):
-    if needs_network(strategy) or home(strategy) in TRAINED:
-        pytest.skip("samples, differentiates or trains: more than one pass by nature")
+    """Each row passes the network once, if any output is required."""
+    if needs_network(strategy) or trains(strategy):
+        raise SkipTest("samples, differentiates or trains: several passes by nature")
     pool = make_pool()
     batches = [torch.empty(0, N_FEATURES)]
     pool.estimator.module_.register_forward_pre_hook(
@@ -501,7 +356,7 @@ def check_one_pass_over_the_rows(strategy):
     make_query(strategy, pool, 10)
     seen = torch.cat(batches)
     outputs = PREDICTIONS | EMBEDDINGS - {"features"}
-    X_labeled, _, X = _data()
+    X_labeled, _, X = make_data()
     for rows, prefix in ((X, ""), (X_labeled, "labeled.")):
         counts = (seen[:, None] == torch.from_numpy(rows)).all(2).sum(0)
         wanted = any(prefix + name in strategy.requires for name in outputs)
@@ -511,33 +366,15 @@ def check_one_pass_over_the_rows(strategy):
         )
 
 
-def check_sits_in_its_file(strategy):
-    """The first yes wins, as in the table of the design."""
-    if home(strategy) in TRAINED:
-        return
-    touched = {name.removeprefix("labeled.") for name in touched_outputs(strategy)}
-    if "input_gradients" in touched:
-        file = "_adversarial"
-    elif touched & PREDICTIONS and touched & EMBEDDINGS:
-        file = "_hybrid"
-    elif "sample_proba" in touched:
-        file = "_bayesian"
-    elif touched & EMBEDDINGS:
-        file = "_diversity"
-    else:
-        file = "_uncertainty"
-    module = type(strategy).__module__
-    assert module == f"skal.query.{file}", (
-        f"reads {sorted(touched)}, so its place is {file}.py, not {module}"
-    )
-
-
 # Devices
 
 
 def check_same_picks_on_gpu(strategy):
-    if home(strategy) in TRAINED:
-        pytest.skip("trains there, with other draws of weights or dropout")
+    """A network on the GPU gives the picks of the same one on the CPU."""
+    if not torch.cuda.is_available():
+        raise SkipTest("needs a CUDA device")
+    if trains(strategy):
+        raise SkipTest("trains there, with other draws of weights or dropout")
     net = make_estimator()
     on_gpu = make_estimator()
     on_gpu.set_params(device="cuda").initialize()
@@ -552,6 +389,7 @@ def check_same_picks_on_gpu(strategy):
 
 
 def check_constructor(strategy):
+    """Parameters are keyword-only; `random_state` is one, None by default."""
     parameters = inspect.signature(type(strategy)).parameters.values()
     kinds = {p.name: p.kind for p in parameters}
     assert set(kinds.values()) == {inspect.Parameter.KEYWORD_ONLY}, (
@@ -563,6 +401,7 @@ def check_constructor(strategy):
 
 
 def check_parameters_validated(strategy):
+    """A query says of each parameter what it may be."""
     pool = RecordingPool(make_pool())
     for name in strategy.get_params(deep=False):
         bad = clone(strategy).set_params(**{name: object()})
@@ -581,40 +420,22 @@ def check_parameters_validated(strategy):
 
 
 def check_pickle(strategy):
+    """A fitted strategy survives pickle."""
     strategy = clone(strategy).set_params(random_state=1)
     pool = make_pool()
     strategy.fit(pool)
     again = pickle.loads(pickle.dumps(strategy))
-    assert repr(again.get_params(deep=False)) == repr(strategy.get_params(deep=False))
+    assert_equal_params(again, strategy, "a pickled copy")
     np.testing.assert_array_equal(again.query(pool, 10), strategy.query(pool, 10))
 
 
 def check_clone(strategy):
+    """A clone has the parameters and nothing that was learned."""
     strategy = clone(strategy).set_params(random_state=1)
     again = clone(strategy)
-    assert type(again) is type(strategy)
-    assert repr(again.get_params(deep=False)) == repr(strategy.get_params(deep=False))
+    assert type(again) is type(strategy), f"a clone is a {type(again)}"
+    assert_equal_params(again, strategy, "a clone")
     pool = make_pool()
     before = set(vars(again))
     strategy.fit(pool).query(pool, 10)
     assert set(vars(clone(strategy))) == before, "a clone keeps learned state"
-
-
-def _sklearn_check(name):
-    check = getattr(estimator_checks, name)
-
-    def wrapped(strategy):
-        check(type(strategy).__name__, clone(strategy))
-
-    wrapped.__name__ = wrapped.__qualname__ = f"check_sklearn_{name[6:]}"
-    return wrapped
-
-
-def yield_checks():
-    """Yield every check; those of scikit-learn last."""
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            yield check
-    for name in _SKLEARN_CHECKS:
-        if hasattr(estimator_checks, name):  # scikit-learn moves them now and then
-            yield _sklearn_check(name)
