@@ -246,8 +246,8 @@ class DeepEnsemble(BaseEstimator):
 class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Members trained apart, of which the first is the model itself.
 
-    Like a search object it hands out its `best_estimator_`: the first member, which is
-    bit for bit what `estimator` alone would have become.
+    The `first_member` stands for it wherever one model is looked at: it is bit for bit
+    what `estimator` alone would have become.
 
     Parameters
     ----------
@@ -264,8 +264,6 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     ----------
     members_ : list of fitted estimators
     """
-
-    refit = True
 
     def __init__(self, estimator, n_members, n_jobs=None, predict_mean=False):
         self.estimator = estimator
@@ -304,9 +302,9 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return self
 
     @property
-    def best_estimator_(self):
-        """The first member."""
-        return self.members_[0]
+    def first_member(self):
+        """The member that is the model itself; before `fit`, `estimator`."""
+        return self.members_[0] if hasattr(self, "members_") else self.estimator
 
     @property
     def classes_(self):

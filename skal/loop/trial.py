@@ -6,6 +6,7 @@ from torch import nn
 from skal.net.evaluation import check_has_layers, check_has_proba
 from skal.net.gradients import check_differentiable
 from skal.net.training import final_estimator, is_net, private_clone
+from skal.net.wrapped import warn_of_wrapped_nets
 from skal.pool import OF_HEAD, PoolView
 from skal.utils.rows import n_rows
 from skal.utils.seeds import isolated_rng
@@ -36,13 +37,16 @@ def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_
         check_differentiable(final_estimator(estimator))
     if "hidden_means" in reads:
         check_has_layers(final_estimator(estimator))
+    warn_of_wrapped_nets(final_estimator(estimator), reads)
     posterior = getattr(strategy, "active_posterior", None)
     if posterior is not None:
         posterior.check(estimator)
     prepared = strategy.prepare(private_clone(estimator, n_classes))
     if not is_net(final_estimator(estimator)):
         if reads & {"proba", "log_proba", "logits"}:
-            check_has_proba(final_estimator(estimator))
+            check_has_proba(
+                final_estimator(estimator), or_decisions="decision_values" in reads
+            )
         return
     if not is_net(estimator):
         return

@@ -32,12 +32,42 @@ def check_has_layers(final):
         )
 
 
-def check_has_proba(final):
-    """Raise where an estimator gives no probabilities."""
-    if not hasattr(final, "predict_proba"):
+def has_method(final, name):
+    """Tell whether an estimator has a method, or will have it once it is fitted."""
+    # Without one, a StackingClassifier takes a LogisticRegression to the end.
+    stacks = getattr(final, "final_estimator", "") is None
+    return hasattr(final, name) or stacks
+
+
+def check_has_proba(final, *, or_decisions=False):
+    """Raise where an estimator gives no probabilities, nor decision values if allowed.
+
+    Parameters
+    ----------
+    final : estimator
+        Fitted or not.
+    or_decisions : bool, default=False
+        Whether `decision_function` will do.
+    """
+    if has_method(final, "predict_proba"):
+        return
+    name = type(final).__name__
+    if not has_method(final, "decision_function"):
         raise ValueError(
-            f"{type(final).__name__} has no predict_proba, which this strategy needs; "
-            "use a probabilistic classifier, or wrap it in CalibratedClassifierCV."
+            f"{name} has no predict_proba, which this strategy needs; use a "
+            "probabilistic classifier."
+        )
+    if not or_decisions:
+        raise ValueError(
+            f"{name} has no predict_proba, which this strategy needs; wrap it in "
+            "CalibratedClassifierCV, or use a strategy that takes decision values "
+            "instead: MarginQuery, LeastConfidenceQuery, BadgeQuery or "
+            "ClusterMarginQuery, without a posterior."
+        )
+    if getattr(final, "decision_function_shape", "ovr") == "ovo":
+        raise ValueError(
+            f"{name} with decision_function_shape='ovo' gives decision values of pairs "
+            "of classes; set decision_function_shape='ovr'."
         )
 
 

@@ -8,19 +8,25 @@ from contextlib import contextmanager
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.dataset import ValidSplit
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
+from skal.net.wrapped import SeenClasses, allow_few_labels, nets_inside
 from skal.utils.seeds import isolated_rng
 
 
 def final_estimator(estimator):
-    """Peel Pipelines and search objects down to the estimator that predicts."""
+    """Peel Pipelines, searches and ensembles down to the estimator that predicts.
+
+    An ensemble, as of `skal.posterior`, names it as its `first_member`.
+    """
     while True:
         if isinstance(estimator, Pipeline):
             estimator = estimator.steps[-1][1]
+        elif hasattr(estimator, "first_member"):
+            estimator = estimator.first_member
         elif hasattr(estimator, "refit") and hasattr(estimator, "estimator"):
             estimator = getattr(estimator, "best_estimator_", estimator.estimator)
         else:
@@ -31,7 +37,9 @@ def transformers_of(estimator):
     """List the transformers of nested Pipelines and searches, outermost first."""
     found = []
     while True:
-        if hasattr(estimator, "best_estimator_"):
+        if hasattr(estimator, "first_member"):
+            estimator = estimator.first_member
+        elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif isinstance(estimator, Pipeline):
             if len(estimator.steps) > 1:
@@ -217,33 +225,43 @@ def private_clone(estimator, n_classes, warm_start=False):
     private : estimator
         An unfitted clone. In a skorch net the *default* `train_split` is gone unless a
         callback watches validation scores, training rows are shuffled unless the user
-        chose otherwise, inputs are cast, and `classes` is set.
+        chose otherwise, inputs are cast, and `classes` is set. Nets inside another
+        classifier are treated alike, but know the classes that they are shown.
     """
     private = clone(estimator)
+    allow_few_labels(private)
     final = final_estimator(private)
     if warm_start:
         _check_warm_start(final)
         final.set_params(warm_start=True)
-    if not is_net(final):
-        return private
-    if isinstance(final, NeuralNetBinaryClassifier) and n_classes > 2:
+    if is_net(final):
+        _make_private(final, n_classes)
+    for net in nets_inside(final):
+        _make_private(net, None)
+        if isinstance(net, NeuralNetClassifier):
+            extend_net(net, SeenClasses)
+    return private
+
+
+def _make_private(net, n_classes):
+    """Make a net fit for few, encoded labels, in place; None finds the classes."""
+    if isinstance(net, NeuralNetBinaryClassifier) and (n_classes or 0) > 2:
         raise ValueError(
             f"a NeuralNetBinaryClassifier cannot learn {n_classes} classes; use "
             "skorch.NeuralNetClassifier."
         )
     params = {}
-    if _has_default_split(final) and not _watches_validation(final):
+    if _has_default_split(net) and not _watches_validation(net):
         params["train_split"] = None
-    if "classes" in final.get_params(deep=False):
-        params["classes"] = list(range(n_classes))
-    if final.iterator_train is DataLoader:
+    if "classes" in net.get_params(deep=False):
+        params["classes"] = None if n_classes is None else list(range(n_classes))
+    if net.iterator_train is DataLoader:
         params["iterator_train"] = TrainLoader
-        given = final.get_params_for("iterator_train")
+        given = net.get_params_for("iterator_train")
         if not {"shuffle", "sampler", "batch_sampler"} & set(given):
             params["iterator_train__shuffle"] = True
-    final.set_params(**params)
-    extend_net(final, CastInputs)
-    return private
+    net.set_params(**params)
+    extend_net(net, CastInputs)
 
 
 def _has_default_split(net):

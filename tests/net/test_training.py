@@ -34,6 +34,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from skal.net import training
 from skal.net.training import (
     CastInputs,
     TrainLoader,
@@ -47,7 +48,6 @@ from skal.net.training import (
     private_clone,
     warn_of_instances,
 )
-from skal.utils import training
 
 
 class Small(nn.Module):
