@@ -4,34 +4,39 @@
 >>> loop = ActiveLearningLoop(estimator, BadgeQuery()).fit(X, y)  # doctest: +SKIP
 
 Names are loaded on first use (PEP 562), so that `import skal` loads neither torch nor
-the heavy parts of scikit-learn.
+the heavy parts of scikit-learn; `__init__.pyi` shows them to type checkers.
 """
 
-from importlib import import_module
+from importlib import import_module as _import_module
 
 from skal._version import __version__ as __version__
 
-_HOMES = {"ActiveLearningLoop": "skal.loop", "PoolView": "skal.pool"}
 _MODULES = (
     "analysis datasets experiment loop models plotting pool posterior query report "
     "selection testing utils"
 ).split()
+_NAMES = {
+    "skal.loop": ["ActiveLearningLoop"],
+    "skal.pool": ["PoolView"],
+    "skal.query": """
+        AsalQuery BadgeQuery BaldQuery BatchBaldQuery ClusterMarginQuery CoreGcnQuery
+        CoreSetQuery DeepFoolQuery EntropyQuery KCenterGreedyQuery KMeansQuery
+        LearningLossQuery LeastConfidenceQuery MarginQuery QueryStrategy RandomQuery
+        ScoreQuery UncertainGcnQuery VaalQuery WaalQuery
+    """.split(),
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
+__all__ = list(_HOMES)
 
 
 def __getattr__(name):
-    if name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-    elif name in _MODULES:
-        return import_module(f"skal.{name}")
-    elif name == "__all__":
-        return [*_HOMES, *import_module("skal.query").__all__]
-    elif name.endswith(("Query", "QueryStrategy")):
-        value = getattr(import_module("skal.query"), name)
-    else:
+    if name in _MODULES:
+        return _import_module(f"skal.{name}")
+    if name not in _HOMES:
         raise AttributeError(f"module 'skal' has no attribute {name!r}")
-    globals()[name] = value
+    value = globals()[name] = getattr(_import_module(_HOMES[name]), name)
     return value
 
 
 def __dir__():
-    return sorted({*globals(), *_MODULES, *__getattr__("__all__")})
+    return sorted([*_HOMES, *_MODULES, "__version__"])

@@ -11,6 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from skal.testing._pools import make_estimator, make_pool
 
+collect_ignore = ["example_package"]
+
 # On arrays this small, threads mostly wait for each other.
 threadpool_limits(1)
 torch.set_num_threads(1)

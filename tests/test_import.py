@@ -1,12 +1,16 @@
-"""`import skal` is light."""
+"""`import skal` is light, and shows every public name."""
 
+import runpy
 import subprocess
 import sys
+from pathlib import Path
+
+import skal
 
 CODE = """
 import sys
 import skal
-assert skal.__version__
+assert skal.__version__ and "BadgeQuery" in dir(skal)
 print(*sys.modules)
 """
 
@@ -18,3 +22,13 @@ def test_import_loads_nothing_heavy():
     loaded = {name.partition(".")[0] for name in child.stdout.split()}
     assert "skal" in loaded
     assert not loaded & {"torch", "sklearn", "skorch", "scipy", "matplotlib"}
+
+
+def test_stub_names_what_is_loaded_on_first_use():
+    stub = Path(skal.__file__).with_suffix(".pyi")
+    names = runpy.run_path(str(stub), run_name="stub")
+    public = {name for name in names if not name.startswith("__")}
+    assert public | {"__version__"} == set(dir(skal))
+    for name in public:
+        assert names[name] is getattr(skal, name)
+    assert (stub.parent / "py.typed").exists()

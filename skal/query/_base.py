@@ -32,7 +32,7 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         How `prepare` lets the network learn from more than labels, or "".
     """
 
-    requires = ()
+    requires: tuple[str, ...] = ()
     training_note = ""
     _parameter_constraints = {
         "random_state": [
