@@ -60,7 +60,7 @@ def _mode(call):
 
 
 def imports_of(tree):
-    """Yield (node, module, names, whether inside a function) of every import."""
+    """Yield (node, module, names, whether it waits for a call) of every import."""
 
     def walk(node, inside):
         for child in ast.iter_child_nodes(node):
@@ -71,7 +71,8 @@ def imports_of(tree):
                 names = [alias.name for alias in child.names]
                 yield child, child.module or "", names, inside
             function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
-            yield from walk(child, inside or function)
+            typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child)
+            yield from walk(child, inside or function or typing)
 
     return list(walk(tree, False))
 
@@ -160,6 +161,8 @@ def test_every_place_has_its_row():
         ("experiment/run.py", "from skal.loop import ActiveLearningLoop", None),
         ("plotting/_a.py", "import matplotlib.pyplot as plt", "outside a function"),
         ("plotting/_a.py", "def f():\n    import matplotlib.pyplot", None),
+        ("plotting/_a.py", "if TYPE_CHECKING:\n    import matplotlib", None),
+        ("plotting/_a.py", "if True:\n    import matplotlib", "outside a function"),
         ("datasets/_a.py", "class A:\n    import pandas", "outside a function"),
         ("loop.py", "from sklearn.base import _fit_context", "scikit-learn name _fit"),
         ("loop.py", "from sklearn.utils._x import y", "scikit-learn name _x"),

@@ -28,7 +28,7 @@ class CropFlip:
     (torch.Size([2, 3, 32, 32]), tensor([0, 1]))
     """
 
-    def __init__(self, padding=4, flip=True):
+    def __init__(self, padding: int = 4, flip: bool = True):
         self.padding = padding
         self.flip = flip
 

@@ -1,6 +1,8 @@
 """A variational autoencoder and a discriminator on its code, trained side by side."""
 
+from collections.abc import Callable, Sequence
 from numbers import Real
+from typing import Any
 
 import torch
 from skorch.dataset import unpack_data
@@ -31,7 +33,7 @@ class Discriminator(nn.Sequential):
     torch.Size([5, 1])
     """
 
-    def __init__(self, n_inputs, hidden=(512, 512)):
+    def __init__(self, n_inputs: int, hidden: Sequence[int] = (512, 512)):
         widths = (n_inputs, *hidden)
         super().__init__(*dense(widths), nn.Linear(widths[-1], 1))
 
@@ -90,17 +92,19 @@ class AdversarialVAE(CappedNet):
 
     def __init__(
         self,
-        module=VAE,
+        module: type[nn.Module] = VAE,
         *,
-        discriminator=Discriminator,
-        discriminator_optimizer=torch.optim.Adam,
-        beta=1.0,
-        adversary_weight=1.0,
-        max_iter=300,
-        lr=5e-4,
-        batch_size=128,
-        max_epochs=100,
-        **params,
+        discriminator: type[nn.Module] = Discriminator,
+        discriminator_optimizer: Callable[
+            ..., torch.optim.Optimizer
+        ] = torch.optim.Adam,
+        beta: float = 1.0,
+        adversary_weight: float = 1.0,
+        max_iter: int = 300,
+        lr: float = 5e-4,
+        batch_size: int = 128,
+        max_epochs: int = 100,
+        **params: Any,
     ):
         super().__init__(
             module,
@@ -118,7 +122,7 @@ class AdversarialVAE(CappedNet):
     def _arguments(self, name):
         return {"n_inputs": self.module_.n_latent}
 
-    def train_step(self, batch, **fit_params):
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Update the VAE, then the discriminator."""
         self._set_training(True)
         x, is_labeled = unpack_data(batch)
@@ -143,7 +147,7 @@ class AdversarialVAE(CappedNet):
         )
         return {"loss": loss, "y_pred": output}
 
-    def outputs(self, x):
+    def outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute codes, and logits of being labelled, in evaluation mode.
 
         Parameters

@@ -1,5 +1,6 @@
 """Autoencoders of images and of flat rows, plain and variational."""
 
+from collections.abc import Sequence
 from math import log2, prod
 
 import torch
@@ -88,7 +89,13 @@ class Autoencoder(nn.Module):
     (torch.Size([5, 32]), torch.Size([5, 1, 28, 28]))
     """
 
-    def __init__(self, shape, n_latent=None, width=32, hidden=(128, 64)):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        n_latent: int | None = None,
+        width: int = 32,
+        hidden: Sequence[int] = (128, 64),
+    ):
         super().__init__()
         if n_latent is None:
             n_latent = min(32, max(2, prod(shape) // 2))
@@ -113,7 +120,7 @@ class Autoencoder(nn.Module):
             n_features = hidden[-1]
         self.code = nn.Linear(n_features, n_latent)
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the code.
 
         Parameters
@@ -126,7 +133,7 @@ class Autoencoder(nn.Module):
         """
         return self.code(self.encoder(x))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the reconstruction.
 
         Parameters
@@ -161,11 +168,19 @@ class VAE(Autoencoder):
     (torch.Size([7, 10]), torch.Size([7, 5]), torch.Size([7, 5]))
     """
 
-    def __init__(self, shape, n_latent=None, width=32, hidden=(128, 64)):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        n_latent: int | None = None,
+        width: int = 32,
+        hidden: Sequence[int] = (128, 64),
+    ):
         super().__init__(shape, n_latent, width, hidden)
         self.log_variance = nn.Linear(self.code.in_features, self.n_latent)
 
-    def forward(self, x):
+    def forward(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Compute the reconstruction from a draw of the posterior, and its parameters.
 
         Parameters

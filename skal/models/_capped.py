@@ -1,8 +1,10 @@
 """A net whose training ends after a number of steps."""
 
+from collections.abc import Callable, Iterable
 from itertools import islice
 from math import ceil
 from numbers import Integral, Real
+from typing import Any, Self
 
 import torch
 from sklearn.base import BaseEstimator
@@ -53,14 +55,14 @@ class CappedNet(NeuralNet):
 
     def __init__(
         self,
-        module,
-        criterion=nn.MSELoss,
+        module: Any,
+        criterion: Any = nn.MSELoss,
         *,
-        optimizer=torch.optim.Adam,
-        max_iter,
-        train_split=None,
-        verbose=0,
-        **params,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        max_iter: int,
+        train_split: Any = None,
+        verbose: int = 0,
+        **params: Any,
     ):
         super().__init__(
             module,
@@ -88,7 +90,7 @@ class CappedNet(NeuralNet):
         """Arguments of a further module that follow from the main one."""
         return {}
 
-    def initialize_module(self):
+    def initialize_module(self) -> Self:
         """Make all modules."""
         super().initialize_module()
         for name in self._extra:
@@ -97,7 +99,7 @@ class CappedNet(NeuralNet):
             setattr(self, f"{name}_", module)
         return self
 
-    def initialize_optimizer(self):
+    def initialize_optimizer(self) -> Self:
         """Make one optimizer for each module."""
         for name in ("module", *self._extra):
             prefix = _optimizer_of(name)
@@ -107,14 +109,16 @@ class CappedNet(NeuralNet):
             setattr(self, f"{prefix}_", getattr(self, prefix)(*args, **kwargs))
         return self
 
-    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+    def fit_loop(
+        self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any
+    ) -> Self:
         """Train for `max_epochs`, or until `max_iter` steps are done."""
         epochs = self.max_epochs if epochs is None else epochs
         n_batches = X.n_batches(self._batch_size())
         epochs = min(epochs, ceil(self.max_iter / n_batches))
         return super().fit_loop(X, y, epochs=epochs, **fit_params)
 
-    def get_iterator(self, dataset, training=False):
+    def get_iterator(self, dataset: Any, training: bool = False) -> Iterable[Any]:
         """Let the dataset make the batches that train."""
         if not training:
             return super().get_iterator(dataset, training)

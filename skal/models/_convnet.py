@@ -1,5 +1,8 @@
 """Small convolutional network with dropout."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
 
@@ -42,12 +45,12 @@ class ConvNet(nn.Module):
 
     def __init__(
         self,
-        n_channels,
-        n_classes,
-        image_size=28,
-        channels=(16, 32),
-        hidden=128,
-        dropout=0.5,
+        n_channels: int,
+        n_classes: int,
+        image_size: int = 28,
+        channels: Sequence[int] = (16, 32),
+        hidden: int = 128,
+        dropout: float = 0.5,
     ):
         super().__init__()
         if image_size < 4:
@@ -69,7 +72,7 @@ class ConvNet(nn.Module):
         self.hidden = nn.Sequential(*layers)
         self.head = nn.Linear(hidden, n_classes)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the logits.
 
         Parameters

@@ -1,8 +1,10 @@
 """A Wasserstein GAN with gradient penalty, and an autoencoder beside it."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import log2, prod
 from numbers import Integral, Real
+from typing import Any, Self
 
 import torch
 from skorch.dataset import unpack_data
@@ -44,7 +46,13 @@ class Generator(nn.Sequential):
     torch.Size([5, 1, 28, 28])
     """
 
-    def __init__(self, shape, n_latent=None, width=32, hidden=(128, 128)):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        n_latent: int | None = None,
+        width: int = 32,
+        hidden: Sequence[int] = (128, 128),
+    ):
         if n_latent is None:
             n_latent = 100 if len(shape) == 3 else min(32, *shape)
         if len(shape) == 3:
@@ -81,7 +89,9 @@ class Critic(nn.Sequential):
     torch.Size([5, 1])
     """
 
-    def __init__(self, shape, width=32, hidden=(128, 128)):
+    def __init__(
+        self, shape: Sequence[int], width: int = 32, hidden: Sequence[int] = (128, 128)
+    ):
         if len(shape) == 3:
             channels, sizes = _stages(shape, width)
             layers = downwards(channels, LEAKY, norm=False)
@@ -99,7 +109,9 @@ def _stages(shape, width):
     return channels, halved(shape[1:], n_stages)
 
 
-def gradient_penalty(critic, x):
+def gradient_penalty(
+    critic: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
+) -> torch.Tensor:
     """Compute the mean squared difference of gradient norms from 1.
 
     Parameters
@@ -189,20 +201,20 @@ class WassersteinGAN(CappedNet):
 
     def __init__(
         self,
-        module=Generator,
+        module: type[nn.Module] = Generator,
         *,
-        critic=Critic,
-        autoencoder=Autoencoder,
-        optimizer=ADAM,
-        critic_optimizer=ADAM,
-        autoencoder_optimizer=torch.optim.Adam,
-        n_critic=3,
-        penalty_weight=10.0,
-        max_iter=3000,
-        lr=5e-4,
-        batch_size=64,
-        max_epochs=500,
-        **params,
+        critic: type[nn.Module] = Critic,
+        autoencoder: type[nn.Module] = Autoencoder,
+        optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
+        critic_optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
+        autoencoder_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        n_critic: int = 3,
+        penalty_weight: float = 10.0,
+        max_iter: int = 3000,
+        lr: float = 5e-4,
+        batch_size: int = 64,
+        max_epochs: int = 500,
+        **params: Any,
     ):
         super().__init__(
             module,
@@ -233,13 +245,13 @@ class WassersteinGAN(CappedNet):
         params = self.get_params_for("module")
         return {k: params[k] for k in params if k == "shape"}
 
-    def initialize_module(self):
+    def initialize_module(self) -> Self:
         """Make all modules, and begin to count the steps."""
         self.n_steps_ = 0
         self.last_ = {}
         return super().initialize_module()
 
-    def generate(self, n_samples):
+    def generate(self, n_samples: int) -> torch.Tensor:
         """Generate rows from fresh noise, of torch's global generator.
 
         Parameters
@@ -253,7 +265,7 @@ class WassersteinGAN(CappedNet):
         noise = torch.randn(n_samples, self.module_.n_latent)
         return self.module_(to_device(noise, self.device))
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Compute codes of the autoencoder, in evaluation mode.
 
         Parameters
@@ -268,7 +280,7 @@ class WassersteinGAN(CappedNet):
         with torch.no_grad():
             return self.autoencoder_.encode(to_device(x, self.device))
 
-    def train_step(self, batch, **fit_params):
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Update the critic and, where it is their turn, generator and autoencoder."""
         self._set_training(True)
         x = to_device(unpack_data(batch)[0], self.device)

@@ -56,7 +56,9 @@ class SimilarityGraph(NamedTuple):
         return total.addcmul_(self.own, x, value=-1).mul_(self.scale).add_(x)
 
 
-def similarity_graph(nodes, graph="auto", n_neighbors=10):
+def similarity_graph(
+    nodes: torch.Tensor, graph: str = "auto", n_neighbors: int = 10
+) -> SimilarityGraph:
     """Build the graph of rows by their cosine similarities.
 
     Parameters
@@ -156,7 +158,7 @@ class GCN(nn.Module):
     (torch.Size([5]), torch.Size([5, 128]))
     """
 
-    def __init__(self, n_inputs, n_hidden=128, dropout=0.3):
+    def __init__(self, n_inputs: int, n_hidden: int = 128, dropout: float = 0.3):
         super().__init__()
         self.hidden = nn.Linear(n_inputs, n_hidden)
         self.dropout = nn.Dropout(dropout)
@@ -166,7 +168,13 @@ class GCN(nn.Module):
                 bound = layer.out_features**-0.5
                 nn.init.uniform_(parameter, -bound, bound)
 
-    def forward(self, averaged, similarity, own, scale):
+    def forward(
+        self,
+        averaged: torch.Tensor,
+        similarity: torch.Tensor,
+        own: torch.Tensor,
+        scale: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute logits and hidden units.
 
         Parameters
@@ -216,7 +224,7 @@ class GCNLoss(nn.Module):
     tensor(1.5249)
     """
 
-    def __init__(self, unlabeled_weight=1.2):
+    def __init__(self, unlabeled_weight: float = 1.2):
         super().__init__()
         if not 0 <= unlabeled_weight < inf:
             raise ValueError(
@@ -224,7 +232,9 @@ class GCNLoss(nn.Module):
             )
         self.unlabeled_weight = unlabeled_weight
 
-    def forward(self, output, is_labeled):
+    def forward(
+        self, output: torch.Tensor | tuple[torch.Tensor, ...], is_labeled: torch.Tensor
+    ) -> torch.Tensor:
         """Compute the loss.
 
         Parameters

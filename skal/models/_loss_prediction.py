@@ -1,5 +1,7 @@
 """The network that predicts losses, and the loss that ranks them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -29,12 +31,12 @@ class LossPrediction(nn.Module):
     torch.Size([5])
     """
 
-    def __init__(self, n_features, width=128):
+    def __init__(self, n_features: Sequence[int], width: int = 128):
         super().__init__()
         self.branches = nn.ModuleList([nn.Linear(n, width) for n in n_features])
         self.head = nn.Linear(len(self.branches) * width, 1)
 
-    def forward(self, means):
+    def forward(self, means: Sequence[torch.Tensor]) -> torch.Tensor:
         """Predict.
 
         Parameters
@@ -82,11 +84,11 @@ class RankingLoss(nn.Module):
     tensor(1.7500)
     """
 
-    def __init__(self, margin=1.0):
+    def __init__(self, margin: float = 1.0):
         super().__init__()
         self.margin = margin
 
-    def forward(self, predicted, losses):
+    def forward(self, predicted: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
         """Compute the loss; 0 where there is no pair.
 
         Parameters

@@ -1,5 +1,8 @@
 """Multilayer perceptron."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
 
@@ -26,7 +29,13 @@ class MLP(nn.Module):
     torch.Size([5, 10])
     """
 
-    def __init__(self, n_inputs, n_classes, hidden=(128,), dropout=0.0):
+    def __init__(
+        self,
+        n_inputs: int,
+        n_classes: int,
+        hidden: Sequence[int] = (128,),
+        dropout: float = 0.0,
+    ):
         super().__init__()
         layers, width = [nn.Flatten()], n_inputs
         for n_units in hidden:
@@ -37,7 +46,7 @@ class MLP(nn.Module):
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(width, n_classes)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the logits.
 
         Parameters

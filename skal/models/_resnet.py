@@ -1,5 +1,6 @@
 """Residual network for small images."""
 
+import torch
 from torch import nn
 
 
@@ -31,7 +32,7 @@ class ResNet18(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, n_channels, n_classes, dropout=0.0):
+    def __init__(self, n_channels: int, n_classes: int, dropout: float = 0.0):
         super().__init__()
         from torchvision.models import resnet18
 
@@ -43,7 +44,7 @@ class ResNet18(nn.Module):
         if dropout > 0:
             self.network.fc = nn.Sequential(nn.Dropout(dropout), self.network.fc)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the logits.
 
         Parameters

@@ -1,6 +1,9 @@
 """A network that standardises its input itself."""
 
+from typing import Any
+
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 
@@ -27,14 +30,16 @@ class Standardized(nn.Module):
     torch.Size([5, 10])
     """
 
-    def __init__(self, network, mean, std, **params):
+    def __init__(
+        self, network: type[nn.Module], mean: ArrayLike, std: ArrayLike, **params: Any
+    ):
         super().__init__()
         for name, values in (("mean", mean), ("std", std)):
             values = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
             self.register_buffer(name, values)
         self.network = network(**params)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the logits.
 
         Parameters

@@ -1,9 +1,16 @@
 """Where in the pool the purchases lie."""
 
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
 from skal.plotting._base import make_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 class QueryMapDisplay:
@@ -34,7 +41,7 @@ class QueryMapDisplay:
     array([2])
     """
 
-    def __init__(self, coordinates, labeled_iter):
+    def __init__(self, coordinates: ArrayLike, labeled_iter: ArrayLike):
         self.coordinates = np.asarray(coordinates, dtype=float)
         self.labeled_iter = np.asarray(labeled_iter)
         expected = (len(self.labeled_iter), 2)
@@ -45,7 +52,9 @@ class QueryMapDisplay:
             )
 
     @classmethod
-    def from_embeddings(cls, embeddings, labeled_iter, *, ax=None):
+    def from_embeddings(
+        cls, embeddings: ArrayLike, labeled_iter: ArrayLike, *, ax: "Axes | None" = None
+    ) -> Self:
         """Draw the two main axes of embeddings or features.
 
         Parameters
@@ -72,7 +81,7 @@ class QueryMapDisplay:
         coordinates = PCA(n_components=2, random_state=0).fit_transform(rows)
         return cls(coordinates, labeled_iter).plot(ax=ax)
 
-    def rows_of(self, number):
+    def rows_of(self, number: int) -> NDArray[np.int64]:
         """Find the rows that were bought in a round.
 
         Parameters
@@ -87,7 +96,7 @@ class QueryMapDisplay:
         """
         return np.flatnonzero(self.labeled_iter == number)
 
-    def frame(self):
+    def frame(self) -> "pd.DataFrame":
         """Give the numbers as a table.
 
         Returns
@@ -100,7 +109,7 @@ class QueryMapDisplay:
         x, y = self.coordinates.T
         return pandas.DataFrame({"x": x, "y": y, "round": self.labeled_iter})
 
-    def plot(self, ax=None):
+    def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the pool in grey and the purchases in the colour of their round.
 
         Parameters

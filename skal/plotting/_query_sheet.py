@@ -1,8 +1,16 @@
 """The bought images themselves."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from skal.plotting._base import make_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 _LINE = 0.14  # height, in widths of an image
 _LONGEST = 18  # letters below an image
@@ -43,7 +51,13 @@ class QuerySheetDisplay:
     """
 
     def __init__(
-        self, images, *, indices=None, label=None, prediction=None, score=None
+        self,
+        images: ArrayLike,
+        *,
+        indices: ArrayLike | None = None,
+        label: ArrayLike | None = None,
+        prediction: ArrayLike | None = None,
+        score: ArrayLike | None = None,
     ):
         self.images = _as_pictures(np.asarray(images))
         n = len(self.images)
@@ -63,8 +77,16 @@ class QuerySheetDisplay:
 
     @classmethod
     def from_purchase(
-        cls, X, indices, *, y=None, prediction=None, score=None, classes=None, ax=None
-    ):
+        cls,
+        X: Any,
+        indices: ArrayLike,
+        *,
+        y: ArrayLike | None = None,
+        prediction: ArrayLike | None = None,
+        score: ArrayLike | None = None,
+        classes: Sequence[str] | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
         """Draw the rows that were bought.
 
         Parameters
@@ -103,7 +125,7 @@ class QuerySheetDisplay:
         return display.plot(ax=ax)
 
     @property
-    def captions(self):
+    def captions(self) -> list[list[str]]:
         """Lines below each image: label, prediction and score, where given."""
         lines = []
         for name, values in self.columns.items():
@@ -115,13 +137,13 @@ class QuerySheetDisplay:
         return [list(each) for each in zip(*lines, strict=True)]
 
     @property
-    def wrong(self):
+    def wrong(self) -> NDArray[np.bool_]:
         """Whether label and prediction differ; nowhere where one is not given."""
         if {"label", "prediction"} <= self.columns.keys():
             return self.columns["label"] != self.columns["prediction"]
         return np.zeros(len(self.images), dtype=bool)
 
-    def frame(self):
+    def frame(self) -> "pd.DataFrame":
         """Give the numbers as a table.
 
         Returns
@@ -133,7 +155,7 @@ class QuerySheetDisplay:
 
         return pandas.DataFrame(self.columns)
 
-    def plot(self, ax=None, *, n_columns=10):
+    def plot(self, ax: "Axes | None" = None, *, n_columns: int = 10) -> Self:
         """Draw the images in rows; a prediction that was wrong is red.
 
         Parameters

@@ -1,13 +1,25 @@
 """A picture of one learning curve, by Pillow: matplotlib takes long to import."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SIZE, _BOX = (750, 500), (80, 42, 730, 435)
 _SCALE = 2  # drawn larger and reduced: Pillow's lines have hard edges
 _INK, _GRID, _COLOR = "#262626", "#d9d9d9", "#1f77b4"
 
 
-def sketch_curve(n_labeled, scores, *, title="", score_name="accuracy"):
+def sketch_curve(
+    n_labeled: ArrayLike,
+    scores: ArrayLike,
+    *,
+    title: str = "",
+    score_name: str = "accuracy",
+) -> "Image":
     """Draw the scores of one run.
 
     Parameters

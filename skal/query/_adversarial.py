@@ -85,7 +85,12 @@ class DeepFoolQuery(ScoreQuery):
     }
 
     def __init__(
-        self, *, max_iter=50, overshoot=0.02, n_classes=None, random_state=None
+        self,
+        *,
+        max_iter: int = 50,
+        overshoot: float = 0.02,
+        n_classes: int | None = None,
+        random_state: int | None = None,
     ):
         super().__init__(random_state=random_state)
         self.max_iter = max_iter

@@ -5,11 +5,14 @@ References
 .. [Mayer2020] Mayer and Timofte, "Adversarial sampling for active learning", WACV 2020.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from skal.models import WassersteinGAN
@@ -129,12 +132,12 @@ class AsalQuery(AuxiliaryQuery):
     def __init__(
         self,
         *,
-        aux=None,
-        space="auto",
-        n_steps=100,
-        step_size=0.05,
-        prior_weight=0.0,
-        random_state=None,
+        aux: WassersteinGAN | None = None,
+        space: str = "auto",
+        n_steps: int = 100,
+        step_size: float = 0.05,
+        prior_weight: float = 0.0,
+        random_state: int | None = None,
     ):
         super().__init__(aux=aux, random_state=random_state)
         self.space = space
@@ -143,7 +146,7 @@ class AsalQuery(AuxiliaryQuery):
         self.prior_weight = prior_weight
 
     @property
-    def requires(self):
+    def requires(self) -> tuple[str, ...]:
         """The outputs of a pool that are read."""
         read = ("features", "labeled.features", "input_gradients")
         return (*read, "embeddings") if self.space == "embedding" else read
@@ -151,7 +154,7 @@ class AsalQuery(AuxiliaryQuery):
     def _default_aux(self):
         return WassersteinGAN()
 
-    def fit(self, pool):
+    def fit(self, pool: PoolView) -> Self:
         """Train generator, critic and autoencoder, where this has not been done.
 
         Parameters
@@ -287,13 +290,13 @@ class AsalQuery(AuxiliaryQuery):
         rows = AuxiliaryRows(pool.features).scaled(self.center_, self.scale_)
         return rows.outputs(encode), encode(x)
 
-    def get_state(self):
+    def get_state(self) -> dict[str, NDArray]:
         """Give the weights of the nets and `rows_`, or nothing before the first fit."""
         if hasattr(self, "aux_"):
             return {"rows_": self.rows_, **auxiliary_state(self.aux_)}
         return getattr(self, "state_", {})
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, NDArray]) -> None:
         """Let the next `fit` take over the nets of another one's `get_state`.
 
         Parameters

@@ -12,7 +12,7 @@ from numbers import Integral
 
 import torch
 
-from skal.posterior import MCDropout
+from skal.posterior import DeepEnsemble, MCDropout
 from skal.query._base import PosteriorQuery, ScoreQuery
 from skal.selection import batch_bald, mutual_information
 from skal.utils.validation import Interval, StrOptions
@@ -22,7 +22,7 @@ class _BayesianQuery(PosteriorQuery):
     requires = ("sample_proba",)
 
     @property
-    def active_posterior(self):
+    def active_posterior(self) -> MCDropout | DeepEnsemble | None:
         """The parameter, or ``MCDropout(n_draws=100)`` for None."""
         return MCDropout(n_draws=100) if self.posterior is None else self.posterior
 
@@ -69,7 +69,11 @@ default="mutual_information"
     }
 
     def __init__(
-        self, *, posterior=None, measure="mutual_information", random_state=None
+        self,
+        *,
+        posterior: MCDropout | DeepEnsemble | None = None,
+        measure: str = "mutual_information",
+        random_state: int | None = None,
     ):
         super().__init__(posterior=posterior, random_state=random_state)
         self.measure = measure
@@ -130,10 +134,10 @@ class BatchBaldQuery(_BayesianQuery):
     def __init__(
         self,
         *,
-        posterior=None,
-        max_configurations=10_000,
-        n_particles=10_000,
-        random_state=None,
+        posterior: MCDropout | DeepEnsemble | None = None,
+        max_configurations: int = 10_000,
+        n_particles: int = 10_000,
+        random_state: int | None = None,
     ):
         super().__init__(posterior=posterior, random_state=random_state)
         self.max_configurations = max_configurations

@@ -57,7 +57,13 @@ class KMeansQuery(QueryStrategy):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, *, n_init="auto", max_iter=300, random_state=None):
+    def __init__(
+        self,
+        *,
+        n_init: int | str = "auto",
+        max_iter: int = 300,
+        random_state: int | None = None,
+    ):
         super().__init__(random_state=random_state)
         self.n_init = n_init
         self.max_iter = max_iter
@@ -201,10 +207,10 @@ class CoreSetQuery(QueryStrategy):
     def __init__(
         self,
         *,
-        outlier_fraction=1e-4,
-        time_limit=30,
-        max_points=2000,
-        random_state=None,
+        outlier_fraction: float = 1e-4,
+        time_limit: float = 30,
+        max_points: int = 2000,
+        random_state: int | None = None,
     ):
         super().__init__(random_state=random_state)
         self.outlier_fraction = outlier_fraction

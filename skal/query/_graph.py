@@ -9,6 +9,7 @@ References
 from copy import deepcopy
 from numbers import Integral, Real
 from operator import itemgetter
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from skal.models import GCN, GCNLoss, similarity_graph
+from skal.pool import PoolView
 from skal.query._base import AuxiliaryQuery
 from skal.selection import k_center_greedy, top_k
 from skal.utils.seeds import isolated_rng
@@ -54,11 +56,11 @@ class _GcnQuery(AuxiliaryQuery):
     def __init__(
         self,
         *,
-        aux=None,
-        graph="auto",
-        n_neighbors=10,
-        subset=None,
-        random_state=None,
+        aux: NeuralNet | None = None,
+        graph: str = "auto",
+        n_neighbors: int = 10,
+        subset: int | None = None,
+        random_state: int | None = None,
     ):
         super().__init__(aux=aux, random_state=random_state)
         self.graph = graph
@@ -76,7 +78,7 @@ class _GcnQuery(AuxiliaryQuery):
             verbose=0,
         )
 
-    def fit(self, pool):
+    def fit(self, pool: PoolView) -> Self:
         """Train the graph network to tell labelled rows from those of the pool.
 
         Parameters
@@ -229,12 +231,12 @@ class UncertainGcnQuery(_GcnQuery):
     def __init__(
         self,
         *,
-        aux=None,
-        s_margin=0.1,
-        graph="auto",
-        n_neighbors=10,
-        subset=None,
-        random_state=None,
+        aux: NeuralNet | None = None,
+        s_margin: float | str = 0.1,
+        graph: str = "auto",
+        n_neighbors: int = 10,
+        subset: int | None = None,
+        random_state: int | None = None,
     ):
         super().__init__(
             aux=aux,

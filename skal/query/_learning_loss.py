@@ -5,20 +5,25 @@ References
 .. [Yoo2019] Yoo and Kweon, "Learning loss for active learning", CVPR 2019.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
 from skal.models import LossPrediction, RankingLoss
 from skal.net.joint_training import PredictsLosses, RankingSettings
+from skal.net.pool_features import PoolFeatures
 from skal.net.training import (
     extend_net,
     final_estimator,
     net_to_prepare,
 )
+from skal.pool import PoolView
 from skal.query._base import AuxiliaryQuery
 from skal.selection import top_k
 from skal.utils.seeds import isolated_rng
@@ -134,13 +139,13 @@ class LearningLossQuery(AuxiliaryQuery):
     def __init__(
         self,
         *,
-        aux=None,
-        layers=None,
-        weight=1.0,
-        margin=1.0,
-        detach_at=0.6,
-        subset=None,
-        random_state=None,
+        aux: NeuralNet | None = None,
+        layers: Sequence[str] | None = None,
+        weight: float = 1.0,
+        margin: float = 1.0,
+        detach_at: float = 0.6,
+        subset: int | None = None,
+        random_state: int | None = None,
     ):
         super().__init__(aux=aux, random_state=random_state)
         self.layers = layers
@@ -160,7 +165,9 @@ class LearningLossQuery(AuxiliaryQuery):
             verbose=0,
         )
 
-    def prepare(self, estimator, *, pool_features=None):
+    def prepare(
+        self, estimator: BaseEstimator, *, pool_features: PoolFeatures | None = None
+    ) -> BaseEstimator:
         """Let a network train a module that predicts its losses, in place.
 
         Parameters
@@ -194,7 +201,7 @@ class LearningLossQuery(AuxiliaryQuery):
         )
         return estimator
 
-    def fit(self, pool):
+    def fit(self, pool: PoolView) -> Self:
         """Take the module that was trained with the network, or train one now.
 
         Parameters

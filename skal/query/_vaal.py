@@ -7,12 +7,14 @@ References
 """
 
 import warnings
+from typing import Self
 
 import torch
 
 from skal.models import AdversarialVAE
 from skal.net.auxiliary import device_of
 from skal.net.auxiliary_rows import N_AT_ONCE, AuxiliaryRows
+from skal.pool import PoolView
 from skal.query._base import AuxiliaryQuery, ScoreQuery
 from skal.utils.validation import StrOptions, check_is_fitted, check_params
 
@@ -94,12 +96,18 @@ class VaalQuery(AuxiliaryQuery, ScoreQuery):
         "input": [StrOptions({"rows", "embedding"})],
     }
 
-    def __init__(self, *, aux=None, input="rows", random_state=None):
+    def __init__(
+        self,
+        *,
+        aux: AdversarialVAE | None = None,
+        input: str = "rows",
+        random_state: int | None = None,
+    ):
         super().__init__(aux=aux, random_state=random_state)
         self.input = input
 
     @property
-    def requires(self):
+    def requires(self) -> tuple[str, ...]:
         """The outputs of a pool that are read: the rows or their embeddings."""
         name = "features" if self.input == "rows" else "embeddings"
         return (name, f"labeled.{name}")
@@ -107,7 +115,7 @@ class VaalQuery(AuxiliaryQuery, ScoreQuery):
     def _default_aux(self):
         return AdversarialVAE()
 
-    def fit(self, pool):
+    def fit(self, pool: PoolView) -> Self:
         """Train autoencoder and discriminator.
 
         Parameters

@@ -7,8 +7,11 @@ References
 """
 
 from numbers import Integral, Real
+from typing import Self
 
 import torch
+from sklearn.base import BaseEstimator
+from skorch import NeuralNet
 
 from skal.models import WassersteinCritic
 from skal.net.auxiliary import device_of
@@ -18,11 +21,13 @@ from skal.net.joint_training import (
     MatchingSettings,
     critic_defaults,
 )
+from skal.net.pool_features import PoolFeatures
 from skal.net.training import (
     extend_net,
     final_estimator,
     net_to_prepare,
 )
+from skal.pool import PoolView
 from skal.query._base import AuxiliaryQuery, ScoreQuery
 from skal.utils.validation import Interval, check_is_fitted, check_params
 
@@ -120,12 +125,12 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     def __init__(
         self,
         *,
-        aux=None,
-        alpha=1e-3,
-        uncertainty_weight=1.0,
-        diversity_weight=1.0,
-        max_pool_per_epoch=1000,
-        random_state=None,
+        aux: NeuralNet | None = None,
+        alpha: float = 1e-3,
+        uncertainty_weight: float = 1.0,
+        diversity_weight: float = 1.0,
+        max_pool_per_epoch: int = 1000,
+        random_state: int | None = None,
     ):
         super().__init__(aux=aux, random_state=random_state)
         self.alpha = alpha
@@ -136,7 +141,9 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     def _default_aux(self):
         return WassersteinCritic()
 
-    def prepare(self, estimator, *, pool_features=None):
+    def prepare(
+        self, estimator: BaseEstimator, *, pool_features: PoolFeatures | None = None
+    ) -> BaseEstimator:
         """Let a network train on rows of the pool, too, in place.
 
         Parameters
@@ -165,7 +172,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
             )
         return estimator
 
-    def fit(self, pool):
+    def fit(self, pool: PoolView) -> Self:
         """Take the critic that was trained with the network, or train one now.
 
         Parameters

@@ -1,6 +1,8 @@
 """Run the checks: all at once, or one test each with pytest."""
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 from unittest import SkipTest
 
 from sklearn.base import clone
@@ -30,7 +32,7 @@ def _sklearn_check(name):
     return check
 
 
-def yield_checks():
+def yield_checks() -> Iterator[Callable[[QueryStrategy], None]]:
     """Yield every check, a function of one strategy; those of scikit-learn last.
 
     Yields
@@ -58,7 +60,12 @@ def _expected(strategy, expected_failed_checks):
     return expected
 
 
-def check_strategy(strategy, *, expected_failed_checks=None, on_fail="raise"):
+def check_strategy(
+    strategy: QueryStrategy,
+    *,
+    expected_failed_checks: Mapping[str, str] | None = None,
+    on_fail: str | None = "raise",
+) -> list[dict[str, Any]]:
     """Check that a strategy does all that skal's own do.
 
     Parameters
@@ -122,7 +129,12 @@ def check_strategy(strategy, *, expected_failed_checks=None, on_fail="raise"):
     return results
 
 
-def parametrize_with_checks(strategies, *, expected_failed_checks=None):
+def parametrize_with_checks(
+    strategies: Iterable[QueryStrategy],
+    *,
+    expected_failed_checks: Callable[[QueryStrategy], Mapping[str, str] | None]
+    | None = None,
+) -> Any:
     """Parametrize a pytest function with each check of each strategy.
 
     Parameters

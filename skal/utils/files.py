@@ -2,12 +2,14 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 
 @contextmanager
-def atomic_write(path, mode="wb"):
+def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` that replaces it when the block ends well.
 
     Parameters
@@ -38,7 +40,7 @@ def atomic_write(path, mode="wb"):
         raise
 
 
-def append_line(path, line):
+def append_line(path: str | os.PathLike, line: str) -> None:
     """Append one line of text and fsync; the caller drops a torn last line on reading.
 
     Parameters

@@ -2,13 +2,18 @@
 
 import random
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from zlib import crc32
 
 import numpy as np
 
+SeedLike = int | np.random.Generator | np.random.RandomState | None
 
-def check_generator(random_state):
+
+def check_generator(
+    random_state: SeedLike | np.random.SeedSequence,
+) -> np.random.Generator:
     """Turn `random_state` into a `numpy.random.Generator`.
 
     Parameters
@@ -32,7 +37,7 @@ def check_generator(random_state):
         ) from error
 
 
-def check_seed(random_state):
+def check_seed(random_state: SeedLike) -> int:
     """Turn `random_state` into a non-negative int; None draws fresh entropy."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
@@ -48,7 +53,7 @@ def check_seed(random_state):
     )
 
 
-def derive_seed(seed, n_labeled, purpose):
+def derive_seed(seed: int, n_labeled: int, purpose: str) -> int:
     """Derive the seed of one purpose at one number of labels, without state.
 
     Parameters
@@ -71,7 +76,7 @@ def derive_seed(seed, n_labeled, purpose):
 
 
 @contextmanager
-def isolated_rng(seed):
+def isolated_rng(seed: int) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's global generators, and restore them after.
 
     Parameters
