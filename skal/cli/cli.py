@@ -1,15 +1,49 @@
 """The command line; heavy modules are imported once the options are known."""
 
-import argparse
 import errno
 import os
 import sys
 import traceback
 import warnings
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from pydantic import PlainValidator
 
 from skal._version import __version__
-from skal.experiment.config import RunConfig, UsageError
-from skal.experiment.options import RunOptions
+from skal.experiment.config import GridConfig, Places, RunConfig
+from skal.experiment.options import UsageError, pairs, read_options
+
+app = App(
+    name="skal",
+    help="Deep active learning experiments.",
+    version=f"skal {__version__}",
+    help_format="plaintext",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(
+        consume_multiple=True, allow_repeating=True, negative_iterable=()
+    ),
+)
+_NO_NEGATIVE = Parameter(negative="")
+Flag = Annotated[bool, _NO_NEGATIVE]
+Pairs = Annotated[
+    list[str],
+    PlainValidator(pairs),
+    Parameter(
+        name="--strategy-option",
+        consume_multiple=False,
+        help="a parameter of the strategy, as in first=uniform; repeatable",
+    ),
+]
+
+
+class _Run(Places, RunConfig):
+    strategy_options: Pairs = {}
+
+
+class _Grid(GridConfig):
+    strategy_options: Pairs = {}
 
 
 def main(argv=None):
@@ -25,36 +59,25 @@ def main(argv=None):
     code : int
         0, 1 after an error, 2 after a request that cannot be met, 130 after Ctrl-C.
     """
-    parser = _parser()
-    args = _parse(parser, argv)
+    argv = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in argv
     try:
-        if getattr(args, "config_file", None) is not None:
-            args.options.read_defaults(args.config_file)
-            args = _parse(parser, argv)
+        if not argv:
+            commands = ", ".join(name for name in app if name[0] != "-")
+            raise UsageError(f"a COMMAND is missing: {commands}; see skal --help.")
         with warnings.catch_warnings():
-            if not args.debug:
+            if not debug:
                 warnings.showwarning = _warn
-            return args.command(args)
+            return app(argv, exit_on_error=False, print_error=False) or 0
     except KeyboardInterrupt:
         print("skal: interrupted; the same command goes on", file=sys.stderr)
         return 130
     except Exception as error:
-        if args.debug:
+        if debug:
             traceback.print_exc()
         else:
             print(f"skal: {_message(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError | OSError) else 1
-
-
-def _parse(parser, argv):
-    args, unknown = parser.parse_known_args(argv)
-    if unknown and hasattr(args, "options"):
-        near = args.options.nearest(unknown[0])
-        hint = f"; did you mean {near}?" if near else ""
-        args.options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    elif unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return args
+        return 2 if isinstance(error, UsageError | CycloptsError | OSError) else 1
 
 
 def _message(error):
@@ -78,116 +101,135 @@ def _prepare():
         sys.path.insert(0, os.getcwd())
 
 
-def _run(args):
+def _with_file(given, path):
+    """Values of the command line, and of a file what is not given there."""
+    values = given.given
+    if path is None:
+        return values
+    stored = read_options(path, type(given))
+    if values.keys() & {"seeds", "seed_list"}:
+        stored = {k: v for k, v in stored.items() if k not in ("seeds", "seed_list")}
+    options = [each.get("strategy_options", {}) for each in (stored, values)]
+    return {**stored, **values, "strategy_options": {**options[0], **options[1]}}
+
+
+@app.command
+def run(
+    *,
+    options: Annotated[_Run | None, Parameter(name="*")] = None,
+    config: str | None = None,
+    debug: Flag = False,
+):
+    """Run one experiment: a data set, a network, a strategy, a seed.
+
+    Its results are written below a folder. A run that was interrupted goes on where it
+    stopped.
+
+    Parameters
+    ----------
+    config : str
+        FILE with options in TOML, as in n-rounds = 5, or in YAML (.yaml, .yml); the
+        command line wins.
+    debug : bool
+        Show tracebacks.
+    """
+    values = _with_file(options or _Run(), config)
+    places = Places(**{k: values.pop(k) for k in Places.model_fields if k in values})
+    run_config = RunConfig(**values)
     _prepare()
     from skal.cli.display import print_run, progress_bar
     from skal.experiment.run import run_experiment
 
-    config = RunConfig(**_run_options(args))
-    with progress_bar(config) as advance:
-        result = run_experiment(
-            config, out=args.out, data_root=args.data_root, on_round=advance
-        )
+    with progress_bar(run_config) as advance:
+        result = run_experiment(run_config, on_round=advance, **dict(places))
     print_run(result)
-    return 0
 
 
-def _compare(args):
+@app.command
+def compare(
+    *,
+    options: Annotated[_Grid | None, Parameter(name="*")] = None,
+    config: str | None = None,
+    debug: Flag = False,
+):
+    """Run several strategies over several seeds, and compare them.
+
+    Seed k gives every strategy the same split, first labels and first model. What was
+    interrupted goes on where it stopped.
+
+    Parameters
+    ----------
+    config : str
+        FILE with options in TOML, as in n-rounds = 5, or in YAML (.yaml, .yml); the
+        command line wins.
+    debug : bool
+        Show tracebacks.
+    """
+    grid = GridConfig(**_with_file(options or _Grid(), config))
     _prepare()
     from skal.cli.display import grid_bar, print_comparison
     from skal.experiment.grid import compare
 
-    options = _run_options(args)
-    del options["strategy"], options["seed"]
     comparison = compare(
-        args.strategies,
-        args.seeds,
-        out=args.out,
-        data_root=args.data_root,
-        n_jobs=args.n_jobs,
-        backend=args.backend,
-        scheduler=args.scheduler,
-        watch=lambda configs: grid_bar(configs, args.out),
-        **options,
+        grid.strategies,
+        grid.seeds if grid.seed_list is None else grid.seed_list,
+        watch=lambda configs: grid_bar(configs, grid.out),
+        **grid.model_dump(exclude={"strategies", "seeds", "seed_list"}),
     )
-    print_comparison(comparison, args.out)
+    print_comparison(comparison, grid.out)
     errors = [error for _, error in comparison.failures]
-    if args.debug and errors:
+    if debug and errors:
         traceback.print_exception(errors[0])
     usage = all(isinstance(error, UsageError | OSError) for error in errors)
     return (2 if usage else 1) if errors else 0
 
 
-def _run_options(args):
-    return {k: v for k, v in vars(args).items() if k in RunConfig.__annotations__}
+@app.command(name="list")
+def list_strategies(*, debug: Flag = False):
+    """Print every strategy, its paper, what it reads.
 
-
-def _list(args):
+    Parameters
+    ----------
+    debug : bool
+        Show tracebacks.
+    """
     from skal.cli.display import print_strategies
     from skal.experiment.strategies import describe_strategies
 
     print_strategies(describe_strategies())
-    return 0
 
 
-def _show(args):
+@app.command
+def show(folder: str, /, *, debug: Flag = False):
+    """Print a finished or unfinished run again.
+
+    Parameters
+    ----------
+    folder : str
+        The folder of the run.
+    debug : bool
+        Show tracebacks.
+    """
     from skal.cli.display import print_run
     from skal.experiment.results import read_run
 
-    print_run(read_run(args.folder))
-    return 0
+    print_run(read_run(folder))
 
 
-def _report(args):
+@app.command
+def report(folder: str, /, *, debug: Flag = False):
+    """Compare all runs below a folder: report.html and results.csv.
+
+    Parameters
+    ----------
+    folder : str
+        The folder given to --out.
+    debug : bool
+        Show tracebacks.
+    """
     from skal.report.report import write_report
 
-    report = write_report(args.folder)
-    for note in report.notes:
+    result = write_report(folder)
+    for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"report: {report.html}")
-    return 0
-
-
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="skal", description="Deep active learning experiments."
-    )
-    parser.add_argument("--version", action="version", version=f"skal {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    style = {
-        "usage": "%(prog)s [options]",  # not all of them before each error
-        "formatter_class": argparse.ArgumentDefaultsHelpFormatter,
-        "allow_abbrev": False,  # --strategy is not --strategy-option
-    }
-    run = commands.add_parser(
-        "run",
-        help="one experiment: a data set, a network, a strategy, a seed",
-        description="Run one experiment and write its results below a folder. "
-        "A run that was interrupted goes on where it stopped.",
-        **style,
-    )
-    run.set_defaults(command=_run, options=RunOptions(run))
-    grid = commands.add_parser(
-        "compare",
-        help="several strategies over several seeds",
-        description="Run every strategy with every seed, and compare. Seed k gives "
-        "every strategy the same split, first labels and first model. What was "
-        "interrupted goes on where it stopped.",
-        **style,
-    )
-    grid.set_defaults(command=_compare, options=RunOptions(grid, grid=True))
-    listing = commands.add_parser(
-        "list", help="every strategy, its paper, what it reads"
-    )
-    listing.set_defaults(command=_list)
-    show = commands.add_parser("show", help="a finished or unfinished run again")
-    show.add_argument("folder", metavar="DIR", help="the folder of the run")
-    show.set_defaults(command=_show)
-    report = commands.add_parser(
-        "report", help="compare all runs below a folder: report.html and results.csv"
-    )
-    report.add_argument("folder", metavar="DIR", help="the folder given to --out")
-    report.set_defaults(command=_report)
-    for command in (listing, show, report):
-        command.add_argument("--debug", action="store_true", help="show tracebacks")
-    return parser
+    print(f"report: {result.html}")

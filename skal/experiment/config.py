@@ -1,106 +1,161 @@
-"""What a run is made of; loads nothing heavy."""
+"""What a run is made of, and a grid of runs; loads nothing heavy."""
 
 import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass, field, replace
-from fractions import Fraction
+from typing import Annotated, Any
 
-MODELS = ("mlp", "cnn", "resnet")
-# Names on the command line and in torch.optim.
-OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW", "nadam": "NAdam"}
-INITIALS = ("uniform", "balanced")
-# Where the runs of a grid may take place.
-BACKENDS = ("loky", "dask", "ray")
+from pydantic import BeforeValidator as Check
+from pydantic import Field, PlainValidator, model_validator
+
+from skal.experiment.names import (
+    BACKENDS,
+    DATASETS,
+    INITIALS,
+    MODELS,
+    OPTIMIZERS,
+    STRATEGIES,
+    Backend,
+    DataSet,
+    Initial,
+    Model,
+    Optimizer,
+    is_other_strategy,
+    other_strategies,
+)
+from skal.experiment.options import (
+    Options,
+    UsageError,
+    each,
+    number,
+    one_of,
+    pairs,
+    share,
+    size,
+    text,
+    whole,
+    yes_or_no,
+)
 
 
-class UsageError(Exception):
-    """A request that cannot be met, said in one message for the user."""
+def _is_source(value):
+    path = bool(re.search(r"[/\\]|\.\w+$", value)) or os.path.exists(value)
+    return path or bool(re.fullmatch(r"openml:\d+", value))
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Options that decide the numbers of a run.
+def _is_module(value):
+    return bool(re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", value))
+
+
+def _column(value):
+    found = text(value)
+    return int(found) if re.fullmatch(r"-?\d+", found) else found
+
+
+def _test_size(value):
+    if re.fullmatch(r"\d+", str(value)):
+        return whole(1)(value)
+    return number(above=0, below=1)(value)
+
+
+def _jobs(value):
+    if str(value) == "-1":
+        return -1
+    try:
+        return whole(1)(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or -1 for one a core") from None
+
+
+Count = Annotated[int, Check(whole(1))]
+Whole = Annotated[int, Check(whole(0))]
+Size = Annotated[int | str, Check(size)]
+Text = Annotated[str, Check(text)]
+Share = Annotated[float, Check(number(least=0, below=1))]
+Threads = Annotated[int, Check(whole(1, 256))]
+_data_set = Check(one_of(DATASETS, lambda: ["openml:ID", "a path"], _is_source))
+_model = Check(one_of(MODELS, lambda: ["package.module:attribute"], _is_module))
+_strategy = one_of(STRATEGIES, other_strategies, is_other_strategy)
+_NAMES = ", ".join(STRATEGIES)
+
+
+class RunOptions(Options):
+    """Options of a run, its strategy and its seed apart.
 
     Parameters
     ----------
     data : str, default="digits"
-        Name or path of the data set, see :func:`skal.datasets.load_dataset`.
+        A name, openml:ID, or the path of a .npz, of a text file, of a folder.
     test_data : str or None, default=None
-        Path of the test split, where the data set has none of its own.
+        The test split, like data.
     test_size : float or int, default=0.2
-        Share or number of the rows that are split off where there is no test split.
+        Share (below 1) or number of the rows split off for the test, where the data
+        set has no test split.
     label_column : int or str, default=-1
         Column of the labels in a text file.
     header : bool or None, default=None
-        Whether the first line of a text file names the columns; None finds out.
+        Whether the first line of a text file names the columns; None: find out.
+    pool_size : int or None, default=None
+        Buy from a random part of the training rows; None: from all.
     model : str, default="mlp"
-        "mlp", "cnn", "resnet" or "package.module:attribute", see `build_estimator`.
+        A name, or package.module:attribute, your own module.
     embedding_layer : str, default="auto"
-        Layer of the model whose input is the embedding, see :class:`skal.PoolView`.
+        Layer of the model whose input is the embedding; auto: the one whose output it
+        returns.
     dropout : float or None, default=None
-        Probability of dropout in the model; None takes the model's own: 0.2 for "mlp",
-        0.5 for "cnn", 0 for "resnet".
-    strategy : str, default="badge"
-        Name of the strategy on the command line.
-    strategy_options : dict, default={}
-        Parameters of the strategy.
-    initial : {"uniform", "balanced"}, default="uniform"
-        How the first labelled set is drawn: "balanced" takes as many rows of each
-        class.
-    n_initial : int or str, default=20
-        Size of the first labelled set: a number, or percent of the pool as in "2%".
-    batch_size : int or str, default=20
-        Labels bought in a round, likewise.
-    n_rounds : int, default=10
-        Rounds after the initial one.
+        Probability of dropout in the model; None: the model's own, 0.2 for mlp, 0.5
+        for cnn, 0 for resnet.
     epochs : int, default=100
         Epochs of training in each round, at most.
     patience : int, default=0
-        Stop training after so many epochs without a lower training loss; 0 never.
-    optimizer : {"adam", "sgd", "adamw", "nadam"}, default="adam"
+        Stop training after so many epochs without lower training loss; 0: never.
+    optimizer : str, default="adam"
         How the network is trained.
     lr : float, default=0.001
         Learning rate.
     momentum : float, default=0.0
-        Momentum, for "sgd" only.
+        Momentum of sgd.
     weight_decay : float or None, default=None
-        Weight decay; None takes the optimizer's own: 0.01 for "adamw", else 0.
-    seed : int, default=0
-        Everything random follows from it.
+        Weight decay; None: the optimizer's own, 0.01 for adamw, else 0.
     device : str, default="auto"
-        Torch's name of a device; "auto" takes a GPU where there is one.
+        auto, cpu, cuda, ...; auto takes a GPU where there is one.
     threads : int or None, default=None
-        Threads of torch on the CPU; None takes one a usable core, eight at most.
-    pool_size : int or None, default=None
-        Size of the random part of the training rows to buy from; None takes all.
+        Threads of torch; None: one a core, 8 at most.
+    strategy_options : dict, default={}
+        Parameters of the strategy.
+    initial : str, default="uniform"
+        How the first labelled set is drawn; balanced takes as many rows of each class.
+    n_initial : int or str, default=20
+        Size of the first labelled set; or percent of the pool, as 2%.
+    batch_size : int or str, default=20
+        Labels bought in a round; or percent of the pool.
+    n_rounds : int, default=10
+        Rounds after the initial one.
     """
 
-    data: str = "digits"
-    test_data: str | None = None
-    test_size: float | int = 0.2
-    label_column: int | str = -1
-    header: bool | None = None
-    model: str = "mlp"
-    embedding_layer: str = "auto"
-    dropout: float | None = None
-    strategy: str = "badge"
-    strategy_options: dict = field(default_factory=dict)
-    initial: str = "uniform"
-    n_initial: int | str = 20
-    batch_size: int | str = 20
-    n_rounds: int = 10
-    epochs: int = 100
-    patience: int = 0
-    optimizer: str = "adam"
-    lr: float = 0.001
-    momentum: float = 0.0
-    weight_decay: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    pool_size: int | None = None
+    data: Annotated[DataSet | str, _data_set] = "digits"
+    test_data: Text | None = None
+    test_size: Annotated[float | int, Check(_test_size)] = 0.2
+    label_column: Annotated[int | str, Check(_column)] = -1
+    header: Annotated[bool, Check(yes_or_no)] | None = None
+    pool_size: Count | None = None
+    model: Annotated[Model | str, _model] = "mlp"
+    embedding_layer: Text = "auto"
+    dropout: Share | None = None
+    epochs: Count = 100
+    patience: Whole = 0
+    optimizer: Annotated[Optimizer, Check(one_of(OPTIMIZERS))] = "adam"
+    lr: Annotated[float, Check(number(above=0))] = 0.001
+    momentum: Share = 0.0
+    weight_decay: Annotated[float, Check(number(least=0))] | None = None
+    device: Text = "auto"
+    threads: Threads | None = None
+    strategy_options: Annotated[dict[str, Any], PlainValidator(pairs)] = {}
+    initial: Annotated[Initial, Check(one_of(INITIALS))] = "uniform"
+    n_initial: Size = 20
+    batch_size: Size = 20
+    n_rounds: Whole = 10
 
     def resolve(self):
         """Replace "auto" and None by what this machine makes of them.
@@ -129,7 +184,7 @@ class RunConfig:
                 "'auto'."
             ) from error
         threads = self.threads or min(_n_cores(), 8)
-        return replace(self, device=device, threads=threads)
+        return self.model_copy(update={"device": device, "threads": threads})
 
     @property
     def sizes_known(self):
@@ -149,20 +204,30 @@ class RunConfig:
         config : RunConfig
         """
         sizes = {"n_initial": self.n_initial, "batch_size": self.batch_size}
-        for name, size in sizes.items():
-            if isinstance(size, str):
-                try:
-                    size = max(int(share(size) * n_samples), 1)
-                except ValueError as error:
-                    flag = name.replace("_", "-")
-                    raise UsageError(f"--{flag} {error}.") from error
-            sizes[name] = size
+        for name, given in sizes.items():
+            if isinstance(given, str):
+                sizes[name] = max(int(share(given) * n_samples), 1)
         if sizes["n_initial"] > n_samples:
             raise UsageError(
                 f"--n-initial {sizes['n_initial']} is larger than the pool of "
                 f"{n_samples} rows."
             )
-        return replace(self, **sizes)
+        return self.model_copy(update=sizes)
+
+
+class RunConfig(RunOptions):
+    """Options that decide the numbers of a run, beside those of `RunOptions`.
+
+    Parameters
+    ----------
+    strategy : str, default="badge"
+        Name of the strategy on the command line.
+    seed : int, default=0
+        Everything random follows from it.
+    """
+
+    strategy: Annotated[str, Check(_strategy)] = Field("badge", description=_NAMES)
+    seed: Whole = 0
 
     @property
     def data_name(self):
@@ -188,7 +253,61 @@ class RunConfig:
     @property
     def hash(self):
         """Fingerprint of the options."""
-        return options_hash(asdict(self))
+        return options_hash(self.model_dump())
+
+
+class Places(Options):
+    """Where data and results are.
+
+    Parameters
+    ----------
+    out : str, default="save"
+        Folder of all results.
+    data_root : str or None, default=None
+        Folder of the data set in torchvision's layout, archives included; without it
+        the data set is downloaded on first use.
+    """
+
+    out: Text = "save"
+    data_root: Text | None = None
+
+
+class GridConfig(Places, RunOptions):
+    """Options of a grid of runs, beside those of `RunOptions` and `Places`.
+
+    Parameters
+    ----------
+    strategies : list of str, default=["random", "badge"]
+        Names of strategies on the command line; random is added where missing.
+    seeds : int, default=5
+        Number of seeds, 0 and on.
+    seed_list : list of int or None, default=None
+        The seeds themselves, instead of their number.
+    n_jobs : int, default=1
+        Runs at a time; -1: one a core.
+    backend : {"loky", "dask", "ray"}, default="loky"
+        Where they run: processes of this machine, or a cluster with the files.
+    scheduler : str or None, default=None
+        HOST:PORT of the cluster; None: a local one.
+    threads : int or None, default=1
+        Threads of torch on the CPU; None: one a usable core, eight at most.
+    """
+
+    strategies: Annotated[list[str], Check(each(_strategy))] = Field(
+        ["random", "badge"], description=f"random is added where missing; {_NAMES}"
+    )
+    seeds: Count = 5
+    seed_list: Annotated[list[int], Check(each(whole(0)))] | None = None
+    n_jobs: Annotated[int, Check(_jobs)] = 1
+    backend: Annotated[Backend, Check(one_of(BACKENDS))] = "loky"
+    scheduler: Text | None = None
+    threads: Threads | None = 1
+
+    @model_validator(mode="after")
+    def _check_seeds(self):
+        if {"seeds", "seed_list"} <= self.model_fields_set:
+            raise ValueError("--seed-list is not allowed with --seeds; give one")
+        return self
 
 
 def options_hash(options):
@@ -205,32 +324,6 @@ def options_hash(options):
     """
     text = json.dumps(options, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def share(text):
-    """Read a percentage.
-
-    Parameters
-    ----------
-    text : str
-        Above 0 %, 100 % at most.
-
-    Returns
-    -------
-    share : Fraction
-        Exact, so that 29 % of 100 are 29.
-
-    Examples
-    --------
-    >>> from skal.experiment.config import share
-    >>> int(share("0.29%") * 10_000)
-    29
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", text)
-    value = Fraction(found[1]) / 100 if found else 0
-    if not 0 < value <= 1:
-        raise ValueError(f"must be a percentage above 0% and up to 100%, got {text!r}")
-    return value
 
 
 def _n_cores():

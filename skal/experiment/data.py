@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 from skal.datasets import load_dataset
-from skal.experiment.config import UsageError
+from skal.experiment.options import UsageError
 from skal.utils import derive_seed
 
 _BLOCK = 1024

@@ -1,23 +1,21 @@
 """A grid of runs: several strategies over several seeds."""
 
-import argparse
-import difflib
 import os
 import pickle
 from collections import Counter, namedtuple
+from collections.abc import Iterable
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
-from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.config import GridConfig, RunConfig, RunOptions
 from skal.experiment.data import load_data, pool_rows
 from skal.experiment.networks import build_estimator
-from skal.experiment.options import RunOptions
+from skal.experiment.options import UsageError
 from skal.experiment.results import RunFolder, read_run
 from skal.experiment.run import run_experiment
-from skal.experiment.strategies import build_strategy, named_strategies
+from skal.experiment.strategies import build_strategy, named_strategy
 
 Comparison = namedtuple("Comparison", "results failures notes")
 
@@ -80,16 +78,25 @@ def compare(
     >>> compare(["margin"], seeds=2, n_rounds=1, epochs=1).notes  # doctest: +SKIP
     ["random is added: strategies are compared with it"]
     """
-    how = {"n_jobs": n_jobs, "backend": backend, "scheduler": scheduler}
-    how = _options().check(how)
+    which = "seed_list" if isinstance(seeds, Iterable) else "seeds"
+    grid = GridConfig(
+        strategies=strategies,
+        out=out,
+        data_root=data_root,
+        n_jobs=n_jobs,
+        backend=backend,
+        scheduler=scheduler,
+        **{which: seeds, **options},
+    )
     if scheduler is not None and backend == "loky":
         raise UsageError(
             f"--scheduler {scheduler!r} needs --backend dask or ray, got 'loky'."
         )
-    configs, notes = plan(strategies, seeds, out=out, data_root=data_root, **options)
+    configs, notes = plan(grid)
     # Workers may be in another folder.
-    places = [None if p is None else os.path.abspath(p) for p in (out, data_root)]
-    with (watch or _no_watch)(configs), _workers(**how) as run_all:
+    places = [p and os.path.abspath(p) for p in (grid.out, grid.data_root)]
+    workers = _workers(grid.backend, grid.scheduler, grid.n_jobs)
+    with (watch or _no_watch)(configs), workers as run_all:
         errors = run_all(delayed(_run_cell)(c, *places) for c in configs)
     failures = [(c, error) for c, error in zip(configs, errors, strict=True) if error]
     failed = [c for c, _ in failures]
@@ -102,13 +109,12 @@ def compare(
     return Comparison([read_run(path) for path in paths], failures, notes)
 
 
-def plan(strategies, seeds, *, out, data_root=None, **options):
+def plan(grid):
     """Make the configurations of a grid, and check all that can be checked at once.
 
     Parameters
     ----------
-    strategies, seeds, out, data_root, **options
-        As for `compare`.
+    grid : GridConfig
 
     Returns
     -------
@@ -116,21 +122,8 @@ def plan(strategies, seeds, *, out, data_root=None, **options):
         Resolved; all strategies of a seed before the next seed.
     notes : list of str
     """
-    allowed = RunConfig.__annotations__.keys() - {"strategy", "seed"}
-    if unknown := options.keys() - allowed:
-        name = sorted(unknown)[0]
-        near = difflib.get_close_matches(name, [*allowed, "strategies", "seeds"], n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(
-            f"A comparison has no option {name}; {hint}Allowed are "
-            f"{', '.join(sorted(allowed))}."
-        )
-    given = {"strategies": strategies, "seeds": seeds, "data_root": data_root}
-    options = _options().check({**given, **options})
-    names, seeds, notes = options.pop("strategies"), options.pop("seeds"), []
-    data_root = options.pop("data_root")
-    if isinstance(seeds, int):
-        seeds = list(range(seeds))
+    names, seeds, notes = list(grid.strategies), grid.seed_list, []
+    seeds = list(range(grid.seeds)) if seeds is None else seeds
     for flag, values in (("--strategies", names), ("--seed-list", seeds)):
         twice = [value for value, count in Counter(values).items() if count > 1]
         if twice:
@@ -138,7 +131,8 @@ def plan(strategies, seeds, *, out, data_root=None, **options):
     if "random" not in names:
         names.insert(0, "random")
         notes.append("random is added: strategies are compared with it")
-    common = RunConfig(**{"threads": 1, **options}).resolve()
+    common = RunConfig(**grid.model_dump(include=set(RunOptions.model_fields)))
+    common = common.resolve()
     own = {name: _own_options(name, common.strategy_options) for name in names}
     for option in common.strategy_options:
         if not any(option in taken for taken in own.values()):
@@ -146,27 +140,25 @@ def plan(strategies, seeds, *, out, data_root=None, **options):
                 f"--strategy-option {option}: none of {', '.join(names)} has it."
             )
     configs = [
-        replace(common, strategy=name, seed=seed, strategy_options=own[name])
+        common.model_copy(
+            update={"strategy": name, "seed": seed, "strategy_options": own[name]}
+        )
         for seed in seeds
         for name in names
     ]
     for config in configs[: len(names)]:
         build_strategy(config)
     if not common.sizes_known:
-        n_samples = _try_data(configs[0], data_root)
+        n_samples = _try_data(configs[0], grid.data_root)
         configs = [config.resolve_sizes(n_samples) for config in configs]
-    folders = [RunFolder(out, config) for config in configs]
+    folders = [RunFolder(grid.out, config) for config in configs]
     for folder in folders:
         folder.check()
     if not all(folder.done for folder in folders):
-        _check_writable(out)
+        _check_writable(grid.out)
         if common.sizes_known:
-            _try_data(configs[0], data_root)
+            _try_data(configs[0], grid.data_root)
     return configs, notes
-
-
-def _options():
-    return RunOptions(argparse.ArgumentParser(), grid=True)
 
 
 def _check_writable(out):
@@ -188,7 +180,7 @@ def _try_data(config, data_root):
 
 
 def _own_options(name, options):
-    params = named_strategies()[name].get_params()
+    params = named_strategy(name).get_params()
     return {key: value for key, value in options.items() if key in params}
 
 

@@ -11,7 +11,8 @@ from skorch.callbacks import EarlyStopping
 from skorch.utils import noop
 from torch import nn, optim
 
-from skal.experiment.config import MODELS, OPTIMIZERS, UsageError
+from skal.experiment.names import MODELS
+from skal.experiment.options import UsageError
 from skal.models import MLP, ConvNet, ResNet18, Standardized
 from skal.utils import isolated_rng
 
@@ -58,7 +59,9 @@ def build_estimator(config, data):
     mean = np.zeros(1) if data.mean is None else np.asarray(data.mean)
     std = np.ones(1) if data.std is None else np.asarray(data.std)
     options = {f"module__{name}": value for name, value in params.items()}
-    options["optimizer"] = getattr(optim, OPTIMIZERS[config.optimizer])
+    optimizers = (optim.Adam, optim.SGD, optim.AdamW, optim.NAdam)
+    by_name = {optimizer.__name__.lower(): optimizer for optimizer in optimizers}
+    options["optimizer"] = by_name[config.optimizer]
     if config.optimizer == "sgd":
         options["optimizer__momentum"] = config.momentum
     if config.weight_decay is not None:

@@ -5,7 +5,6 @@ import json
 import platform
 import re
 from collections import namedtuple
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from zipfile import BadZipFile
@@ -13,7 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from skal._version import __version__
-from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.config import RunConfig
+from skal.experiment.options import UsageError
 from skal.utils import append_line, atomic_write
 
 _TIMES = ("train_s", "query_s")
@@ -66,9 +66,9 @@ class RunFolder:
             )
         path = self.path / "config.json"
         if path.exists():
-            stored = {**asdict(RunConfig()), **self.read_options()}
+            stored = {**RunConfig().model_dump(), **self.read_options()}
             # As JSON gives them back: a tuple is a list there.
-            wanted = json.loads(json.dumps(asdict(self.config)))
+            wanted = json.loads(json.dumps(self.config.model_dump()))
             differences = [
                 f"{name} is {stored.get(name)!r} there and {value!r} now"
                 for name, value in wanted.items()
@@ -129,7 +129,7 @@ class RunFolder:
                 torn.unlink()
         if not path.exists():
             content = {
-                "options": asdict(self.config),
+                "options": self.config.model_dump(),
                 "hash": self.config.hash,
                 "data_fingerprint": fingerprint,
                 "training": training,
@@ -259,8 +259,10 @@ class RunFolder:
         """
         with atomic_write(self.path / "learning_curve.png") as file:
             picture.save(file, format="PNG")
+        # The stored one, should an earlier release have counted otherwise.
+        fingerprint = self._read_config().get("hash", self.config.hash)
         with atomic_write(self._done, "w") as file:
-            file.write(f"{self.config.hash}\n{len(self.read_rounds())} rounds\n")
+            file.write(f"{fingerprint}\n{len(self.read_rounds())} rounds\n")
 
     def read_finished(self):
         """Read the rounds of a run that has ended, or refuse what is left of them.
@@ -353,8 +355,9 @@ def read_run(path):
     folder = RunFolder(path, RunConfig())
     folder.path, folder.rounds_path = path, path / "rounds.jsonl"
     options = folder.read_options()
-    known = {k: v for k, v in options.items() if k in RunConfig.__annotations__}
-    config = folder.config = RunConfig(**known)
+    known = {k: v for k, v in options.items() if k in RunConfig.model_fields}
+    # As they were: what they name may be gone by now.
+    config = folder.config = RunConfig.model_construct(**known)
     records = folder.read_finished() if folder.done else folder.read_rounds()
     notes = folder.training_notes
     if not folder.done:

@@ -7,9 +7,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from skal.datasets import DamagedImageError
-from skal.experiment.config import UsageError
 from skal.experiment.data import fingerprint, load_data, pool_rows
 from skal.experiment.networks import build_estimator
+from skal.experiment.options import UsageError
 from skal.experiment.results import RunFolder, RunResult
 from skal.experiment.rounds import RecordedLoop, Rounds
 from skal.experiment.strategies import build_strategy

@@ -4,7 +4,7 @@ import inspect
 import re
 from collections import namedtuple
 
-from skal.experiment.config import UsageError
+from skal.experiment.options import UsageError, unknown
 from skal.posterior import DeepEnsemble, MCDropout
 from skal.utils import all_strategies, command_line_name
 from skal.utils.validation import check_params
@@ -34,6 +34,23 @@ def named_strategies():
     return dict(sorted(found.items()))
 
 
+def named_strategy(name):
+    """Make the strategy of a name on the command line.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    strategy : QueryStrategy
+    """
+    by_name = named_strategies()
+    if name not in by_name:
+        raise UsageError(f"--strategy cannot be {unknown(name, by_name)}.")
+    return by_name[name]
+
+
 def build_strategy(config):
     """Make the strategy of a run.
 
@@ -45,12 +62,7 @@ def build_strategy(config):
     -------
     strategy : QueryStrategy
     """
-    by_name = named_strategies()
-    if config.strategy not in by_name:
-        raise UsageError(
-            f"Unknown strategy {config.strategy!r}; allowed are {', '.join(by_name)}."
-        )
-    strategy = by_name[config.strategy]
+    strategy = named_strategy(config.strategy)
     try:
         strategy.set_params(**config.strategy_options)
     except (AttributeError, ValueError) as error:

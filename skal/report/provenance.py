@@ -4,12 +4,12 @@ import ast
 import json
 import shlex
 from collections import Counter, namedtuple
-from dataclasses import asdict
 from zipfile import BadZipFile
 
 import numpy as np
 
-from skal.experiment.config import RunConfig, UsageError, options_hash
+from skal.experiment.config import RunConfig, options_hash
+from skal.experiment.options import UsageError
 from skal.experiment.results import purchase_name, read_run
 from skal.experiment.strategies import named_strategies
 
@@ -214,7 +214,7 @@ def commands(cells, folder):
         places.setdefault(key, []).append(cell)
     lines = []
     for (out, device, threads), mine in places.items():
-        common = {k: v for k, v in asdict(mine[0].config).items() if k not in OWN}
+        common = {k: v for k, v in mine[0].config.model_dump().items() if k not in OWN}
         tail = [*_flags(common), "--device", device, "--threads", str(threads)]
         tail += [] if out == "." else ["--out", f"save/{out}"]
         for options, names, seeds in _rectangles(mine):
@@ -273,7 +273,7 @@ def _taken(name, options):
 
 
 def _flags(options):
-    default, flags = asdict(RunConfig()), []
+    default, flags = RunConfig().model_dump(), []
     for key, value in options.items():
         if value == default.get(key) or value is None:
             continue

@@ -4,13 +4,12 @@ import csv
 import io
 import json
 from collections import namedtuple
-from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from skal.experiment.config import UsageError
+from skal.experiment.options import UsageError
 from skal.report.provenance import (
     BASELINE,
     OWN,
@@ -141,7 +140,7 @@ _LOOSE = (*OWN, *_SIZES, "initial")
 
 
 def _key(cell, left_out):
-    options = asdict(cell.config)
+    options = cell.config.model_dump()
     return json.dumps({k: v for k, v in options.items() if k not in left_out})
 
 

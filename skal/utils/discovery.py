@@ -1,18 +1,34 @@
-"""Find every strategy that skal ships; there is no registry to edit."""
+"""Find every strategy, of skal and of other packages; there is no registry to edit."""
 
 import inspect
 import pkgutil
 import re
+import warnings
 from importlib import import_module
+from importlib.metadata import entry_points
 
 
 def all_strategies():
-    """List the public strategies of `skal.query`.
+    """List the public strategies of `skal.query` and of other packages.
+
+    A package names each of its strategies in an entry point of the group
+    `skal.strategies`: `my-margin = "package.module:MyMarginQuery"`, where the name is
+    that on the command line, see `command_line_name`.
 
     Returns
     -------
     strategies : list of (str, class)
         Class names and classes, sorted by name; abstract bases are left out.
+
+    Warns
+    -----
+    UserWarning
+        For a strategy of another package that cannot be imported; it is left out.
+
+    Raises
+    ------
+    ValueError
+        Where two strategies have one name.
     """
     query = import_module("skal.query")
     base = query.QueryStrategy
@@ -27,7 +43,33 @@ def all_strategies():
                 and not inspect.isabstract(cls)
             ):
                 found[name] = cls
+    places = {command_line_name(cls): cls.__module__ for cls in found.values()}
+    for point in sorted(set(entry_points(group="skal.strategies"))):
+        if point.name in places:
+            raise ValueError(
+                f"There are two strategies {point.name!r}, in {places[point.name]} and "
+                f"in {point.value}; uninstall one of the packages."
+            )
+        places[point.name] = point.value
+        try:
+            cls = _load(point, base)
+        except (Exception, SystemExit) as error:  # whatever another package does
+            reason = f"{type(error).__name__}: {error}"
+            text = f"the strategy {point.name!r}, {point.value}, is left out ({reason})"
+            warnings.warn(text, stacklevel=2)
+        else:
+            found[cls.__name__] = cls
     return sorted(found.items())
+
+
+def _load(point, base):
+    cls = point.load()
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        raise TypeError("not a class below skal.query.QueryStrategy")
+    if command_line_name(cls) != point.name:
+        raise ValueError(f"name its entry point {command_line_name(cls)!r}")
+    cls()  # without arguments, as the command line makes it
+    return cls
 
 
 def command_line_name(cls):

@@ -1,6 +1,7 @@
 import pytest
 
-from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.config import RunConfig
+from skal.experiment.options import UsageError
 
 
 @pytest.mark.parametrize(
@@ -19,10 +20,8 @@ def test_percent_of_the_pool(percent, n_samples, size):
     "percent", ["0%", "101%", "100.5%", "-3%", "five", "5%%", "nan%"]
 )
 def test_bad_percentages(percent):
-    with pytest.raises(
-        UsageError, match=f"--n-initial must be a percentage.*{percent}"
-    ):
-        RunConfig(n_initial=percent).resolve_sizes(100)
+    with pytest.raises(UsageError, match=f"--n-initial must be a .*got '{percent}'"):
+        RunConfig(n_initial=percent)
 
 
 def test_fewer_rows_than_the_first_set():

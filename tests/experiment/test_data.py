@@ -9,8 +9,9 @@ from torch.utils.data import Dataset
 from skal.cli.cli import main
 from skal.datasets._images import ImageFiles
 from skal.experiment import run
-from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.config import RunConfig
 from skal.experiment.data import fingerprint, load_data
+from skal.experiment.options import UsageError
 from skal.experiment.run import run_experiment
 
 QUICK = {"n_rounds": 1, "epochs": 2, "device": "cpu", "threads": 1}

@@ -1,9 +1,6 @@
 """Grids of runs: paired, resumed, on several workers."""
 
-import io
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,16 +9,13 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from rich.console import Console
 from skorch import NeuralNet
 
-from skal.__main__ import main
-from skal.experiment import compare, display
+from skal.experiment import compare
 from skal.experiment import grid as grid_module
-from skal.experiment.config import RunConfig, UsageError
-from skal.experiment.grid import plan
-from skal.experiment.options import strategy_names
-from skal.experiment.results import RunFolder
+from skal.experiment.config import GridConfig, RunConfig
+from skal.experiment.names import STRATEGIES
+from skal.experiment.options import UsageError
 from skal.experiment.run import run_experiment
 
 SMALL = {"n_rounds": 2, "epochs": 2}
@@ -30,6 +24,13 @@ TIMES = {"train_s", "query_s"}
 
 def run_grid(out, strategies=("random", "margin"), seeds=2, **options):
     return compare(list(strategies), seeds, out=out, **{**SMALL, **options})
+
+
+def plan(strategies, seeds, out, **options):
+    which = "seeds" if isinstance(seeds, int) else "seed_list"
+    return grid_module.plan(
+        GridConfig(strategies=strategies, out=out, **{which: seeds}, **options)
+    )
 
 
 def numbers(comparison):
@@ -65,7 +66,7 @@ def test_a_seed_is_the_same_start_for_all_strategies(tmp_path, monkeypatch):
     on_train_begin = NeuralNet.on_train_begin
     monkeypatch.setattr(NeuralNet, "on_train_begin", begin)
     options = {"n_rounds": 0, "epochs": 1, "pool_size": 100, "n_initial": 30}
-    names = ["random", *set(strategy_names()) - {"random"}]
+    names = ["random", *set(STRATEGIES) - {"random"}]
     configs, _ = plan(names, [3], out=tmp_path, **options)
     configs += plan(["random"], [4], out=tmp_path, **options)[0]
     starts = []
@@ -178,25 +179,30 @@ def test_percentages(tmp_path):
     [
         (["margin", "margin"], 1, {}, "--strategies has 'margin' more than once"),
         (["margin"], [3, 3], {}, "--seed-list has 3 more than once"),
-        (["margin"], 0, {}, "--seeds must be a whole number of at least 1, got '0'"),
-        (["margin"], -1, {}, "--seeds must be a whole number of at least 1, got '-1'"),
+        (["margin"], 0, {}, "--seeds must be a whole number of at least 1, got 0"),
+        (["margin"], -1, {}, "--seeds must be a whole number of at least 1, got -1"),
         (["margin"], 1.5, {}, "--seeds must be a whole number"),
-        (["margin"], True, {}, "--seeds must be a number or text, got True"),
-        (["margin"], None, {}, "--seeds must be a number or text, got None"),
+        (["margin"], True, {}, "--seeds must be a whole number of .* got True"),
+        (["margin"], None, {}, "--seeds must be a whole number of .* got None"),
         (["margin"], [], {}, r"--seed-list must be a list, got \[\]"),
         (["margin"], [-1], {}, "--seed-list must be a whole number of at least 0"),
         ("margin", 1, {}, "--strategies must be a list, got 'margin'"),
         ([], 1, {}, r"--strategies must be a list, got \[\]"),
-        (["bagde"], 1, {}, "--strategies unknown strategy 'bagde', allowed are"),
-        (["margin"], 1, {"epoch": 3}, "no option epoch; did you mean epochs"),
+        (["bagde"], 1, {}, "'bagde'; did you mean 'badge'. Allowed are"),
+        (["margin"], 1, {"epoch": 3}, "no option 'epoch'; did you mean 'epochs'"),
         (["margin"], 1, {"epochs": 0}, "--epochs must be a whole number of at least 1"),
         (["margin"], 1, {"lr": "fast"}, "--lr must be a number above 0, got 'fast'"),
         (["margin"], 1, {"batch_size": "0%"}, "--batch-size must be a percentage"),
-        (["margin"], 1, {"n_jobs": 0}, "--n-jobs .* got '0'; or -1 for one a core"),
+        (["margin"], 1, {"n_jobs": 0}, "--n-jobs .* got 0; or -1 for one a core"),
         (["margin"], 1, {"scheduler": "h:1"}, "--scheduler 'h:1' needs --backend dask"),
-        (["margin"], 1, {"seed": 3}, "no option seed"),
+        (["margin"], 1, {"seed": 3}, "no option 'seed'; did you mean 'seeds'"),
         (["margin"], 1, {"strategy_options": {"first": 1}}, "none of random, margin"),
-        (["margin"], 1, {"backend": "spark"}, "--backend must be one of loky, dask"),
+        (
+            ["margin"],
+            1,
+            {"backend": "spark"},
+            "--backend cannot be 'spark'. All",
+        ),
         (["margin"], 1, {"n_initial": 1438}, "--n-initial 1438 is larger than"),
         (["margin"], 1, {"data": "none.csv"}, "--data 'none.csv' does not exist"),
         (["margin"], 1, {"model": "no_such:Net"}, "--model 'no_such:Net' cannot be"),
@@ -265,106 +271,8 @@ def test_damage_to_one_run_stops_no_other(tmp_path):
         run_grid(tmp_path, ["random"], 3)
 
 
-def test_the_bar_shows_the_rounds_of_each_worker(tmp_path, monkeypatch):
-    screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=100)
-    monkeypatch.setattr(display, "Console", lambda **options: console)
-    configs, _ = plan(["margin"], 2, out=tmp_path, **SMALL)
-    with display.grid_bar(configs, tmp_path, interval=0.001) as _:
-        run_grid(tmp_path, ["margin"], 1)
-        folder = RunFolder(tmp_path, configs[-1])
-        folder.start()
-        folder.rounds_path.write_text("{}\n{}\n")
-        until = time.monotonic() + 60
-        while "margin, seed 1" not in screen.getvalue() or "8/12" not in (
-            screen.getvalue()
-        ):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-    lines = re.sub(r"\x1b\[[\d;?]*\w", "", screen.getvalue())
-    assert re.search(r"4 runs .* 8/12 rounds", lines)
-    assert re.search(r"margin, seed 1 .* 2/3 *rounds", lines)
-
-
 def test_another_configuration_is_refused_before_anything_runs(tmp_path):
     run_grid(tmp_path, ["random"], [1])
     with pytest.raises(UsageError, match="another configuration: epochs is 2 there"):
         run_grid(tmp_path, ["random"], [0, 1], epochs=3)
     assert not list(tmp_path.glob("**/seed=0"))
-
-
-def test_a_run_that_fails_stops_no_other(tmp_path, capsys):
-    command = "compare --strategies bald --seeds 1 --dropout 0 --n-rounds 1 --epochs 1"
-    assert main([*command.split(), "--out", str(tmp_path)]) == 2
-    printed = capsys.readouterr()
-    assert "failed: bald, seed 0: --model 'mlp'" in printed.err
-    assert "no active dropout" in printed.err
-    assert "random" in printed.out and "runs what failed again" in printed.out
-
-
-@pytest.mark.parametrize("ending", ["toml", "yaml"])
-def test_from_a_file(ending, tmp_path, capsys):
-    path = tmp_path / f"grid.{ending}"
-    text = {
-        "toml": 'strategies = ["margin"]\nseed-list = [4]\nn-rounds = 1\nepochs = 1\n',
-        "yaml": "strategies: [margin]\nseed-list: [4]\nn-rounds: 1\nepochs: 1\n",
-    }
-    path.write_text(text[ending])
-    assert main(["compare", "--config", str(path), "--out", str(tmp_path / "o")]) == 0
-    runs = sorted(p.parent.relative_to(tmp_path) for p in tmp_path.glob("o/**/DONE"))
-    assert [str(p) for p in runs] == [
-        f"o/digits/mlp/20+1x20/{name}/seed=4" for name in ("margin", "random")
-    ]
-    options = json.loads((tmp_path / runs[0] / "config.json").read_text())["options"]
-    assert options["epochs"] == 1 and options["threads"] == 1
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("strategies: margin\n", "strategies: must be a list, got 'margin'"),
-        ("strategies: [margin\n", "is not YAML"),
-        ("3: margin\n", "unknown key '3'"),
-        ("seeds: 2\nseed-list: [4]\n", "'seed-list' gives 'seeds' a second time"),
-        ("n-jobs: 2\nn_jobs: 2\n", "'n_jobs' gives 'n_jobs' a second time"),
-        ("- margin\n", "must be a table of options"),
-        ("seed: 3\n", "unknown key 'seed'"),
-        ("backend: spark\n", "must be one of loky, dask, ray, got 'spark'"),
-    ],
-)
-def test_files_that_cannot_be_used(text, message, tmp_path, capsys):
-    (tmp_path / "grid.yaml").write_text(text)
-    assert main(["compare", "--config", str(tmp_path / "grid.yaml")]) == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ("--seeds 2 --seed-list 3", "--seed-list: not allowed with argument --seeds"),
-        ("--strategy margin", "--strategy margin; did you mean --strategies?"),
-        ("--seed 3", "--seed 3; did you mean --seeds?"),
-        ("--n-jobs 0", "at least 1, got '0'; or -1 for one a core"),
-    ],
-)
-def test_command_lines_that_cannot_be_met(arguments, message, capsys):
-    with pytest.raises(SystemExit) as exit:
-        main(["compare", *arguments.split()])
-    printed = capsys.readouterr().err
-    assert exit.value.code == 2
-    assert message in printed and printed.count("\n") == 2
-
-
-def test_seeds_of_the_command_line_win(tmp_path, monkeypatch):
-    path = tmp_path / "grid.toml"
-    path.write_text("seed-list = [4, 5]\n")
-    seen = []
-
-    def stop(strategies, seeds, **options):
-        seen.append(seeds)
-        raise UsageError("enough")
-
-    monkeypatch.setattr(grid_module, "compare", stop)
-    for arguments in ([], ["--seeds", "2"], ["--seed-list", "9"]):
-        assert main(["compare", "--config", str(path), *arguments]) == 2
-    assert seen == [[4, 5], 2, [9]]

@@ -4,8 +4,9 @@ import torch
 from sklearn.utils import Bunch
 from torch import optim
 
-from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.config import RunConfig
 from skal.experiment.networks import build_estimator
+from skal.experiment.options import UsageError
 from skal.utils import isolated_rng
 
 MODULES = """

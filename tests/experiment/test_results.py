@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from skal.experiment import results
-from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.config import RunConfig
+from skal.experiment.options import UsageError
 from skal.experiment.results import RunFolder, read_run
 
 CONFIG = RunConfig(device="cpu", threads=1)

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from skal.cli.cli import main
 from skal.experiment import rounds, run
-from skal.experiment.config import RunConfig, UsageError
-from skal.experiment.results import RunFolder
+from skal.experiment.config import RunConfig
+from skal.experiment.options import UsageError
+from skal.experiment.results import RunFolder, read_run
 from skal.experiment.run import run_experiment
 from skal.models import WassersteinGAN
 from skal.query import RandomQuery
@@ -302,3 +304,78 @@ def test_other_numbers_on_a_gpu_are_noted(tmp_path, monkeypatch):
     found.after_round(loop, {**record, "fit_time": 0.0, "query_time": 0.0})
     (note,) = found.notes
     assert "trained again on cuda" in note and "nll 1.0 there and 1.1 now" in note
+
+
+# What skal 0.1.0 wrote when its options were a dataclass, for
+# skal run --epochs 2 --n-rounds 3 --device cpu --threads 1 --lr 0.01 --n-initial 2%
+# --strategy k-means --strategy-option n_init=3 --batch-size 1% --pool-size 500
+# --weight-decay 0 --optimizer sgd --momentum 0.5 --strategy-option max_iter=9
+EARLIER = """{
+  "options": {
+    "data": "digits",
+    "test_data": null,
+    "test_size": 0.2,
+    "label_column": -1,
+    "header": null,
+    "model": "mlp",
+    "embedding_layer": "auto",
+    "dropout": null,
+    "strategy": "k-means",
+    "strategy_options": {
+      "n_init": 3,
+      "max_iter": 9
+    },
+    "initial": "uniform",
+    "n_initial": 10,
+    "batch_size": 5,
+    "n_rounds": 3,
+    "epochs": 2,
+    "patience": 0,
+    "optimizer": "sgd",
+    "lr": 0.01,
+    "momentum": 0.5,
+    "weight_decay": 0.0,
+    "seed": 0,
+    "device": "cpu",
+    "threads": 1,
+    "pool_size": 500
+  },
+  "hash": "ae9ec59905bbfcd5",
+  "data_fingerprint": "0244ed14",
+  "training": "",
+  "device_name": "x86_64",
+  "processor": "AMD EPYC",
+  "versions": {
+    "skal": "0.1.0"
+  }
+}
+"""
+
+
+def test_a_folder_of_an_earlier_release_goes_on(tmp_path, monkeypatch, capsys):
+    options = json.loads(EARLIER)["options"]
+    config = RunConfig(**options)
+    assert config.hash == "ae9ec59905bbfcd5" and config.model_dump() == options
+    path = kill(tmp_path, monkeypatch, "after", 1, config)
+    (path / "config.json").write_text(EARLIER)
+    whole = run_experiment(config, out=tmp_path / "whole").path
+    command = (
+        "run --epochs 2 --n-rounds 3 --device cpu --threads 1 --lr 0.01 --n-initial 2% "
+        "--strategy k-means --strategy-option n_init=3 --batch-size 1% --pool-size 500 "
+        "--weight-decay 0 --optimizer sgd --momentum 0.5 --strategy-option max_iter=9"
+    )
+    assert main([*command.split(), "--out", str(tmp_path)]) == 0
+    same(path, whole)
+    assert (path / "config.json").read_text() == EARLIER
+    assert (path / "DONE").read_text() == "ae9ec59905bbfcd5\n4 rounds\n"
+    assert main(["show", str(path)]) == 0
+    assert "k-means on digits, mlp, seed 0" in capsys.readouterr().out
+
+
+def test_options_that_nobody_knows_any_more_are_read(tmp_path):
+    """Names of strategies and data that were there, and are no more."""
+    text = EARLIER.replace("k-means", "theirs").replace('"digits"', '"folder"')
+    (tmp_path / "config.json").write_text(text)
+    config = read_run(tmp_path).config
+    assert (config.strategy, config.data, config.lr) == ("theirs", "folder", 0.01)
+    assert config.strategy_options == {"n_init": 3, "max_iter": 9}

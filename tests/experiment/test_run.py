@@ -12,7 +12,8 @@ from PIL import Image
 
 from skal.cli.cli import main
 from skal.datasets import load_dataset
-from skal.experiment.config import RunConfig, UsageError
+from skal.experiment.config import RunConfig
+from skal.experiment.options import UsageError
 from skal.experiment.run import run_experiment
 
 QUICK = {"n_rounds": 2, "epochs": 3, "device": "cpu", "threads": 1}

@@ -1,6 +1,9 @@
 import pytest
 
-from skal.experiment.config import RunConfig, UsageError
+from skal.datasets._load import DATASETS
+from skal.experiment import names
+from skal.experiment.config import RunConfig
+from skal.experiment.options import UsageError
 from skal.experiment.strategies import (
     build_strategy,
     describe_strategies,
@@ -43,7 +46,7 @@ def test_bad_values(name, options, match):
 
 
 def test_unknown_strategy():
-    with pytest.raises(UsageError, match="'bagde'; allowed are asal, badge, "):
+    with pytest.raises(UsageError, match="'bagde'; did you mean 'badge'. Allowed are"):
         build_strategy(RunConfig(strategy="bagde"))
 
 
@@ -76,3 +79,8 @@ def test_bald_has_options_of_its_posterior(name):
     ensemble = build_strategy(RunConfig(strategy=f"{name}-ensemble")).posterior
     assert isinstance(ensemble, DeepEnsemble)
     assert f"{name}-dropout" not in named_strategies()
+
+
+def test_the_names_of_the_command_line_are_those_discovered():
+    assert list(named_strategies()) == sorted(names.STRATEGIES)
+    assert list(names.DATASETS) == list(DATASETS)

@@ -1,15 +1,15 @@
 """The commands of a report: pasted, they give the same runs."""
 
-import argparse
 import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from skal.cli import display
+from skal.cli.cli import main
+from skal.experiment import grid, run
 from skal.experiment.config import RunConfig
-from skal.experiment.grid import plan
-from skal.experiment.options import RunOptions
 from skal.report.provenance import Cell, commands, name_cells, unpaired
 
 BASE = {"device": "cpu", "threads": 1, "n_initial": 10, "n_rounds": 3}
@@ -28,19 +28,17 @@ def cells_of(runs, out=".", **options):
     ]
 
 
-def configs_of(line, tmp_path):
-    """Parse a command as the command line does; the configurations of its runs."""
+def configs_of(line, tmp_path, monkeypatch):
+    """Give a command to the command line; the configurations of its runs."""
+    found = []
     words = shlex.split(line)
     assert words.pop(0) == "skal"
-    grid = words.pop(0) == "compare"
-    parser = argparse.ArgumentParser()
-    RunOptions(parser, grid=grid)
-    args = parser.parse_args(words)
-    options = {k: v for k, v in vars(args).items() if k in RunConfig.__annotations__}
-    if not grid:
-        return [RunConfig(**options)]
-    del options["strategy"], options["seed"]
-    return plan(args.strategies, args.seeds, out=tmp_path, **options)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "run_experiment", lambda config, **_: found.append(config))
+        patch.setattr(display, "print_run", lambda result: None)
+        patch.setattr(grid, "_run_cell", lambda config, *_: found.append(config))
+        main([*words, "--out", str(tmp_path)])
+    return found
 
 
 @pytest.mark.parametrize(
@@ -88,7 +86,9 @@ def test_commands_give_the_same_runs(runs, options, n_commands, tmp_path, monkey
     cells = cells_of(runs, **options)
     lines = commands(cells, Path("save"))
     assert len(lines) == n_commands
-    found = [config for line in lines for config in configs_of(line, tmp_path)]
+    found = [
+        config for line in lines for config in configs_of(line, tmp_path, monkeypatch)
+    ]
     wanted = [cell.config for cell in cells]
     assert all(config in found for config in wanted)
     assert all(config in wanted for config in found)

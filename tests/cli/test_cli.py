@@ -1,3 +1,6 @@
+"""The command line: options, files of options, messages, and what they leave alone."""
+
+import json
 import os
 import subprocess
 import sys
@@ -5,16 +8,10 @@ import sys
 import pytest
 
 from skal.cli.cli import main
+from skal.experiment import grid as grid_module
 from skal.experiment.config import RunConfig
-from skal.experiment.options import strategy_names
-from skal.experiment.strategies import named_strategies
-from skal.utils import all_strategies, command_line_name
-
-
-def test_names_read_from_the_source_are_those_discovered():
-    assert strategy_names() == list(named_strategies())
-    discovered = {command_line_name(cls) for _, cls in all_strategies()}
-    assert discovered <= set(strategy_names())
+from skal.experiment.names import STRATEGIES
+from skal.experiment.options import UsageError
 
 
 def test_run_alone_is_a_whole_experiment_on_digits(tmp_path):
@@ -44,7 +41,7 @@ def test_help_and_bad_names_load_nothing_heavy(arguments):
         "    main(sys.argv[1:])\n"
         "except SystemExit:\n"
         "    pass\n"
-        "heavy = {'torch', 'sklearn', 'numpy', 'scipy', 'rich', 'skorch'}\n"
+        "heavy = {'torch', 'sklearn', 'numpy', 'scipy', 'pandas', 'skorch'}\n"
         "print('loaded:', heavy & set(sys.modules))\n"
     )
     done = subprocess.run(
@@ -68,11 +65,11 @@ def test_help_and_bad_names_load_nothing_heavy(arguments):
     ],
 )
 def test_unknown_names(arguments, allowed, suggestion, capsys):
-    with pytest.raises(SystemExit) as exit:
-        main(["run", *arguments])
+    assert main(["run", *arguments]) == 2
     error = capsys.readouterr().err
-    assert exit.value.code == 2
+    assert error.startswith(f"skal: {arguments[0]} cannot be {arguments[1]!r}")
     assert allowed in error and f"did you mean {suggestion!r}?" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -100,17 +97,15 @@ def test_unknown_names(arguments, allowed, suggestion, capsys):
     ],
 )
 def test_numbers_out_of_range(arguments, capsys):
-    with pytest.raises(SystemExit) as exit:
-        main(["run", *arguments])
+    assert main(["run", *arguments]) == 2
     error = capsys.readouterr().err
-    assert exit.value.code == 2
-    assert f"argument {arguments[0]}" in error and repr(arguments[1]) in error
+    assert error.startswith(f"skal: {arguments[0]} must ")
+    assert repr(arguments[1]) in error and error.count("\n") == 1
 
 
 def test_no_command_is_a_usage_error(capsys):
-    with pytest.raises(SystemExit) as exit:
-        main([])
-    assert exit.value.code == 2 and "COMMAND" in capsys.readouterr().err
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("debug", [True, False])
@@ -185,13 +180,13 @@ def test_strategy_options_are_literals_or_text(configs):
     [
         ("n_round = 3", "unknown key 'n_round'; did you mean 'n-rounds'? Allowed are "),
         ("debug = true", "unknown key 'debug'"),
-        ("n-rounds = -1", "n-rounds: must be a whole number of at least 0, got '-1'"),
-        ("n-rounds = true", "n-rounds: must be a number or text, got True"),
-        ("n-rounds = [1]", "n-rounds: must be a number or text, got [1]"),
-        ('header = "yes"', "header: must be true or false, got 'yes'"),
-        ("strategy-option = 1", "strategy-option: must be a table, got 1"),
-        ("strategy-option.a = 1979-05-27", "strategy-option: must be a number"),
-        ('strategy = "bagde"', "strategy: unknown strategy 'bagde'"),
+        ("n-rounds = -1", "n-rounds must be a whole number of at least 0, got -1"),
+        ("n-rounds = true", "n-rounds must be a whole number of at least 0, got True"),
+        ("n-rounds = [1]", "n-rounds must be a whole number of at least 0, got [1]"),
+        ('header = "yes"', "header must be true or false, got 'yes'"),
+        ("strategy-option = 1", "strategy-option must be a table, got 1"),
+        ("strategy-option.a = 1979-05-27", "strategy-option must be a number"),
+        ('strategy = "bagde"', "strategy cannot be 'bagde'; did you mean 'badge'?"),
         ("n-rounds 3", "is not TOML: "),
         (b"\xff = 1", "is not TOML: "),
         (None, "No such file"),
@@ -211,7 +206,7 @@ def test_bad_files(tmp_path, configs, capsys, content, match):
 def test_list_names_every_strategy(capsys):
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in strategy_names())
+    assert all(name in printed for name in STRATEGIES)
     assert "2020" in printed and "embeddings" in printed
 
 
@@ -232,3 +227,81 @@ def test_a_module_of_the_present_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "save/digits/nets-small/20+1x28/badge/seed=0/DONE").exists()
+
+
+def test_a_run_that_fails_stops_no_other(tmp_path, capsys):
+    command = "compare --strategies bald --seeds 1 --dropout 0 --n-rounds 1 --epochs 1"
+    assert main([*command.split(), "--out", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert "failed: bald, seed 0: --model 'mlp'" in printed.err
+    assert "no active dropout" in printed.err
+    assert "random" in printed.out and "runs what failed again" in printed.out
+
+
+@pytest.mark.parametrize("ending", ["toml", "yaml"])
+def test_from_a_file(ending, tmp_path, capsys):
+    path = tmp_path / f"grid.{ending}"
+    text = {
+        "toml": 'strategies = ["margin"]\nseed-list = [4]\nn-rounds = 1\nepochs = 1\n',
+        "yaml": "strategies: [margin]\nseed-list: [4]\nn-rounds: 1\nepochs: 1\n",
+    }
+    path.write_text(text[ending])
+    assert main(["compare", "--config", str(path), "--out", str(tmp_path / "o")]) == 0
+    runs = sorted(p.parent.relative_to(tmp_path) for p in tmp_path.glob("o/**/DONE"))
+    assert [str(p) for p in runs] == [
+        f"o/digits/mlp/20+1x20/{name}/seed=4" for name in ("margin", "random")
+    ]
+    options = json.loads((tmp_path / runs[0] / "config.json").read_text())["options"]
+    assert options["epochs"] == 1 and options["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("strategies: margin\n", "strategies must be a list, got 'margin'"),
+        ("strategies: [margin\n", "is not YAML"),
+        ("3: margin\n", "unknown key '3'"),
+        ("seeds: 2\nseed-list: [4]\n", "seed-list is not allowed with --seeds"),
+        ("n-jobs: 2\nn_jobs: 2\n", "'n_jobs' gives 'n_jobs' a second time"),
+        ("- margin\n", "must be a table of options"),
+        ("seed: 3\n", "unknown key 'seed'"),
+        ("backend: spark\n", "backend cannot be 'spark'. Allowed are loky, dask, ray"),
+    ],
+)
+def test_files_that_cannot_be_used(text, message, tmp_path, capsys):
+    (tmp_path / "grid.yaml").write_text(text)
+    assert main(["compare", "--config", str(tmp_path / "grid.yaml")]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            "--seeds 2 --seed-list 3",
+            "--seed-list is not allowed with --seeds; give one",
+        ),
+        ("--strategy margin", "--strategy. Did you mean --strategies?"),
+        ("--seed 3", "--seed. Did you mean --seeds?"),
+        ("--n-jobs 0", "at least 1, got '0'; or -1 for one a core"),
+    ],
+)
+def test_command_lines_that_cannot_be_met(arguments, message, capsys):
+    assert main(["compare", *arguments.split()]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1
+
+
+def test_seeds_of_the_command_line_win(tmp_path, monkeypatch):
+    path = tmp_path / "grid.toml"
+    path.write_text("seed-list = [4, 5]\n")
+    seen = []
+
+    def stop(strategies, seeds, **options):
+        seen.append(seeds)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(grid_module, "compare", stop)
+    for arguments in ([], ["--seeds", "2"], ["--seed-list", "9"]):
+        assert main(["compare", "--config", str(path), *arguments]) == 2
+    assert seen == [[4, 5], 2, [9]]
