@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -281,15 +283,16 @@ def test_files_that_cannot_be_used(text, message, tmp_path, capsys):
             "--seeds 2 --seed-list 3",
             "--seed-list is not allowed with --seeds; give one",
         ),
-        ("--strategy margin", "--strategy. Did you mean --strategies?"),
-        ("--seed 3", "--seed. Did you mean --seeds?"),
+        ("--strategy margin", "Did you mean --strategies?"),
+        ("--seed 3", "Did you mean --seeds?"),
         ("--n-jobs 0", "at least 1, got '0'; or -1 for one a core"),
     ],
 )
 def test_command_lines_that_cannot_be_met(arguments, message, capsys):
     assert main(["compare", *arguments.split()]) == 2
     printed = capsys.readouterr().err
-    assert message in printed and printed.count("\n") == 1
+    assert printed.startswith("skal: ") and printed.count("\n") == 1
+    assert message in printed.replace('"', "")
 
 
 def test_seeds_of_the_command_line_win(tmp_path, monkeypatch):
@@ -305,3 +308,66 @@ def test_seeds_of_the_command_line_win(tmp_path, monkeypatch):
     for arguments in ([], ["--seeds", "2"], ["--seed-list", "9"]):
         assert main(["compare", "--config", str(path), *arguments]) == 2
     assert seen == [[4, 5], 2, [9]]
+
+
+@pytest.fixture
+def example_package(tmp_path):
+    """Environment in which the example package is installed."""
+    example = Path(__file__).parents[1] / "example_package"
+    content = tomllib.loads((example / "pyproject.toml").read_text())["project"]
+    points = content["entry-points"]["skal.strategies"]
+    folder = tmp_path / "site/skal_example-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Name: skal-example\nVersion: 1.0\n")
+    lines = [f"{name} = {value}\n" for name, value in points.items()]
+    (folder / "entry_points.txt").write_text("[skal.strategies]\n" + "".join(lines))
+    paths = [os.getcwd(), str(folder.parent), str(example)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def test_strategies_of_another_package(tmp_path, example_package):
+    def skal(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "skal", *arguments],
+            cwd=tmp_path,
+            env=example_package,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    left_out = "skal: warning: the strategy 'broken', skal_example.broken:BrokenQuery"
+    listed = skal("list")
+    assert "variation-ratio" in listed.stdout and "1965" in listed.stdout
+    assert "broken" not in listed.stdout and left_out in listed.stderr
+    quick = "--epochs 1 --n-rounds 1 --seeds 1".split()
+    done = skal("compare", "--strategies", "variation-ratio", *quick)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "save/digits/mlp/20+1x20/variation-ratio/seed=0/DONE").exists()
+    wrong = skal("run", "--strategy", "variation-ration")
+    assert wrong.returncode == 2
+    assert "did you mean 'variation-ratio'?" in wrong.stderr
+    for name in ("broken", "variation-ratio-dropout"):
+        wrong = skal("run", "--strategy", name)
+        assert wrong.returncode == 2
+        assert f"--strategy cannot be '{name}'" in wrong.stderr
+
+
+def test_strategies_of_another_package_are_not_imported_for_the_help(example_package):
+    code = (
+        "import sys\n"
+        "from skal.cli.cli import main\n"
+        "main(['run', '--help'])\n"
+        "main(['run', '--strategy', 'nothing'])\n"
+        "from skal.experiment.config import RunConfig\n"
+        "RunConfig(strategy='variation-ratio')\n"
+        "print([name for name in sys.modules if name.startswith('skal_example')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=example_package,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "variation-ratio" in done.stderr and done.stdout.endswith("\n[]\n")

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from skal.__main__ import main
-from skal.experiment import tables
 from skal.experiment.config import RunConfig
 from skal.experiment.options import UsageError
+from skal.report import tables
 from skal.report.report import COLUMNS, write_report
 
 draw_image = tables._image

@@ -60,6 +60,77 @@ def test_a_new_file_is_enough(tmp_path, monkeypatch):
     assert before <= after
 
 
+PACKAGE = """
+from skal.query import RandomQuery
+
+
+class {0}(RandomQuery):
+    pass
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Make packages with a strategy, as if they were installed."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(package, point, cls="TheirMarginQuery", source=PACKAGE):
+        (tmp_path / f"{package}.py").write_text(source.format(cls))
+        folder = tmp_path / f"{package}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Name: {package}\nVersion: 1.0\n")
+        line = f"[skal.strategies]\n{point} = {package}:{cls}\n"
+        (folder / "entry_points.txt").write_text(line)
+
+    yield install
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_strategies_of_other_packages_are_found(install):
+    before = all_strategies()
+    install("theirs", "their-margin")
+    after = dict(all_strategies())
+    assert after.pop("TheirMarginQuery").__module__ == "theirs"
+    assert list(after.items()) == before
+
+
+@pytest.mark.parametrize(
+    "point, source, reason",
+    [
+        ("their-margin", "import nothing_of_this_name", "No module named 'nothing_of"),
+        ("their-margin", "raise SystemExit(3)", "SystemExit: 3"),
+        ("their-margin", "{0} = 3", "TypeError: not a class below"),
+        ("their-margin", "class {0}: pass", "TypeError: not a class below"),
+        ("their-margin", "", "AttributeError"),
+        ("margin-of-theirs", PACKAGE, "name its entry point 'their-margin'"),
+        (
+            "their-margin",
+            PACKAGE.replace("pass", "def __init__(self, needed): pass"),
+            "'needed'",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_left_out(install, point, source, reason):
+    before = all_strategies()
+    install("theirs", point, source=source)
+    said = f"the strategy '{point}', theirs:TheirMarginQuery, is left out .*{reason}"
+    with pytest.warns(UserWarning, match=said):
+        assert all_strategies() == before
+
+
+@pytest.mark.parametrize(
+    "point, cls", [("their-margin", "TheirMarginQuery"), ("margin", "MarginQuery")]
+)
+def test_two_strategies_of_one_name_are_refused(install, point, cls):
+    install("theirs", "their-margin")
+    install("others", point, cls)
+    message = f"two strategies '{point}', in .* and in .*; uninstall one"
+    with pytest.raises(ValueError, match=message):
+        all_strategies()
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
