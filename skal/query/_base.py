@@ -4,13 +4,14 @@ from abc import ABCMeta, abstractmethod
 from numbers import Integral
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
 from skal.net.auxiliary import check_auxiliary, fit_auxiliary
 from skal.selection import top_k
 from skal.utils.seeds import check_seed
-from skal.utils.validation import HasMethods, Interval, check_n_select, check_params
+from skal.utils.validation import HasMethods, Interval, check_n_samples, check_params
 
 
 class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
@@ -122,7 +123,7 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
             `_parameter_constraints` allow.
         """
         check_params(self)
-        n_samples = min(check_n_select(n_samples), len(pool))
+        n_samples = min(check_n_samples(n_samples), len(pool))
         if n_samples == 0:
             return np.empty(0, dtype=np.int64)
         pool.prefetch(self.requires)
@@ -299,7 +300,13 @@ class AuxiliaryQuery(QueryStrategy):
         self.aux_ = fit_auxiliary(net, X, y, **params)
 
 
-def margins(log_proba):
-    """Probability of the second most probable class less that of the first, float64."""
-    first, second = log_proba.double().topk(2, dim=1).values.unbind(1)
-    return second.exp() - first.exp()
+def margin_scores(log_proba):
+    """Log odds ``log((1 - m) / m)`` of the margins ``m = p_(1) - p_(2)``, in float64.
+
+    They keep an order where the first probability rounds to 1 and `m` with it.
+    """
+    log_proba = log_proba.double()
+    values, classes = log_proba.topk(2, dim=1)
+    first, second = values.unbind(1)
+    others = log_proba.scatter(1, classes[:, :1], -torch.inf).logsumexp(1)
+    return others.logaddexp(second) - first - (-(second - first).expm1()).log()

@@ -14,7 +14,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
-from skal.query._base import QueryStrategy, margins
+from skal.query._base import QueryStrategy, margin_scores
 from skal.selection import kmeans_plusplus, linkage_clusters, top_k
 from skal.utils.validation import Interval, StrOptions
 
@@ -166,7 +166,7 @@ class ClusterMarginQuery(QueryStrategy):
     def _query(self, pool, n_samples, rng):
         labels = self._labels(pool, rng.spawn(1)[0])
         n_small = math.ceil(min(self.margin_multiple * n_samples, len(pool)))
-        small = top_k(margins(pool.log_proba), n_small, random_state=rng)
+        small = top_k(margin_scores(pool.log_proba), n_small, random_state=rng)
         within = rng if self.within == "random" else None
         return small[_in_turn(labels[small], within)[:n_samples]]
 

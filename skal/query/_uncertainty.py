@@ -12,7 +12,7 @@ References
 
 import torch
 
-from skal.query._base import PosteriorQuery, QueryStrategy, ScoreQuery, margins
+from skal.query._base import PosteriorQuery, QueryStrategy, ScoreQuery, margin_scores
 
 
 class RandomQuery(QueryStrategy):
@@ -93,7 +93,8 @@ class LeastConfidenceQuery(_UncertaintyQuery):
 class MarginQuery(_UncertaintyQuery):
     """Take the rows whose two most probable classes are closest in probability.
 
-    The score is ``p_(2) - p_(1)`` [1]_, the difference of the second and the first.
+    That is, those of the smallest margin ``m = p_(1) - p_(2)`` [1]_. The score is
+    ``log((1 - m) / m)``, which tells rows apart whose margin rounds to 1.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ class MarginQuery(_UncertaintyQuery):
     """
 
     def _score(self, pool):
-        return margins(self._log_proba(pool))
+        return margin_scores(self._log_proba(pool))
 
 
 class EntropyQuery(_UncertaintyQuery):

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from scipy.spatial.distance import pdist, squareform
 
-from skal.selection._base import (
+from skal.selection._base import check_matrix, check_norms
+from skal.selection._distances import (
     N_COLUMNS,
     N_ROWS,
-    check_matrix,
+    origin_of,
     rounding,
     working_dtype,
 )
@@ -126,16 +127,11 @@ class _Clusters:
         self.size = torch.from_numpy(sizes).to(points.device, torch.float64)
         self.spread = torch.zeros_like(self.size)
         self.norm = torch.empty_like(self.size)
-        chunks = points.split(self._step)
-        origin = sum(x.sum(0, dtype=torch.float64) for x in chunks) / len(points)
+        origin = origin_of(points).double()
         slots = torch.arange(len(first), device=points.device)
         for part in slots.split(self._step):
             self._set_means(part, points[self.row[part]] - origin)
-        if not bool(torch.isfinite(self.norm.to(self.dtype)).all()):
-            raise ValueError(
-                f"points must be finite, with squared norms that {self.dtype} can "
-                "hold, but it has NaN, infinite or huge entries; clean or rescale it."
-            )
+        check_norms(self.norm.to(self.dtype), "points")
         self.nearest = torch.zeros_like(self.row)
         self.height = torch.zeros_like(self.size)
         self.known = torch.zeros_like(self.row, dtype=torch.bool)

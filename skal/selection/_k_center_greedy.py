@@ -3,16 +3,14 @@
 import numpy as np
 import torch
 
-from skal.selection._base import (
-    SquaredDistances,
-    check_matrix,
-    check_n_select,
-    rounding,
-    working_dtype,
+from skal.selection._base import check_matrix, check_n_select
+from skal.selection._distances import (
+    N_CANDIDATES,
+    Cover,
+    differences,
+    lower_bounds,
 )
 from skal.utils.seeds import check_generator
-
-N_CANDIDATES = 256
 
 
 def k_center_greedy(points, n_select, *, centers=None, random_state=None):
@@ -79,7 +77,7 @@ def k_center_greedy(points, n_select, *, centers=None, random_state=None):
         )
     rng = check_generator(random_state)
     with torch.no_grad():
-        cover = _Cover(points, centers)
+        cover = Cover([points], "points", centers)
         if n_select == 0:
             return np.empty(0, dtype=np.int64)
         # Ties fall to the first row in a random order.
@@ -87,6 +85,7 @@ def k_center_greedy(points, n_select, *, centers=None, random_state=None):
         if len(centers) == 0:
             cover.add([_farthest_from_mean(points, order)])
         while len(cover.picked) < n_select:
+            cover.refresh()
             rows, ceiling = _candidates(cover, order)
             n_left = n_select - len(cover.picked)
             if cover.upper[rows].max() == 0:
@@ -95,60 +94,6 @@ def k_center_greedy(points, n_select, *, centers=None, random_state=None):
             else:
                 cover.add(_walk(cover, rows, ceiling, n_left))
     return np.array(cover.picked, dtype=np.int64)
-
-
-class _Cover:
-    """Squared distances to the nearest centre: bounds for all rows, exact on demand."""
-
-    def __init__(self, points, centers):
-        self.points, self.centers, self.picked = points, centers, []
-        dtype = working_dtype(points)
-        self.metric = SquaredDistances((points,), "points", dtype, upper=True)
-        self.exact = torch.full(
-            (len(points),), torch.inf, dtype=torch.float64, device=points.device
-        )
-        self.upper = self.exact.clone()
-        # How many centres `exact` has seen.
-        self.n_seen = torch.zeros_like(self.exact, dtype=torch.int64)
-        self.metric.lower(self.upper, [centers], "centers")
-
-    def add(self, picks):
-        """Make rows of the points centres."""
-        self.picked += picks
-        index = torch.tensor(picks, device=self.points.device)
-        self.metric.lower(self.upper, [self.points[index]])
-        self.upper[index] = -1
-
-    def tighten(self, rows):
-        """Replace the bounds of `rows` by exact distances."""
-        n_centers = len(self.centers) + len(self.picked)
-        n_seen = self.n_seen[rows]
-        for start in torch.unique(n_seen).tolist():
-            for part in rows[n_seen == start].split(N_CANDIDATES):
-                self.exact[part] = self._exact(part, start)
-        self.n_seen[rows] = n_centers
-        self.upper[rows] = self.exact[rows]
-
-    def _exact(self, rows, start):
-        x, nearest = self.points[rows].double(), self.exact[rows]
-        left = x - self.metric.origin
-        for centers in self._centers_from(start):
-            c = centers.double()
-            right = c - self.metric.origin
-            closest = torch.addmm(right.square().sum(1), left, right.T, alpha=-2)
-            # Differences resolve what products cannot: a copy has distance zero.
-            distance = (x - c[closest.argmin(1)]).square().sum(1)
-            nearest = torch.minimum(nearest, distance)
-        return nearest
-
-    def _centers_from(self, start):
-        for part in self.centers[start:].split(N_CANDIDATES):
-            if len(part):
-                yield part
-        later = self.picked[max(0, start - len(self.centers)) :]
-        for i in range(0, len(later), N_CANDIDATES):
-            index = torch.tensor(later[i : i + N_CANDIDATES], device=self.points.device)
-            yield self.points[index]
 
 
 def _farthest_from_mean(points, order):
@@ -174,20 +119,15 @@ def _candidates(cover, order):
 
 def _walk(cover, rows, ceiling, n_left):
     """Pick greedily among `rows` until another row may be farther."""
-    x = cover.points[rows].double()
-    centered = x - cover.metric.origin
-    norms = centered.square().sum(1)
-    slack = 4 * rounding((x,), torch.float64)
-    lower = (norms[:, None] + norms) * (1 - slack) - 2 * centered @ centered.T
-    x, lower, current = (t.cpu().numpy() for t in (x, lower, cover.upper[rows]))
-    picks = []
+    x, picks = cover.take(rows), []
+    lower, *_ = lower_bounds(x, x, cover.origin)
+    x, lower, current = (t.cpu().numpy() for t in (*x, lower, cover.upper[rows]))
     while len(picks) < n_left:
         best = current.argmax()
         if current[best] < ceiling:
             break
         picks.append(best)
         near = np.flatnonzero(lower[best] < current)
-        distances = np.square(x[near] - x[best]).sum(1)
-        current[near] = np.minimum(current[near], distances)
+        current[near] = np.minimum(current[near], differences([x[near]], [x[best]]))
         current[best] = -1
     return rows.cpu().numpy()[picks].tolist()

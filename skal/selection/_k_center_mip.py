@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from skal.selection._base import check_matrix, check_n_select
+from skal.selection._distances import nearest
 from skal.selection._k_center_greedy import k_center_greedy
 
 
@@ -105,13 +106,13 @@ def k_center_mip(
     # One more than centres and outliers together: of these one must be covered.
     n_apart = min(n_select + int(n_outliers) + 1, n_rows)
     greedy = k_center_greedy(points, n_apart, centers=centers, random_state=0)
-    nearest, _ = nearest_center(points, centers)
+    given, _ = _nearest(points, centers)
     with torch.no_grad():
         x = points.double()
         # Differences, not products: copies are at distance 0, ties stay ties.
         mode = "donot_use_mm_for_euclid_dist"
         distances = torch.cdist(x, x, compute_mode=mode).cpu().numpy()
-    search = _Search(distances, nearest, weights, n_select, n_outliers)
+    search = _Search(distances, given, weights, n_select, n_outliers)
     picks, bounds = search.run(greedy, start + time_limit)
     order = k_center_greedy(points[picks], n_select, centers=centers, random_state=0)
     return (picks[order], bounds) if return_bounds else picks[order]
@@ -175,22 +176,22 @@ def k_center_mip_subset(
     centers = points[:0] if centers is None else check_matrix(centers, "centers")
     n_apart = min(max(max_points, n_select + int(n_outliers) + 1), n_rows)
     greedy = k_center_greedy(points, n_apart, centers=centers, random_state=0)
-    nearest, _ = nearest_center(points, centers)
+    given, _ = _nearest(points, centers)
 
     def radius(picks):
-        near, _ = nearest_center(points, points[picks])
-        return _radius(np.minimum(near, nearest), np.ones(n_rows), n_outliers)
+        near, _ = _nearest(points, points[picks])
+        return _radius(np.minimum(near, given), np.ones(n_rows), n_outliers)
 
     lower = 0.0
     if n_select + n_outliers < n_apart:
         *others, last = greedy[: n_select + n_outliers + 1]
-        near, _ = nearest_center(points[[last]], points[others])
-        lower = _half(min(near[0], nearest[last]))
+        near, _ = _nearest(points[[last]], points[others])
+        lower = _half(min(near[0], given[last]))
     picks = greedy[:n_select]
     best = radius(picks)
     if n_select < max_points:
         subset = greedy[:max_points]
-        far, owner = nearest_center(points, points[subset])
+        far, owner = _nearest(points, points[subset])
         others, (below, _) = k_center_mip(
             points[subset],
             n_select,
@@ -208,29 +209,13 @@ def k_center_mip_subset(
     return picks, (float(min(lower, best)), best)
 
 
-def nearest_center(points, centers):
-    """Distance of each row to its nearest centre, and which; inf where there is none.
-
-    The nearest is found by products, its distance by differences: 0 for a copy.
-    """
-    distances = np.full(len(points), np.inf)
-    owners = np.zeros(len(points), dtype=np.int64)
+def _nearest(points, centers):
+    """Distance of each row to its nearest centre, inf without any, and which."""
     if len(centers) == 0:
-        return distances, owners
+        return np.full(len(points), np.inf), np.zeros(len(points), dtype=np.int64)
     with torch.no_grad():
-        c = centers.to(points.device).double()
-        origin = c.mean(0)
-        right = c - origin
-        norms = right.square().sum(1)
-        for i, part in zip(
-            range(0, len(points), 1024), points.split(1024), strict=True
-        ):
-            x = part.double()
-            owner = torch.addmm(norms, x - origin, right.T, alpha=-2).argmin(1)
-            distance = torch.linalg.vector_norm(x - c[owner], dim=1)
-            distances[i : i + 1024] = distance.cpu().numpy()
-            owners[i : i + 1024] = owner.cpu().numpy()
-    return distances, owners
+        squares, owners = nearest(points, centers)
+    return np.sqrt(squares), owners
 
 
 def _check_limits(n_outliers, time_limit):

@@ -3,14 +3,8 @@
 import numpy as np
 import torch
 
-from skal.selection._base import (
-    N_ROWS,
-    SquaredDistances,
-    check_matrix,
-    check_n_select,
-    rounding,
-    working_dtype,
-)
+from skal.selection._base import check_matrix, check_n_select
+from skal.selection._distances import N_ROWS, Cover, at_pairs, lower_bounds
 from skal.utils.seeds import check_generator
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 256
@@ -36,8 +30,8 @@ def kmeans_plusplus(factors, n_select, *, first="norm", random_state=None):
     Returns
     -------
     positions : ndarray of int64, of shape (n_select,)
-        In the order of the draws, distinct. Once every other row coincides with one
-        drawn, up to rounding in double precision, the rest is uniform.
+        In the order of the draws, distinct. Once every other row is a copy of one
+        drawn, the rest is uniform.
 
     Raises
     ------
@@ -46,12 +40,14 @@ def kmeans_plusplus(factors, n_select, *, first="norm", random_state=None):
 
     Notes
     -----
-    Distances to the nearest drawn row only shrink, so stale ones can propose: a block
-    of candidates is drawn from them, each is accepted with probability current over
-    stale, and one matrix product then refreshes all rows. This is rejection sampling,
-    so the draws have the distribution of the sequential algorithm. Beyond the input
-    (and its copy where it is neither float32 nor float64) it takes about 40 bytes a
-    row and 15 MB at most for 512 columns.
+    Distances to the nearest drawn row only shrink, so stale ones, rounded upwards, can
+    propose: a block of candidates is drawn from them, each is accepted with
+    probability current over stale, and one matrix product then refreshes all rows.
+    This is rejection sampling, so the draws have the distribution of the sequential
+    algorithm. Current distances come from differences in double precision; where
+    rounding makes most of the stale ones, all rows are refreshed so. Beyond the input
+    (and its copy where it is neither float32 nor float64) it takes about 60 bytes a
+    row and 20 MB at most for 512 columns.
 
     References
     ----------
@@ -71,19 +67,15 @@ def kmeans_plusplus(factors, n_select, *, first="norm", random_state=None):
         raise ValueError(f"first must be 'norm' or 'uniform', got {first!r}.")
     rng = check_generator(random_state)
     with torch.no_grad():
-        dtype = working_dtype(factors[0])
-        metric = SquaredDistances(factors, "factors", dtype)
+        cover = Cover(factors, "factors")
         if n_select == 0:
             return np.empty(0, dtype=np.int64)
         start = rng.integers(n_rows) if first == "uniform" else _largest_norm(factors)
-        picked = [int(start)]
-        _sample(metric, picked, n_select, rng)
-        if len(picked) < n_select and dtype != torch.float64:
-            metric = SquaredDistances(factors, "factors", torch.float64)
-            _sample(metric, picked, n_select, rng)
-    rest = np.setdiff1d(np.arange(n_rows), picked, assume_unique=True)
-    fill = rng.choice(rest, n_select - len(picked), replace=False, shuffle=True)
-    return np.concatenate([picked, fill]).astype(np.int64)
+        cover.add([int(start)])
+        _sample(cover, n_select, rng)
+    rest = np.setdiff1d(np.arange(n_rows), cover.picked, assume_unique=True)
+    fill = rng.permutation(rest)[: n_select - len(cover.picked)]
+    return np.concatenate([cover.picked, fill]).astype(np.int64)
 
 
 def _check_factors(factors):
@@ -109,37 +101,45 @@ def _largest_norm(factors):
     return np.argmax(norms.cpu().numpy())
 
 
-def _sample(metric, picked, n_select, rng):
-    """Append draws to `picked` until there are `n_select` or no mass is left."""
-    stale = torch.full_like(metric.norms, torch.inf)
-    # A row that coincides with its nearest has its norm too, so one norm will do.
-    zero = 2 * rounding(metric.factors, metric.dtype) * metric.norms
-    fresh, n_draws = list(picked), SMALLEST_BLOCK
-    while len(picked) < n_select:
-        metric.lower(stale, metric.take(fresh))
-        stale[stale <= zero] = 0
-        stale[torch.tensor(picked, device=stale.device)] = 0
-        mass = torch.cumsum(stale, 0, dtype=torch.float64)
+def _sample(cover, n_select, rng):
+    """Pick rows of the cover until there are `n_select` or no distance is left."""
+    n_draws = SMALLEST_BLOCK
+    while len(cover.picked) < n_select:
+        cover.refresh()
+        stale = cover.upper.clamp(min=0)
+        mass = stale.cumsum(0)
         if mass[-1] == 0:
             return
-        fresh = _accept(metric, stale, mass, n_draws, rng)[: n_select - len(picked)]
-        picked += fresh
+        uniform = torch.from_numpy(rng.random(n_draws)).to(mass.device)
+        drawn = torch.searchsorted(mass, uniform * mass[-1], right=True)
+        drawn.clamp_(max=len(mass) - 1)
+        stale = stale[drawn].cpu().numpy()
+        cover.tighten(cover.unsure(drawn))
+        loose = cover.upper[drawn].cpu().numpy().sum() < stale.sum() / 2
+        fresh = _accept(cover, drawn, rng.random(n_draws) * stale)
+        cover.add(fresh[: n_select - len(cover.picked)])
+        if loose:  # rounding proposes rows that are too near
+            cover.tighten(torch.nonzero(cover.upper > 0).squeeze(1))
         grow = len(fresh) > n_draws // 2
         n_draws = min(2 * n_draws, LARGEST_BLOCK) if grow else n_draws // 2
         n_draws = max(n_draws, SMALLEST_BLOCK)
 
 
-def _accept(metric, stale, mass, n_draws, rng):
-    """Draw a block from the stale distances and walk through it by rejection."""
-    uniform = torch.from_numpy(rng.random(n_draws)).to(mass.device)
-    candidates = torch.searchsorted(mass, uniform * mass[-1], right=True)
-    candidates.clamp_(max=len(mass) - 1)
-    current = stale[candidates].double().cpu().numpy()
-    bar = rng.random(n_draws) * current
-    between = metric.between(candidates).cpu().numpy()
-    accepted = []
-    for i, position in enumerate(candidates.tolist()):
+def _accept(cover, drawn, bar):
+    """Walk through a block of draws; those still above their bar are accepted."""
+    between, current = _between(cover.take(drawn), cover.origin), cover.upper[drawn]
+    between, current, accepted = between.cpu().numpy(), current.cpu().numpy(), []
+    for i, row in enumerate(drawn.tolist()):
         if bar[i] < current[i]:
-            accepted.append(position)
+            accepted.append(row)
             np.minimum(current, between[i], out=current)
     return accepted
+
+
+def _between(x, origin):
+    """Squared distances among rows, from differences where products are unsure."""
+    between, row_width, column_width = lower_bounds(x, x, origin)
+    unsure = between <= 1000 * (row_width[:, None] + column_width)
+    i, j = torch.nonzero(unsure, as_tuple=True)
+    between[i, j] = at_pairs(x, x, i, j)
+    return between

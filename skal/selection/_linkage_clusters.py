@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from scipy.cluster.hierarchy import fcluster
 
-from skal.selection._average_linkage import N_BYTES, average_linkage
-from skal.selection._base import N_ROWS, check_matrix, working_dtype
+from skal.selection._average_linkage import average_linkage
+from skal.selection._base import check_matrix
+from skal.selection._distances import N_ROWS, nearest, working_dtype
 from skal.utils.seeds import check_generator
 
 
@@ -77,22 +78,15 @@ def _nearest_cluster(points, linked, labels):
 
     That is the squared distance to its mean plus its own mean squared deviation.
     """
-    dtype, double = working_dtype(points), torch.float64
-    sizes = torch.bincount(labels)[:, None].to(double)
+    sizes = torch.bincount(labels)[:, None].double()
     means = sizes.new_zeros(len(sizes), points.shape[1])
     for rows, part in zip(linked.split(N_ROWS), labels.split(N_ROWS), strict=True):
-        means.index_add_(0, part, points[rows].to(double))
+        means.index_add_(0, part, points[rows].double())
     means /= sizes
     spread = torch.zeros_like(sizes)
     for rows, part in zip(linked.split(N_ROWS), labels.split(N_ROWS), strict=True):
-        gaps = points[rows].to(double) - means[part]
+        gaps = points[rows].double() - means[part]
         spread.index_add_(0, part, gaps.square_().sum(1, keepdim=True))
-    origin = means.mean(0)
-    means -= origin
-    offset = (means.square().sum(1) + (spread / sizes).squeeze(1)).to(dtype)
-    means = (-2 * means).to(dtype)
-    nearest = [
-        torch.addmm(offset, (rows - origin).to(dtype), means.T).argmin(1)
-        for rows in points.split(max(32, N_BYTES // (8 * len(means))))
-    ]
-    return torch.cat(nearest).cpu().numpy()
+    spread = (spread / sizes).squeeze(1)
+    _, labels = nearest(points, means, offset=spread, dtype=working_dtype(points))
+    return labels

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from skal.selection._base import check_matrix
+from skal.selection._base import check_matrix, check_norms
+from skal.selection._distances import closest, origin_of
 from skal.utils.seeds import check_generator
 
 # Pairs of a target and a point whose distances are held at a time.
@@ -37,10 +38,10 @@ def nearest_distinct(points, targets, *, random_state=None):
 
     Notes
     -----
-    Exact, in float64. For each target some nearest points are held, at least 64; a
-    target that sees all of its own taken ends the round, and those of all targets left
-    are looked for again. So no matrix of all distances is formed, and a round takes
-    one matrix product.
+    Exact: distances are sums of squared differences in float64, of the points that a
+    matrix product does not rule out. For each target some nearest points are held, at
+    least 64; a target that sees all of its own taken ends the round, and those of all
+    targets left are looked for again. So no matrix of all distances is formed.
 
     References
     ----------
@@ -58,23 +59,21 @@ def nearest_distinct(points, targets, *, random_state=None):
             f"targets must be at most as many as the {len(points)} points, with as "
             f"many columns, {points.shape[1]}, got shape {tuple(targets.shape)}."
         )
-    for name, matrix in (("points", points), ("targets", targets)):
-        if not bool(torch.isfinite(matrix).all()):
-            raise ValueError(f"{name} must be finite; clean or rescale them.")
     rng = check_generator(random_state)
+    targets = targets.to(points.device).double()
+    check_norms(targets.square().sum(1), "targets")
     # The order of the points breaks ties, also those that rounding would break.
     free = torch.from_numpy(rng.permutation(len(points))).to(points.device)
-    origin = points.double().mean(0)
-    open_targets, picks = targets.to(points.device).double() - origin, []
-    while len(open_targets):
-        distances, places = _nearest(points, free, open_targets, origin)
+    origin, picks = origin_of(points), []
+    while len(targets):
+        distances, places = _nearest(points, free, targets, origin)
         pairs, done = _greedy(distances.cpu().numpy(), places.cpu().numpy())
         taken = torch.as_tensor(pairs, dtype=torch.int64, device=free.device)
         picks += free[taken].tolist()
         left = torch.ones(len(free), dtype=torch.bool, device=free.device)
         left[taken] = False
         free = free[left]
-        open_targets = open_targets[torch.from_numpy(~done).to(free.device)]
+        targets = targets[torch.from_numpy(~done).to(free.device)]
     return np.array(picks, dtype=np.int64)
 
 
@@ -82,18 +81,17 @@ def _nearest(points, free, targets, origin):
     """Squared distances, ascending, and places in `free` of the nearest points."""
     k = min(len(free), max(64, len(targets) // 8))
     best = targets.new_empty((len(targets), 0))
-    places = torch.empty_like(best, dtype=torch.int64)
-    start = 0
-    for rows in free.split(max(k, N_PAIRS // len(targets))):
-        x = points[rows].double() - origin
-        here = x.square().sum(1) - 2 * (targets @ x.T)
-        where = torch.arange(start, start + len(rows), device=free.device)
-        best = torch.cat([best, here], 1)
-        places = torch.cat([places, where.expand(len(targets), -1)], 1)
-        best, order = best.topk(k, dim=1, largest=False)
-        places = places.gather(1, order)
-        start += len(rows)
-    return best + targets.square().sum(1, keepdim=True), places
+    places, bound = torch.empty_like(best, dtype=torch.int64), None
+    step = max(k, N_PAIRS // len(targets))
+    for start in range(0, len(free), step):
+        x = points[free[start : start + step]].double()
+        check_norms(x.square().sum(1), "points")
+        here, there = closest([targets], [x], origin, min(k, len(x)), bound=bound)
+        best, order = torch.cat([best, here], 1).sort(dim=1, stable=True)
+        places = torch.cat([places, there + start], 1).gather(1, order)[:, :k]
+        best = best[:, :k]
+        bound = best[:, -1]
+    return best, places
 
 
 def _greedy(distances, places):

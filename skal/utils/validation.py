@@ -98,7 +98,7 @@ def check_params(estimator):
             each._validate_params()
 
 
-def check_n_select(n, name="n_samples"):
+def check_n_samples(n):
     """Validate a number of rows to pick and return it as an int.
 
     Raises
@@ -109,9 +109,9 @@ def check_n_select(n, name="n_samples"):
         Where it is below 1.
     """
     if isinstance(n, bool | np.bool_) or not isinstance(n, Integral):
-        raise TypeError(f"{name} must be an integer >= 1, got {n!r}.")
+        raise TypeError(f"n_samples must be an integer >= 1, got {n!r}.")
     if n < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {n}.")
+        raise ValueError(f"n_samples must be an integer >= 1, got {n}.")
     return int(n)
 
 
@@ -217,7 +217,7 @@ __all__ = [
     "StrOptions",
     "callback_task",
     "check_is_fitted",
-    "check_n_select",
+    "check_n_samples",
     "check_params",
     "check_row_numbers",
     "check_rows",

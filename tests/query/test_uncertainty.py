@@ -23,6 +23,10 @@ def order_of(cls, pool):
     return cls().query(pool, len(pool)).tolist()
 
 
+def log_odds(p):
+    return math.log(p / (1 - p))
+
+
 def random_logits(n_classes, n_rows=40):
     rng = np.random.default_rng(n_classes)
     return 3 * rng.standard_normal((n_rows, n_classes))
@@ -33,13 +37,13 @@ def random_logits(n_classes, n_rows=40):
     "cls, scores, order",
     [
         (LeastConfidenceQuery, [0.5, 0.4, 0.6, 0.1], [2, 0, 1, 3]),
-        (MarginQuery, [0.0, -0.3, -0.1, -0.85], [0, 2, 1, 3]),
+        (MarginQuery, [math.inf, *map(log_odds, (0.7, 0.9, 0.15))], [0, 2, 1, 3]),
         (EntropyQuery, [0.693147, 0.897946, 1.088900, 0.394398], [2, 1, 0, 3]),
     ],
 )
 def test_scores_and_order_by_hand(fake_pool, cls, scores, order, dtype):
     pool = fake_pool(proba=torch.tensor(HAND, dtype=dtype))
-    np.testing.assert_allclose(cls()._score(pool), scores, atol=1e-6)
+    np.testing.assert_allclose(cls()._score(pool), scores, atol=1e-5)
     assert order_of(cls, pool) == order
 
 
@@ -63,6 +67,29 @@ def test_measures_agree_on_two_classes(fake_pool):
     pool = fake_pool(logits=random_logits(2))
     first, *others = [order_of(cls, pool) for cls in MEASURES]
     assert all(order == first for order in others)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_classes", [2, 3, 100])
+def test_measures_agree_where_the_first_probability_rounds_to_one(
+    fake_pool, n_classes, dtype
+):
+    # 1 - p and p1 - p2 are told apart in double precision up to a gap of 37.
+    gaps = torch.tensor([50.0, 90, 33, 36.5, 40, 80, 60, 36, 70], dtype=dtype)
+    logits = torch.zeros(9, n_classes, dtype=dtype)
+    logits[:, 1:] = -gaps[:, None]
+    pool, order = fake_pool(logits=logits), gaps.argsort().tolist()
+    assert all(order_of(cls, pool) == order for cls in MEASURES)
+
+
+def test_margins_of_rows_that_are_sure_and_of_rows_that_tie(fake_pool):
+    # One class alone is surest of all; two equal ones are in doubt, whatever the third.
+    proba = [[1.0, 0, 0], [0.5, 0.5, 0], [1 - 1e-12, 1e-12, 0], [0.4, 0.4, 0.2]]
+    scores = MarginQuery()._score(fake_pool(proba=torch.tensor(proba).double()))
+    assert scores[0] == -math.inf and scores[1] == scores[3] == math.inf
+    assert float(scores[2]) == pytest.approx(math.log(2e-12), rel=1e-4)
+    logits = torch.tensor([[0.0, -1e-12, -5], [0, -3e-12, -5], [0, 0, -5]]).double()
+    assert order_of(MarginQuery, fake_pool(logits=logits)) == [2, 0, 1]
 
 
 @pytest.mark.parametrize("cls", MEASURES)

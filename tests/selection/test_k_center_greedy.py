@@ -79,13 +79,20 @@ def make(kind, rng):
         points = (points[:, :12] > 0) + 7.0
     elif kind == "tiny":
         points *= 1e-30
+    elif kind == "one far row":
+        points[7] = 1e6
+    elif kind == "far rows on all sides":
+        points[:20] *= 1e8
+    elif kind == "far groups":
+        points = points * 1e-2 + 10 * rng.integers(-1, 2, size=(1500, 1)) * 1e5
     return points.astype(np.float32)
 
 
 KINDS = ["plain", "offset", "clusters", "scales", "near duplicates", "duplicates"]
+FAR = ["one far row", "far rows on all sides", "far groups"]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "binary", "tiny"])
+@pytest.mark.parametrize("kind", [*KINDS, *FAR, "binary", "tiny"])
 @pytest.mark.parametrize("with_centers", [False, True])
 def test_each_pick_is_the_farthest_row(kind, with_centers):
     # More rows than one block of candidates; products in float32 alone would fail.
@@ -97,8 +104,30 @@ def test_each_pick_is_the_farthest_row(kind, with_centers):
     assert len(set(picks.tolist())) == 350
     assert gaps.max() <= 1e-14 * radii.max()
     assert (np.diff(radii) <= 1e-14 * radii.max()).all()
-    if kind in ("plain", "clusters", "scales") and not with_centers:
+    if kind in ("plain", "clusters", "scales", "one far row") and not with_centers:
         assert picks.tolist() == naive(points, 350)
+
+
+@pytest.mark.parametrize("far", [1e6, 1e9, -1e12])
+@pytest.mark.parametrize("as_center", [False, True])
+def test_a_far_row_hides_nothing(far, as_center):
+    # Products around the mean, or around anything but the other rows, see only it.
+    rng = np.random.default_rng(26)
+    points = 1e-2 * rng.normal(size=(300, 1))
+    if not as_center:
+        points[0] = far
+    centers = np.array([[far], [0.0], [0.02]]) if as_center else None
+    picks = k_center_greedy(points, 40, centers=centers, random_state=0)
+    assert picks.tolist() == naive(points, 40, centers)
+
+
+@pytest.mark.parametrize("groups", [(-1e9, 1e9), (0.0, 1e8, 1e10)])
+def test_far_groups_are_told_apart_inside(groups):
+    # Whatever the origin, products around it lose one of the groups.
+    rng = np.random.default_rng(0)
+    points = rng.choice(groups, size=(300, 1)) + rng.normal(size=(300, 2))
+    picks = k_center_greedy(points, 60, random_state=0)
+    assert picks.tolist() == naive(points, 60)
 
 
 def test_radius_is_at_most_twice_the_optimum():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from skal.selection import _distances as distances
 from skal.selection import _kmeans_plusplus as module
 from skal.selection import kmeans_plusplus
 
@@ -103,6 +104,56 @@ def test_more_picks_only_append():
     many = kmeans_plusplus(points, 300, random_state=1)
     for n in (1, 2, 40, 150):
         assert np.array_equal(many[:n], kmeans_plusplus(points, n, random_state=1))
+
+
+@pytest.mark.parametrize("rows", [[[0.0], [1]], [[0.0], [0], [1], [1], [1]]])
+def test_more_picks_only_append_where_there_are_copies(rows):
+    points = np.repeat(rows, 5, axis=0)
+    for factors in (points, (points + 1, points + 2)):
+        many = kmeans_plusplus(factors, len(points), random_state=0)
+        for n in range(len(points)):
+            assert np.array_equal(many[:n], kmeans_plusplus(factors, n, random_state=0))
+
+
+@pytest.mark.parametrize("far", [1e4, 1e7])
+@pytest.mark.parametrize("as_factors", [False, True])
+def test_sequences_have_the_exact_distribution_below_rounding(
+    monkeypatch, far, as_factors
+):
+    # In single precision all distances but those to the last row are rounding.
+    monkeypatch.setattr(distances, "working_dtype", lambda _: torch.float32)
+    points = np.array([[0.0, 1], [1, 1], [1.5, 1], [3, 1], [far, 1]])
+    factors = points
+    if as_factors:
+        factors = (points - [far / 2, 0], np.ones((5, 2)))
+        points = outer(*factors)
+    table = sequence_probabilities(points, 3, "norm")
+    table = {s: p for s, p in table.items() if p > 1e-3}
+    draws = [
+        tuple(kmeans_plusplus(factors, 3, random_state=s).tolist()) for s in range(400)
+    ]
+    statistic, limit = chi_squared(draws, table)
+    assert statistic < limit
+
+
+@pytest.mark.parametrize("spread", ["groups", "one far row"])
+def test_single_precision_draws_as_double(spread):
+    rng = np.random.default_rng(0)
+    group = np.repeat([0, 1, 2], 300)
+    points = rng.normal(size=(900, 64))
+    if spread == "groups":
+        points[:, 0] += 1e5 * (group - 1)
+    else:
+        points[group == 1] *= 3
+        points[0] = 1e7
+    points, counts = points.astype(np.float32), []
+    for kind in (np.float32, np.float64):
+        picks = [
+            kmeans_plusplus(points.astype(kind), 60, random_state=s) for s in range(3)
+        ]
+        counts.append(np.bincount(group[np.concatenate(picks)], minlength=3))
+    # Deviations of at most about 6 if each draw were on its own; they repel.
+    assert abs(counts[0] - counts[1]).max() < 30
 
 
 def test_an_offset_changes_nothing():

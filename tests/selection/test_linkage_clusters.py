@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.cluster.hierarchy import average, fcluster
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist, pdist
 
 from skal.selection import linkage_clusters
 
@@ -53,6 +53,21 @@ def test_other_rows_join_the_cluster_of_least_mean_distance(dtype):
     rest = np.setdiff1d(np.arange(3000), linked)
     found = np.take_along_axis(means, labels[:, None], 1)[rest, 0]
     np.testing.assert_allclose(found, means[rest].min(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("far", [[1e6], [-1e9, 1e9]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_far_rows_hide_nothing(far, dtype):
+    points = np.random.default_rng(0).normal(size=(2000, 9))
+    linked = np.sort(np.random.default_rng(3).choice(2000, 100, replace=False))
+    points[linked[: len(far)]] = np.array(far)[:, None]
+    points = points.astype(dtype)
+    labels = linkage_clusters(points, 4, max_linked=100, random_state=3)
+    some = labels[linked]
+    rows, rest = points.astype(float), np.setdiff1d(np.arange(2000), linked)
+    between = cdist(rows[rest], rows[linked], "sqeuclidean")
+    means = np.stack([between[:, some == k].mean(1) for k in range(25)], 1)
+    np.testing.assert_array_equal(labels[rest], means.argmin(1))
 
 
 def test_the_seed_draws_the_linked_rows():

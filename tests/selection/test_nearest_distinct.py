@@ -29,6 +29,22 @@ def test_picks_are_those_of_brute_force(n_targets, spread, dtype):
     np.testing.assert_array_equal(picks, expected)
 
 
+@pytest.mark.parametrize("far", [1e6, 1e9])
+@pytest.mark.parametrize("kind", ["a point", "a target", "two groups"])
+def test_far_rows_hide_nothing(far, kind):
+    rng = np.random.default_rng(0)
+    points, targets = 1e-2 * rng.normal(size=(200, 1)), 1e-2 * rng.normal(size=(90, 1))
+    if kind == "a point":
+        points[3] = far
+    elif kind == "a target":
+        targets[3] = far
+    else:
+        points[:50] += far
+        targets[:50] += far
+    picks = nearest_distinct(points, targets, random_state=0)
+    np.testing.assert_array_equal(picks, brute_force(points, targets))
+
+
 def test_blocks_of_pairs_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     points, targets = rng.random((500, 2)), rng.random((30, 2))
@@ -72,6 +88,7 @@ def test_no_targets():
         (np.ones((3, 2)), np.ones(2), "targets must be 2-D"),
         (np.array([[1.0], [np.nan]]), np.ones((1, 1)), "points must be finite"),
         (np.ones((3, 1)), np.array([[np.inf]]), "targets must be finite"),
+        (np.array([[1.0], [1e200]]), np.ones((1, 1)), "points must be finite.*huge"),
     ],
 )
 def test_bad_input(points, targets, match):

@@ -1,0 +1,316 @@
+"""Squared Euclidean distances, exact: products bound them, differences decide.
+
+The product form ``|x|^2 + |c|^2 - 2 x.c`` is fast, but it is rounded like the norms,
+not like the distance: far from the origin it cannot tell what is near. So here it only
+rules out what is certainly farther; what is left is summed up from differences in
+double precision.
+
+Rows come as a list of one or two factors: the points, or two matrices whose row-wise
+outer product is the point. It is never formed.
+"""
+
+import torch
+
+from skal.selection._base import check_norms
+
+# One product of this many rows and columns stays in a processor's cache.
+N_ROWS, N_COLUMNS = 1024, 512
+N_CANDIDATES = 256
+N_NUMBERS = 2**16  # in one block of differences
+N_PAIRS = 2**21  # in one block of bounds
+
+
+def working_dtype(tensor):
+    """Return float64 for few numbers or where float32 products are cut short.
+
+    TF32, bfloat16 matmul modes and autocast would break the bounds on rounding. They
+    have several switches, so the product itself is asked.
+    """
+    if tensor.dtype == torch.float64 or tensor.numel() < 2**14:
+        return torch.float64
+    probe = torch.full((32, 32), 1 + 2**-12, device=tensor.device)
+    whole = (probe @ probe)[0, 0].double() > 32 * (1 + 2**-12)
+    return torch.float32 if whole else torch.float64
+
+
+def rounding(factors, dtype):
+    """Bound on the error of a squared distance, relative to the squared norms.
+
+    Errors of sums grow like the square root of their length [Higham and Mary 2019].
+    """
+    width = sum(factor.shape[1] ** 0.5 for factor in factors)
+    return (width + 4) * torch.finfo(dtype).eps
+
+
+def origin_of(points):
+    """Find a point amid most rows, where products lose few digits.
+
+    The median of some rows: one far row would draw the mean away from all others.
+    """
+    some = points[:: max(1, len(points) // 64)]
+    if len(some) == 0:
+        return points.new_zeros(points.shape[1])
+    return some.sort(0).values[len(some) // 2]
+
+
+def differences(x, c):
+    """Squared distances of rows of `x` and `c`, from differences: 0 for copies."""
+    if len(x) == 1:
+        gap = x[0] - c[0]
+        gap *= gap
+        return gap.sum(-1)
+    # a h' - b g' is half of (a - b)(h + g)' + (a + b)(h - g)'.
+    (a, h), (b, g) = x, c
+    a, b, h, g = a - b, a + b, h - g, h + g
+    squares = (a * a).sum(-1) * (g * g).sum(-1) + (b * b).sum(-1) * (h * h).sum(-1)
+    return ((squares + 2 * (a * b).sum(-1) * (h * g).sum(-1)) / 4).clip(0)
+
+
+def lower_bounds(x, c, origin, *, offset=0.0, dtype=torch.float64):
+    """Bound from below the squared distances of all rows of `x` to all of `c`.
+
+    Parameters
+    ----------
+    x, c : lists of tensors
+        Rows.
+    origin : tensor of shape (n_columns,) or None
+        Of the products, see `origin_of`; None for two factors.
+    offset : tensor of shape (len(c),), default=0.0
+        Added to the distances.
+    dtype : torch.dtype, default=torch.float64
+        Of the products.
+
+    Returns
+    -------
+    lower : tensor of shape (len(x), len(c))
+    row_width, column_width : tensors
+        The distances are not above ``lower + row_width[:, None] + column_width``.
+    """
+    slack, floor = _slack(x, dtype)
+    x, c = _centered(x, origin, dtype), _centered(c, origin, dtype)
+    rows, columns = _norms(x), (_norms(c) + offset).to(dtype)
+    factors = [-2 * c[0], *c[1:]]
+    lower = _norms_less_products(columns * (1 - slack) - floor, x, factors)
+    lower += (rows * (1 - slack) - floor)[:, None]
+    return lower, 2 * (slack * rows + floor), 2 * (slack * columns + floor)
+
+
+def at_pairs(x, c, i, j):
+    """Squared distances of row `i[0]` of `x` to `j[0]` of `c`, and so on, exact."""
+    step = max(1, N_NUMBERS // max(1, sum(factor.shape[1] for factor in c)))
+    parts = [
+        differences([f[a].double() for f in x], [f[b].double() for f in c])
+        for a, b in zip(i.split(step), j.split(step), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def closest(x, c, origin, k=1, *, bound=None, offset=None, dtype=torch.float64):
+    """Find the `k` nearest rows of `c` for each row of `x`, exactly.
+
+    Parameters
+    ----------
+    x, c : lists of tensors
+        Rows; `c` in double precision.
+    origin : tensor of shape (n_columns,) or None
+        Of the products, see `origin_of`; None for two factors.
+    k : int, default=1
+    bound : tensor of shape (len(x),), default=None
+        Rows of `c` beyond it do not count.
+    offset : tensor of shape (len(c),), default=None
+        Added to the distances.
+    dtype : torch.dtype, default=torch.float64
+        Of the products.
+
+    Returns
+    -------
+    distances : float64 tensor of shape (len(x), k)
+        Ascending; infinite where there are fewer within `bound`.
+    positions : int64 tensor of shape (len(x), k)
+        In `c`.
+    """
+    more = {"offset": 0.0 if offset is None else offset, "dtype": dtype}
+    lower, row_width, column_width = lower_bounds(x, c, origin, **more)
+    limit = bound
+    if bound is None:
+        guess = lower.argmin(1)[:, None] if k == 1 else lower.topk(k, largest=False)[1]
+        limit = (lower.gather(1, guess) + column_width[guess]).amax(1) + row_width
+    which, other = torch.nonzero(lower <= limit[:, None], as_tuple=True)
+    if dtype != torch.float64 and len(which) > 4 * k * len(lower) + 64:
+        return closest(x, c, origin, k, bound=bound, offset=offset)
+    found = at_pairs(x, c, which, other)
+    if offset is not None:
+        found += offset[other]
+    # By row, then distance; `which` ascends already.
+    order = found.argsort(stable=True)
+    order = order[which[order].argsort(stable=True)]
+    counts = torch.bincount(which, minlength=len(lower))[:, None]
+    place = torch.arange(k, device=lower.device)
+    index = (counts.cumsum(0) - counts + place).clamp_(max=len(order) - 1)
+    distances = found.new_full((len(lower), k), torch.inf)
+    positions = torch.zeros_like(distances, dtype=torch.int64)
+    there = (place < counts).nonzero(as_tuple=True)
+    index = order[index[there]]
+    distances[there], positions[there] = found[index], other[index]
+    return distances, positions
+
+
+def nearest(points, centers, *, offset=None, dtype=torch.float64):
+    """Squared distance of each row to its nearest centre, and which, as arrays."""
+    centers = centers.to(points.device).double()
+    origin = origin_of(centers)
+    step = max(32, N_PAIRS // max(1, len(centers)))
+    parts = [
+        closest([x], [centers], origin, offset=offset, dtype=dtype)
+        for x in points.split(step)
+    ]
+    distances, owners = (torch.cat(part) for part in zip(*parts, strict=True))
+    return distances[:, 0].cpu().numpy(), owners[:, 0].cpu().numpy()
+
+
+class Cover:
+    """Squared distances of rows to their nearest centre: bounds, and exact on demand.
+
+    Parameters
+    ----------
+    factors : list of one or two tensors of shape (n_rows, n_columns)
+        The rows.
+    name : str
+        What errors call them.
+    centers : tensor of shape (n_centers, n_columns), default=None
+        The first centres; only for one factor.
+
+    Attributes
+    ----------
+    upper : float64 tensor of shape (n_rows,)
+        Not below the distance; -1 for rows that are centres.
+    picked : list of int
+        The rows that are centres.
+    """
+
+    def __init__(self, factors, name, centers=None):
+        self.factors = factors
+        self.centers = factors[0][:0] if centers is None else centers
+        self.picked, self._n_fresh = [], 0
+        self.origin = origin_of(factors[0]) if len(factors) == 1 else None
+        self._dtype = working_dtype(factors[0])
+        self._slack, self._floor = _slack(factors, self._dtype)
+        n_rows, widest = len(factors[0]), max(1, *(f.shape[1] for f in factors))
+        step = max(64, min(N_ROWS, N_ROWS * N_COLUMNS // widest))
+        self._step = max(1, min(step, n_rows))
+        self._norms = factors[0].new_empty(n_rows, dtype=self._dtype)
+        for norms, rows in zip(self._split(self._norms), self._chunks(), strict=True):
+            rows = _centered(rows, self.origin, self._dtype)
+            norms.copy_(self._raised_norms(rows, name))
+        self.exact = torch.full_like(self._norms, torch.inf, dtype=torch.float64)
+        self.upper = self.exact.clone()
+        # How many centres `exact` has seen.
+        self._n_seen = torch.zeros_like(self.exact, dtype=torch.int64)
+        self._lower([self.centers], "centers")
+
+    def take(self, rows):
+        """Factors of some rows, in double precision."""
+        index = torch.as_tensor(rows, dtype=torch.int64, device=self.upper.device)
+        return [factor[index].double() for factor in self.factors]
+
+    def add(self, rows):
+        """Make a list of rows centres."""
+        self.picked += rows
+        self.upper[rows] = -1
+
+    def refresh(self):
+        """Lower `upper` to the distances, rounded upwards, to the centres added."""
+        self._lower(self.take(self.picked[self._n_fresh :]), "rows")
+        self._n_fresh = len(self.picked)
+
+    def unsure(self, rows):
+        """Which of a tensor of rows may be nearer by more than a thousandth."""
+        return rows[self.upper[rows] <= 4096 * self._slack * self._norms[rows]]
+
+    def tighten(self, rows):
+        """Replace the bounds of a tensor of rows, no centres, by exact distances."""
+        n_seen = self._n_seen[rows]
+        for start in torch.unique(n_seen).tolist():
+            for part in rows[n_seen == start].split(N_CANDIDATES):
+                x, known = self.take(part), self.exact[part]
+                bound = known if start else None
+                for centers in self._centers_from(start):
+                    found, _ = closest(x, centers, self.origin, bound=bound)
+                    bound = known = torch.minimum(known, found[:, 0])
+                self.exact[part] = known
+        self._n_seen[rows] = len(self.centers) + len(self.picked)
+        self.upper[rows] = self.exact[rows]
+
+    def _centers_from(self, start):
+        for part in self.centers[start:].split(N_CANDIDATES):
+            if len(part):
+                yield [part.double()]
+        later = self.picked[max(0, start - len(self.centers)) :]
+        for i in range(0, len(later), N_CANDIDATES):
+            yield self.take(later[i : i + N_CANDIDATES])
+
+    def _lower(self, centers, name):
+        for block in zip(*(x.split(N_COLUMNS) for x in centers), strict=True):
+            if len(block[0]):
+                self._lower_to_block(block, name)
+
+    def _lower_to_block(self, block, name):
+        block = _centered(block, self.origin, self._dtype)
+        column_norms = self._raised_norms(block, name)
+        left, *others = block
+        columns = [-2 * left, *others]
+        empty = self._norms.new_empty
+        product, other = (empty(self._step, len(left)) for _ in range(2))
+        scratch = empty(self._step, self.factors[0].shape[1])
+        for upper, norms, rows in zip(
+            self._split(self.upper),
+            self._split(self._norms),
+            self._chunks(),
+            strict=True,
+        ):
+            n = len(norms)
+            rows = _centered(rows, self.origin, self._dtype, out=scratch[:n])
+            out = product[:n], other[:n]
+            _norms_less_products(column_norms, rows, columns, out=out)
+            lowest = (product[:n].amin(1) + norms).clamp_(min=0)
+            upper.copy_(torch.minimum(upper, lowest))
+
+    def _raised_norms(self, rows, name):
+        norms = _norms(rows) * (1 + self._slack) + self._floor
+        check_norms(norms, name)
+        return norms
+
+    def _split(self, vector):
+        return vector.split(self._step)
+
+    def _chunks(self):
+        return zip(*(self._split(factor) for factor in self.factors), strict=True)
+
+
+def _slack(factors, dtype):
+    """Bounds on the rounding of a product form: relative to the norms, and absolute."""
+    widest = max(1, *(factor.shape[1] for factor in factors))
+    # Squares of tiny numbers underflow; the least normal number bounds the loss.
+    return 4 * rounding(factors, dtype), 4 * widest * torch.finfo(dtype).tiny
+
+
+def _centered(rows, origin, dtype, out=None):
+    if origin is None:
+        return [x.to(dtype) for x in rows]
+    return [torch.sub(rows[0], origin.to(dtype), out=out).to(dtype)]
+
+
+def _norms(rows):
+    norms = 1
+    for x in rows:
+        norms = norms * torch.linalg.vector_norm(x, dim=1).square()
+    return norms
+
+
+def _norms_less_products(norms, rows, columns, out=(None, None)):
+    first, *more = [c.T for c in columns]
+    if not more:
+        return torch.addmm(norms, rows[0], first, out=out[0])
+    product = torch.mm(rows[0], first, out=out[0])
+    other = torch.mm(rows[1], more[0], out=out[1])
+    return torch.addcmul(norms, product, other, out=out[0])
