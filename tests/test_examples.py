@@ -14,5 +14,5 @@ def test_example(path, monkeypatch):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    runpy.run_path(str(path))
+    runpy.run_path(str(path), run_name="__main__")
     pyplot.close("all")
