@@ -11,16 +11,12 @@ import torch
 from torch.utils.data import Dataset
 
 from skal.datasets._augment import CropFlip
-from skal.datasets._split import (
-    encode,
-    find_classes,
-    label_names,
-    split_arrays,
-    split_rows,
-)
+from skal.datasets._split import encode_labels, split_arrays, split_rows
 
 _IN_MEMORY = 512 * 2**20
 _N_SAMPLED = 5000
+# What systems leave behind, besides names that begin with a dot.
+_LEFT_BEHIND = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"}
 _BLOCK = 256
 # What zipfile, zlib and numpy raise for a damaged or unknown archive.
 _ARCHIVE_DAMAGE = (
@@ -39,13 +35,14 @@ _ARCHIVE_DAMAGE = (
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 
-def load_npz(path, test_path, test_size, seed):
+def load_npz(path, test_path, missing_labels, test_size, seed):
     """Read `images` and `labels` from an .npz archive.
 
     Parameters
     ----------
     path, test_path : Path
         None for `test_path` splits the rows.
+    missing_labels : str, collection of str, or None
     test_size, seed
         Of the split.
 
@@ -54,20 +51,20 @@ def load_npz(path, test_path, test_size, seed):
     parts : dict
         The data; images are uint8 of shape (n_samples, n_channels, height, width).
     """
-    X, names = _read_npz(path)
-    classes = find_classes(names, f"name={str(path)!r}")
+    X, labels = _read_npz(path)
+    y, classes = encode_labels(labels, f"name={str(path)!r}", missing_labels)
     common = {"classes": classes, "augmentation": augmentation_for(X.shape[1:])}
-    y = encode(names, classes, path)
     if test_path is None:
         return {**split_arrays(X, y, classes, test_size, seed), **common}
-    X_test, names = _read_npz(test_path)
+    X_test, labels = _read_npz(test_path)
     if X_test.shape[1:] != X.shape[1:]:
         raise ValueError(
             f"test_path={str(test_path)!r} has images of shape {X_test.shape[1:]} "
             f"(channels, height, width), {str(path)!r} of {X.shape[1:]}; bring them to "
             "one shape."
         )
-    y_test = encode(names, classes, test_path)
+    where = f"test_path={str(test_path)!r}"
+    y_test, _ = encode_labels(labels, where, missing_labels, classes)
     return {"X_train": X, "y_train": y, "X_test": X_test, "y_test": y_test, **common}
 
 
@@ -134,12 +131,12 @@ def _read_npz(path):
     if images.size == 0:
         raise _unfit(path, f"has images of shape {images.shape}")
     if images.ndim == 3:
-        return images[:, None], label_names(labels)
+        return images[:, None], labels
     if images.shape[3] in (1, 3, 4):
         images = channels_first(np.ascontiguousarray(images))
     elif images.shape[1] not in (1, 3, 4):
         raise _unfit(path, f"has images of shape {images.shape}: 1, 3 or 4 channels")
-    return images, label_names(labels)
+    return images, labels
 
 
 def _unfit(path, reason):
@@ -164,12 +161,15 @@ class ImageFiles(Dataset):
         Classes of the images.
     image_shape : tuple of int
         (n_channels, height, width); one channel is grey, three are colours.
+    background : str, default="white"
+        Ground of transparent images, as Pillow names colours.
     """
 
-    def __init__(self, paths, targets, image_shape):
+    def __init__(self, paths, targets, image_shape, background="white"):
         self.paths = [os.fspath(path) for path in paths]
         self.targets = targets
         self.image_shape = image_shape
+        self.background = background
 
     def __len__(self):
         return len(self.paths)
@@ -202,11 +202,24 @@ class ImageFiles(Dataset):
         from PIL import Image
 
         n_channels, height, width = self.image_shape
+        path, mode = self.paths[row], "L" if n_channels == 1 else "RGB"
+        alpha = 255
         try:
-            with Image.open(self.paths[row]) as file:
-                image = np.array(file.convert("L" if n_channels == 1 else "RGB"))
+            with Image.open(path) as file:
+                if file.has_transparency_data:
+                    file = file.convert("RGBA")
+                    alpha = np.array(file.getchannel("A"))
+                if np.any(alpha != 255):
+                    ground = Image.new("RGBA", file.size, self.background)
+                    file = Image.alpha_composite(ground, file)
+                image = np.array(file.convert(mode))
         except _image_damage() as error:
-            raise _damaged(self.paths[row], error) from error
+            raise _damaged(path, error) from error
+        if np.ptp(alpha) and not np.ptp(image, axis=(0, 1)).any():
+            raise ValueError(
+                f"{path!r} is transparent and vanishes on background="
+                f"{self.background!r}; pass a background of another colour."
+            )
         return image.reshape(height, width, n_channels).transpose(2, 0, 1).copy()
 
     def read_all(self):
@@ -246,13 +259,14 @@ class ImageFiles(Dataset):
             yield self.read(row)[None]
 
 
-def load_folder(path, test_path, test_size, seed):
+def load_folder(path, test_path, background, test_size, seed):
     """Read a folder with a folder of image files for each class.
 
     Parameters
     ----------
     path, test_path : Path
         None for `test_path` splits the files.
+    background : str
     test_size, seed
         Of the split.
 
@@ -262,13 +276,12 @@ def load_folder(path, test_path, test_size, seed):
         The data; X_train and X_test are arrays where both fit half a gigabyte, else
         :class:`ImageFiles`.
     """
-    paths, names, classes = _list_folder(path)
+    paths, y, classes = _list_folder(path)
     if len(classes) < 2:
         raise ValueError(
             f"name={str(path)!r} must have two folders of classes at least, got "
             f"{list(classes)}."
         )
-    y = encode(names, classes, path)
     parts = {"classes": classes}
     if test_path is None:
         train, test = split_rows(y, classes, test_size, seed)
@@ -276,12 +289,14 @@ def load_folder(path, test_path, test_size, seed):
         lists = (paths[train], y[train]), (paths[test], y[test])
         n_channels, height, width = _check_files(paths)
     else:
-        test_paths, test_names, _ = _list_folder(test_path)
-        lists = (paths, y), (test_paths, encode(test_names, classes, test_path))
+        test_paths, codes, names = _list_folder(test_path)
+        where = f"test_path={str(test_path)!r}"
+        codes = encode_labels(np.array(names), where, (), classes)[0][codes]
+        lists = (paths, y), (test_paths, codes)
         n_channels, height, width = _check_files(paths)
         _check_files(test_paths, of=(paths[0], (width, height)))
     shape = n_channels, height, width
-    splits = [ImageFiles(*files, shape) for files in lists]
+    splits = [ImageFiles(*files, shape, background) for files in lists]
     if sum(map(len, splits)) * n_channels * height * width <= _IN_MEMORY:
         parts.update(X_train=splits[0].read_all(), X_test=splits[1].read_all())
     else:
@@ -291,11 +306,11 @@ def load_folder(path, test_path, test_size, seed):
 
 
 def _list_folder(root):
-    """Paths, names of their classes, and the classes, in torchvision's order."""
+    """Paths, positions of their classes, and the classes, in torchvision's order."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     folders = [path for path in root.iterdir() if path.is_dir()]
-    folders = sorted(path for path in folders if not path.name.startswith("."))
+    folders = sorted(path for path in folders if not _is_hidden(path, root))
     classes = tuple(path.name for path in folders)
     if not classes:
         raise ValueError(
@@ -307,12 +322,14 @@ def _list_folder(root):
             f"{str(root)!r} has the folders {list(classes)}, which are splits rather "
             "than classes; name one of them, and another with test_path."
         )
-    paths, names = [], []
-    for folder in folders:
+    paths, y = [], []
+    for code, folder in enumerate(folders):
         found = sorted(
             path
-            for path in folder.rglob("[!.]*")
-            if path.suffix.lower() in IMG_EXTENSIONS and not path.is_dir()
+            for path in folder.rglob("*")
+            if path.suffix.lower() in IMG_EXTENSIONS
+            and not path.is_dir()
+            and not _is_hidden(path, folder)
         )
         if not found:
             raise ValueError(
@@ -320,8 +337,13 @@ def _list_folder(root):
                 f"({', '.join(IMG_EXTENSIONS)}). Add some, or remove the folder."
             )
         paths += found
-        names += [folder.name] * len(found)
-    return np.array(paths, dtype=object), np.array(names), classes
+        y += [code] * len(found)
+    return np.array(paths, dtype=object), np.array(y), classes
+
+
+def _is_hidden(path, root):
+    parts = path.relative_to(root).parts
+    return any(part[0] == "." or part in _LEFT_BEHIND for part in parts)
 
 
 def _check_files(paths, of=None):

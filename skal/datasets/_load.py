@@ -9,10 +9,11 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from skal.datasets._augment import CropFlip
+from skal.datasets._dialect import check_dialect
 from skal.datasets._images import load_folder, load_npz
 from skal.datasets._openml import load_openml
 from skal.datasets._split import check_test_size, moments, split_arrays
-from skal.datasets._tabular import load_text
+from skal.datasets._tabular import load_table
 from skal.datasets._torchvision import load_cifar, load_mnist, load_svhn, resolve_root
 from skal.utils import check_seed, derive_seed
 
@@ -41,6 +42,10 @@ def load_dataset(
     test_path=None,
     label_column=-1,
     header=None,
+    separator=None,
+    decimal=None,
+    missing_labels=None,
+    background="white",
     test_size=0.2,
     random_state=0,
 ):
@@ -58,8 +63,9 @@ def load_dataset(
         * the path of an .npz archive with `images`, uint8 of shape (n, height, width),
           (n, height, width, channels) or (n, channels, height, width), and `labels`;
         * the path of a folder with one folder of image files for each class, as
-          torchvision's ImageFolder has it;
-        * the path of a comma-separated file, whatever its ending.
+          torchvision's ImageFolder has it, without hidden files and folders;
+        * the path of a .parquet file, for which pyarrow must be installed;
+        * the path of a text file of separated columns in UTF-8, whatever its ending.
 
         Paths are looked up as they are, then below `root`. A name wins over a file:
         write "./digits" for a folder of that name.
@@ -71,12 +77,29 @@ def load_dataset(
     test_path : path-like, default=None
         Test rows for a path, of the same kind; None splits them off.
     label_column : int or str, default=-1
-        Column of the labels in a comma-separated file: a position, or a name in its
-        header. For OpenML a name, -1 for the target it has itself.
+        Column of the labels in a table: a position, or a name in its header. For OpenML
+        a name, -1 for the target it has itself.
     header : bool, default=None
-        Whether the first row of a comma-separated file names the columns. None takes it
-        for names where it has text over columns of numbers, or, in a file of text
-        only, where none of its words comes back in its column.
+        Whether the first row of a text file names the columns. None takes it for names
+        where it has text over columns of numbers, or, in a file of text only, where
+        none of its words comes back in its column; also where it counts four columns
+        or more from 0 or 1, or has ascending whole numbers over two columns or more of
+        fractions or text. Where it may be such numbers but need not, a warning says so.
+    separator : str, default=None
+        Character between the columns of a text file, "tab", or "whitespace" for any
+        number of blanks and tabs. None finds out comma, semicolon, tab, | or
+        whitespace.
+    decimal : {".", ","}, default=None
+        Decimal mark of a text file; the other one, blanks and apostrophes may set off
+        thousands. None finds it out, and raises where "1,234" may be either.
+    missing_labels : str or collection of str, default=None
+        Texts that stand for a missing label, which is an error, in a table or an .npz
+        archive. None stands for the usual marks, in any case: an empty cell, ?, -, .,
+        NA, N/A, #N/A, <NA>, NaN, NaT, null, None and their like. Where a class has
+        such a name, say what the marks are instead: "" for empty cells only.
+    background : str, default="white"
+        Colour under transparent images of a folder, as Pillow names colours: "black",
+        "#8080ff". An image that vanishes on it is an error.
     test_size : float or int, default=0.2
         Share or number of test rows where they are split off, stratified. A class of
         one row goes to the training rows, with a warning.
@@ -94,7 +117,9 @@ def load_dataset(
         y_train, y_test : ndarray of int64 of shape (n_samples,)
             Positions in `classes`.
         classes : tuple of str
-            Names of the classes: of a file sorted, by value where all are numbers.
+            Names of the classes: of a file sorted, by value where all are numbers, and
+            as they are written: "007", "7" and "7.0" are three classes. Only where all
+            are written like 1.0 they are named like 1.
         name : str
             As given.
         image_shape : tuple of int
@@ -115,10 +140,12 @@ def load_dataset(
 
     Notes
     -----
-    A column of text becomes one column of 0 and 1 for each text of the training file; a
-    text only the test file has becomes zeros. A column of numbers and text is an
+    A column of text becomes one column of 0 and 1 for each text of the training rows; a
+    text that only test rows have becomes zeros. A column of numbers and text is an
     error where at most a twentieth of it is text or it has more than 50 different
     numbers, since this is more likely a slip or a missing value than a category.
+
+    Orientation tags of photos (EXIF) are ignored, as in torchvision.
 
     Images are kept as bytes, once: a split reorders them in their own memory.
 
@@ -131,14 +158,26 @@ def load_dataset(
     """
     check_test_size(test_size)
     split = test_size, derive_seed(check_seed(random_state), 0, "split")
+    separator = check_dialect(separator, decimal)
+    _check_background(background)
     kind, path = _find(os.fspath(name), root)
     name = os.fspath(name)
-    if kind != "text":
-        _refuse(name, header=(header, None))
-    if kind not in ("text", "openml"):
-        _refuse(name, label_column=(label_column, -1))
-    if kind in ("named", "openml"):
-        _refuse(name, test_path=(test_path, None))
+    options = {
+        "header": (header, None, ("text",)),
+        "separator": (separator, None, ("text",)),
+        "decimal": (decimal, None, ("text",)),
+        "label_column": (label_column, -1, ("text", "parquet", "openml")),
+        "missing_labels": (missing_labels, None, ("text", "parquet", "openml", "npz")),
+        "background": (background, "white", ("folder",)),
+        "test_path": (test_path, None, _KINDS),
+    }
+    for option, (value, default, kinds) in options.items():
+        if value != default and kind not in kinds:
+            shown = os.fspath(value) if isinstance(value, os.PathLike) else value
+            raise ValueError(
+                f"{option}={shown!r} does not apply to the data set {name!r}; "
+                f"leave it at {default}."
+            )
     if test_path is not None:
         test_kind, test_path = _find_path(test_path, root, "test_path")
         if test_kind != kind:
@@ -149,20 +188,35 @@ def load_dataset(
     if kind == "named":
         parts = _load_named(name, root, split)
     elif kind == "openml":
-        parts = load_openml(name, resolve_root(root), label_column, *split)
+        home = resolve_root(root)
+        parts = load_openml(name, home, label_column, missing_labels, *split)
     elif kind == "npz":
-        parts = load_npz(path, test_path, *split)
+        parts = load_npz(path, test_path, missing_labels, *split)
     elif kind == "folder":
-        parts = load_folder(path, test_path, *split)
+        parts = load_folder(path, test_path, background, *split)
     else:
-        parts = load_text(path, test_path, label_column, header, *split)
+        columns = label_column, header, separator, decimal
+        parts = load_table(path, test_path, *columns, missing_labels, *split)
     return _bunch(name, **parts)
+
+
+def _check_background(background):
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(background)
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(
+            "background must be a colour as Pillow names them, such as 'white' or "
+            f"'#8080ff', got {background!r}."
+        ) from None
 
 
 _KINDS = {
     "npz": "an .npz archive",
     "folder": "a folder of images by class",
-    "text": "a comma-separated file",
+    "parquet": "a .parquet file",
+    "text": "a text file of separated columns",
 }
 
 
@@ -191,21 +245,13 @@ def _find_path(name, root, parameter):
         if path.is_dir():
             return "folder", path
         if path.exists():
-            return ("npz" if path.suffix.lower() == ".npz" else "text"), path
+            ending = path.suffix.lower().removeprefix(".")
+            return (ending if ending in ("npz", "parquet") else "text"), path
     below = f", nor below root={str(root)!r}" if root is not None else ""
     raise FileNotFoundError(
         f"{parameter}={str(name)!r} does not exist{below}. Name a file or folder that "
         "does."
     )
-
-
-def _refuse(name, **options):
-    for option, (value, default) in options.items():
-        if value != default:
-            raise ValueError(
-                f"{option}={str(value)!r} does not apply to the data set {name!r}; "
-                f"leave it at {default}."
-            )
 
 
 def _unknown(name):

@@ -3,10 +3,11 @@
 import numpy as np
 from sklearn.datasets import fetch_openml
 
-from skal.datasets._split import encode, find_classes, label_names, split_arrays
+from skal.datasets._split import encode_labels
+from skal.datasets._tabular import split_frame
 
 
-def load_openml(name, data_home, label_column, test_size, seed):
+def load_openml(name, data_home, label_column, missing_labels, test_size, seed):
     """Fetch a data set of OpenML by its number.
 
     Parameters
@@ -17,14 +18,15 @@ def load_openml(name, data_home, label_column, test_size, seed):
         Cache of the downloads.
     label_column : int or str
         -1 for OpenML's own target, or a name.
+    missing_labels : str, collection of str, or None
     test_size, seed
         Of the split.
 
     Returns
     -------
     parts : dict
-        As of `skal.datasets._tabular.load_text`, but missing text is zeros in all
-        columns of its feature.
+        As of :func:`skal.datasets._tabular.load_table`, but all categories that
+        OpenML lists have a column, and missing text is zeros in all of them.
     """
     number = name.removeprefix("openml:")
     if not number.isdecimal():
@@ -40,7 +42,7 @@ def load_openml(name, data_home, label_column, test_size, seed):
             data_id=int(number),
             data_home=data_home,
             target_column=target,
-            as_frame=False,
+            as_frame=False,  # a frame forgets the order of the categories
             parser="liac-arff",
         )
     except OSError as error:
@@ -55,32 +57,30 @@ def load_openml(name, data_home, label_column, test_size, seed):
         ) from error
     if fetched.target is None or np.ndim(fetched.target) != 1:
         raise ValueError(f"{name} has no single target; name one with label_column.")
-    names = label_names(fetched.target)
-    classes = find_classes(names, name)
-    X, feature_names = _expand(name, fetched)
-    y = encode(names, classes, name)
-    parts = split_arrays(X, y, classes, test_size, seed)
-    return {**parts, "classes": classes, "feature_names": feature_names}
+    y, classes = encode_labels(np.asarray(fetched.target), name, missing_labels)
+    frame = _read_frame(name, fetched)
+    parts = split_frame(frame, fetched.feature_names, y, classes, test_size, seed)
+    return {**parts, "classes": classes}
 
 
-def _expand(name, fetched):
-    """One-hot columns for OpenML's numbered categories."""
+def _read_frame(name, fetched):
+    """Columns as float32, and as categories where OpenML numbers them."""
+    import pandas as pd
+
     data = fetched.data
     data = data.toarray() if hasattr(data, "toarray") else data
-    blocks, feature_names = [], []
-    for feature, values in zip(fetched.feature_names, data.T, strict=True):
+    columns = {}
+    for position, feature in enumerate(fetched.feature_names):
+        values = data[:, position].astype(np.float32)
         categories = (fetched.get("categories") or {}).get(feature)
         if categories is not None:
-            blocks.append(values[:, None] == np.arange(len(categories)))
-            feature_names += [f"{feature}={category}" for category in categories]
-            continue
-        block = values[:, None].astype(np.float32)
-        if not np.isfinite(block).all():
-            n_odd = np.count_nonzero(~np.isfinite(block))
+            codes = np.nan_to_num(values, nan=-1).astype(int)
+            values = pd.Categorical.from_codes(codes, categories)
+        elif not np.isfinite(values).all():
+            n_odd = np.count_nonzero(~np.isfinite(values))
             raise ValueError(
                 f"{name} has no finite number in {n_odd} rows of column {feature!r}; "
                 "save it as a .csv without them and name that file."
             )
-        blocks.append(block)
-        feature_names.append(feature)
-    return np.hstack(blocks, dtype=np.float32), feature_names
+        columns[str(position)] = values
+    return pd.DataFrame(columns)

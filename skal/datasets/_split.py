@@ -1,5 +1,6 @@
 """Classes, splits and channel statistics; what every kind of data shares."""
 
+import re
 import warnings
 from numbers import Integral, Real
 
@@ -7,107 +8,116 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 _BLOCK = 256
-_MISSING = ("", "?", "nan", "None")
+# Casefolded; what pandas, R, SQL and spreadsheets write. "-" beside "+" is a class.
+_MISSING = frozenset(
+    "|?|-|--|.|na|n/a|n.a.|#n/a|#na|#n/a n/a|<na>|nan|-nan|nat|null|<null>|#null!|none"
+    "|\\n".split("|")
+)
+_FLOAT = re.compile(r"-?\d+\.\d*(e[+-]?\d{1,2})?", re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
-def label_names(labels):
-    """Write each label as text; equal numbers get equal text, as in "1" and "1.0".
+def encode_labels(labels, source, missing_labels=None, classes=None):
+    """Turn labels into positions in their classes.
 
     Parameters
     ----------
     labels : array-like of shape (n_samples,)
-
-    Returns
-    -------
-    names : ndarray of str of shape (n_samples,)
-    """
-    unique, codes = np.unique(np.asarray(labels).astype(str), return_inverse=True)
-    return np.array([_text(str(label).strip()) for label in unique])[codes]
-
-
-def _text(label):
-    number = as_number(label)
-    if not np.isfinite(number):
-        return label
-    return str(int(number)) if number.is_integer() else repr(number)
-
-
-def as_number(text):
-    """Read a number; NaN where there is none.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    number : float
-    """
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def find_classes(names, source):
-    """Sort the classes, by value where all are numbers.
-
-    Parameters
-    ----------
-    names : ndarray of str of shape (n_samples,)
-        As :func:`label_names` returns them.
+        Of text, or numbers, whose text is their name. Different names stay different,
+        but numbers written like 1.0 throughout are named 1.
     source : str
         What errors call the data.
-
-    Returns
-    -------
-    classes : tuple of str
-    """
-    unique, first = np.unique(names, return_index=True)
-    for name, row in zip(unique, first, strict=True):
-        if name in _MISSING:
-            raise ValueError(
-                f"{source} has the label {str(name)!r} in row {row}, counted from 0: "
-                "labels must be complete; fill it in or remove the row."
-            )
-    if len(unique) < 2:
-        raise ValueError(
-            f"{source} must have two classes at least, got {unique.tolist()}."
-        )
-    if len(unique) > max(20, len(names) / 2):
-        raise ValueError(
-            f"{source} has {len(unique)} different labels in {len(names)} rows, which "
-            "are hardly classes; name another label_column, or group the values."
-        )
-    values = [as_number(name) for name in unique]
-    order = np.argsort(values, kind="stable") if np.isfinite(values).all() else ...
-    return tuple(unique[order].tolist())
-
-
-def encode(names, classes, test_path):
-    """Turn labels into positions in `classes`.
-
-    Parameters
-    ----------
-    names : ndarray of str of shape (n_samples,)
-    classes : tuple of str
-    test_path : path-like
-        Where the labels come from.
+    missing_labels : str or collection of str, default=None
+        Names that stand for a missing label; None for the usual ones.
+    classes : tuple of str, default=None
+        Where they are known; None finds them.
 
     Returns
     -------
     y : ndarray of int64 of shape (n_samples,)
+    classes : tuple of str
+        Sorted, by value where all are numbers.
     """
-    unique, positions = np.unique(names, return_inverse=True)
-    codes = {name: code for code, name in enumerate(classes)}
-    unknown = [name for name in unique.tolist() if name not in codes]
+    import pandas as pd
+
+    if getattr(labels.dtype, "kind", "") == "S":
+        labels = labels.astype(str)
+    codes, unique = pd.factorize(labels)
+    names = [str(name).strip() for name in unique]
+    if (codes < 0).any():
+        names.append("nan")
+    unique, merged = np.unique(np.array(names, dtype=str), return_inverse=True)
+    names, codes = unique.tolist(), merged[codes]
+    _check_complete(names, codes, source, missing_labels)
+    if classes is None or not set(names) <= set(classes):
+        names = _whole_names(names)
+    if classes is None:
+        classes = _sort_classes(names, len(codes), source)
+    places = {name: place for place, name in enumerate(classes)}
+    unknown = [name for name in names if name not in places]
     if unknown:
         raise ValueError(
-            f"test_path={str(test_path)!r} has the classes {unknown[:5]}, which the "
-            f"training data lacks; it has {list(classes[:10])}"
-            f"{' and more' * (len(classes) > 10)}. Remove these rows or rename them."
+            f"{source} has the classes {unknown[:5]}, which the training data lacks; "
+            f"it has {list(classes[:10])}{' and more' * (len(classes) > 10)}. Remove "
+            "these rows or rename them."
         )
-    return np.array([codes[name] for name in unique.tolist()], np.int64)[positions]
+    return np.array([places[name] for name in names], np.int64)[codes], classes
+
+
+def is_missing(name):
+    """Whether a text usually stands for a missing value.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    missing : bool
+    """
+    return name.casefold() in _MISSING
+
+
+def _check_complete(names, codes, source, missing_labels):
+    if isinstance(missing_labels, str):
+        missing_labels = (missing_labels,)
+    for code, name in enumerate(names):
+        if missing_labels is not None:
+            missing = name in missing_labels
+        else:
+            missing = is_missing(name) and not (name == "-" and "+" in names)
+        if missing:
+            rows = np.flatnonzero(codes == code)
+            listed = ", ".join(map(str, rows[:5])) + ", ..." * (len(rows) > 5)
+            raise ValueError(
+                f"{source} has the label {name!r} in row{'s' * (len(rows) > 1)} "
+                f"{listed}, counted from 0 ({len(rows)} in all): labels must be "
+                "complete; fill it in or remove the row, or, where a class has this "
+                "name, say with missing_labels which texts stand for a missing label."
+            )
+
+
+def _whole_names(names):
+    """Name whole numbers written as floats throughout, 1.0 and 2.0, like 1 and 2."""
+    if all(_FLOAT.fullmatch(name) and float(name).is_integer() for name in names):
+        whole = [str(int(float(name))) for name in names]
+        if len(set(whole)) == len(names):
+            return whole
+    return names
+
+
+def _sort_classes(names, n_rows, source):
+    if len(names) < 2:
+        raise ValueError(f"{source} must have two classes at least, got {names}.")
+    if len(names) > max(20, n_rows / 2):
+        raise ValueError(
+            f"{source} has {len(names)} different labels in {n_rows} rows, which "
+            "are hardly classes; name another label_column, or group the values."
+        )
+    if all(NUMBER.fullmatch(name) for name in names):
+        # Length and text order the long numbers that are one float.
+        return tuple(sorted(names, key=lambda name: (float(name), len(name), name)))
+    return tuple(sorted(names))
 
 
 def check_test_size(test_size):

@@ -1,71 +1,117 @@
-"""Comma-separated files of numbers and text."""
+"""Tables: text files and Parquet, read by pandas."""
 
-import csv
 import os
+from dataclasses import dataclass
+from itertools import islice
 from numbers import Integral
-from typing import NamedTuple
 
 import numpy as np
-from sklearn.preprocessing import OneHotEncoder
 
-from skal.datasets._split import (
-    as_number,
-    encode,
-    find_classes,
-    label_names,
-    split_arrays,
+from skal.datasets._dialect import (
+    Dialect,
+    as_numbers,
+    check_rows,
+    find_dialect,
+    has_header,
+    read_rows,
 )
+from skal.datasets._split import encode_labels, split_rows
 
 _FEW = 50
 _MOST_CATEGORIES = 1000
-_N_SNIFFED = 1000
 
 
-class Table(NamedTuple):
-    """Cells of a comma-separated file, still as text.
+@dataclass
+class Table:
+    """Columns of a file.
 
     Parameters
     ----------
     path : path-like
+    dialect : Dialect or None
+        None for Parquet.
     header : list of str or None
         Names of all columns.
-    columns : list of int
-        Positions of the features in the file.
-    cells : list of tuple of str
-        One tuple a feature.
-    values : list of ndarray of float32
-        Their numbers; NaN where there is none.
-    labels : tuple of str
-    lines : list of int
-        Line of each row in the file.
+    frame : DataFrame
+        One column a feature, by its position in the file: float32, or text.
+    labels : Series
     """
 
     path: os.PathLike
+    dialect: Dialect | None
     header: list | None
-    columns: list
-    cells: list
-    values: list
-    labels: tuple
-    lines: list
+    frame: object
+    labels: object
 
-    def name_of(self, feature):
-        """Say which column a feature is.
+    def encode(self, training=None):
+        """Decide what each column is, and make its cells plain numbers or text.
 
         Parameters
         ----------
-        feature : int
-
-        Returns
-        -------
-        name : str
+        training : Table, default=None
+            Encoded; what its columns are decides. None looks at the cells.
         """
-        column = self.columns[feature]
-        named = f" ({self.header[column]!r})" if self.header else ""
+        import pandas as pd
+
+        decimal = self.dialect.decimal if self.dialect else "."
+        for column, values in list(self.frame.items()):
+            known = None if training is None else training.frame[column].dtype
+            if values.dtype == np.float32:
+                if not np.isfinite(values).all():
+                    raise self._not_a_number(column, ~np.isfinite(values.to_numpy()))
+                continue
+            codes, texts = pd.factorize(values)
+            texts = np.array([str(text).strip() for text in texts], dtype=object)
+            numbers = as_numbers(texts, decimal)
+            odd = np.isnan(numbers)
+            n_odd = np.bincount(codes, minlength=len(texts))[odd].sum()
+            few = n_odd <= 0.05 * len(codes) or len(np.unique(numbers[~odd])) > _FEW
+            slips = n_odd and not odd.all() and few
+            if known == np.float32 or (known is None and (slips or not n_odd)):
+                if n_odd:
+                    raise self._not_a_number(column, odd[codes])
+                self.frame[column] = numbers[codes]
+                continue
+            if known is None and len(set(texts)) > _MOST_CATEGORIES:
+                raise ValueError(
+                    f"{self._name_of(column)} of {str(self.path)!r} has "
+                    f"{len(set(texts))} different texts, {_MOST_CATEGORIES} at most "
+                    "can be encoded; remove it, or group its values."
+                )
+            self.frame[column] = texts[codes]
+
+    def _name_of(self, column):
+        named = f" ({self.header[int(column)]!r})" if self.header else ""
         return f"column {column}{named}"
 
+    def _not_a_number(self, column, odd):
+        row = int(np.argmax(odd))
+        where = f"row {row}, counted from 0,"
+        cell = "a cell"
+        if self.dialect:
+            first = row + (self.header is not None)
+            rows = read_rows(self.path, self.dialect.separator)
+            line, cells = next(islice(rows, first, None))
+            where, cell = f"line {line}", repr(cells[int(column)])
+        return ValueError(
+            f"{self._name_of(column)} of {str(self.path)!r} holds numbers, but {cell} "
+            f"in {where} is not a finite one ({np.count_nonzero(odd)} such rows); fill "
+            "them in or remove them."
+        )
 
-def load_text(path, test_path, label_column, header, test_size, seed):
-    """Read a comma-separated file.
+
+def load_table(
+    path,
+    test_path,
+    label_column,
+    header,
+    separator,
+    decimal,
+    missing_labels,
+    test_size,
+    seed,
+):
+    """Read a text file of rows, or a Parquet file.
 
     Parameters
     ----------
@@ -73,6 +119,8 @@ def load_text(path, test_path, label_column, header, test_size, seed):
         None for `test_path` splits the rows.
     label_column : int or str
     header : bool or None
+    separator, decimal : str or None
+    missing_labels : str, collection of str, or None
     test_size, seed
         Of the split.
 
@@ -81,98 +129,215 @@ def load_text(path, test_path, label_column, header, test_size, seed):
     parts : dict
         The data; rows are float32 of shape (n_samples, n_features).
     """
-    table = read_table(path, label_column, header)
-    encoder = TableEncoder(table)
-    names = label_names(table.labels)
+    table = read_table(path, label_column, header, Dialect(separator, decimal))
+    table.encode()
     where = f"label_column={label_column!r} of {str(path)!r}"
-    classes = find_classes(names, where)
-    X, y = encoder.transform(table), encode(names, classes, path)
-    common = {"classes": classes, "feature_names": encoder.feature_names}
+    y, classes = encode_labels(table.labels, where, missing_labels)
+    names = table.header or range(table.frame.shape[1] + 1)
+    common = {"classes": classes}
     if test_path is None:
-        return {**split_arrays(X, y, classes, test_size, seed), **common}
+        return {
+            **split_frame(table.frame, names, y, classes, test_size, seed),
+            **common,
+        }
     if header is None and table.header is None:
         header = False
-    test = read_table(test_path, label_column, header)
-    _check_columns(table, test)
-    y_test = encode(label_names(test.labels), classes, test_path)
-    X_test = encoder.transform(test)
-    return {"X_train": X, "y_train": y, "X_test": X_test, "y_test": y_test, **common}
+    test = read_table(test_path, label_column, header, table.dialect, table)
+    test.encode(table)
+    where = f"test_path={str(test_path)!r}"
+    common["y_test"], _ = encode_labels(test.labels, where, missing_labels, classes)
+    encoder = Encoder(table.frame, names)
+    common["feature_names"] = encoder.feature_names
+    X_train, X_test = map(encoder.transform, (table.frame, test.frame))
+    return {"X_train": X_train, "y_train": y, "X_test": X_test, **common}
 
 
-def read_table(path, label_column, header):
-    """Read the cells of a comma-separated file.
+def split_frame(frame, names, y, classes, test_size, seed):
+    """Split rows and encode them.
 
     Parameters
     ----------
-    path : path-like
+    frame : DataFrame
+    names : sequence of str
+        As in :class:`Encoder`.
+    y, classes, test_size, seed
+        As in :func:`skal.datasets._split.split_rows`.
+
+    Returns
+    -------
+    parts : dict
+    """
+    train, test = split_rows(y, classes, test_size, seed)
+    encoder = Encoder(frame, names, train)
+    return {
+        "X_train": encoder.transform(frame, train),
+        "y_train": y[train],
+        "X_test": encoder.transform(frame, test),
+        "y_test": y[test],
+        "train_indices": train,
+        "test_indices": test,
+        "feature_names": encoder.feature_names,
+    }
+
+
+class Encoder:
+    """Numbers as they are, text one-hot, column by column into one array.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns named by position, "0" and so on: float32, text, or categories, which
+        are encoded all.
+    names : sequence of str
+        Of the positions.
+    rows : ndarray of int64, default=slice(None)
+        Training rows, whose texts are encoded.
+
+    Attributes
+    ----------
+    feature_names : list of str
+        "column" or "column=text" of each column of the output.
+    """
+
+    def __init__(self, frame, names, rows=slice(None)):
+        self.feature_names, self._categories = [], {}
+        for column, values in frame.items():
+            name = str(names[int(column)])
+            if values.dtype == np.float32:
+                self._categories[column] = None
+                self.feature_names.append(name)
+                continue
+            categories = getattr(values.dtype, "categories", None)
+            if categories is None:
+                categories = sorted(values.iloc[rows].unique())
+            self._categories[column] = categories
+            self.feature_names += [f"{name}={text}" for text in categories]
+
+    def transform(self, frame, rows=slice(None)):
+        """Encode rows; a text that is not known, or missing, becomes zeros.
+
+        Parameters
+        ----------
+        frame : DataFrame
+        rows : ndarray of int64, default=slice(None)
+
+        Returns
+        -------
+        X : ndarray of float32 of shape (n_samples, n_features)
+        """
+        import pandas as pd
+
+        n_rows = len(frame.iloc[rows, :0])
+        X, start = np.empty((n_rows, len(self.feature_names)), np.float32), 0
+        for column, categories in self._categories.items():
+            values, stop = frame[column].iloc[rows].array, start + 1
+            if categories is None:
+                X[:, start] = values
+            else:
+                stop = start + len(categories)
+                codes = pd.Index(categories).get_indexer(values)
+                X[:, start:stop] = codes[:, None] == np.arange(len(categories))
+            start = stop
+        return X
+
+
+def read_table(path, label_column, header, dialect, training=None):
+    """Read the columns of a file.
+
+    Parameters
+    ----------
+    path : Path
     label_column : int or str
         Position, negative from the end, or name in the header.
     header : bool or None
         Whether the first row names the columns; None looks at the cells.
+    dialect : Dialect
+        None in place of what is to be found out.
+    training : Table, default=None
+        Encoded; the file must have its columns.
 
     Returns
     -------
     table : Table
     """
-    rows, lines = _read_rows(path)
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path, label_column, training)
+    dialect, rows = find_dialect(path, *dialect)
     if header is None:
-        header = isinstance(label_column, str) or _has_header(rows)
-    names = None
-    if header:
-        names, rows, lines = rows[0], rows[1:], lines[1:]
-    if not rows:
+        named = isinstance(label_column, str)
+        header = named or has_header(rows, dialect.decimal, path)
+    names = rows[0] if header else None
+    if len(rows) == header:
         raise ValueError(f"{str(path)!r} has no rows of data.")
     label = _label_position(path, label_column, names, len(rows[0]))
-    columns = [column for column in range(len(rows[0])) if column != label]
-    cells = list(zip(*rows, strict=True))
-    labels = cells.pop(label)
-    return Table(
-        path, names, columns, cells, list(map(as_numbers, cells)), labels, lines
-    )
+    _check_columns(path, names, len(rows[0]), training)
+    dtypes = {}
+    for column, cells in enumerate(zip(*rows[header:], strict=True)):
+        number = np.isfinite(as_numbers(cells, dialect.decimal)).all()
+        dtypes[str(column)] = np.float32 if number and column != label else str
+    if training is not None:
+        text = training.frame.columns[training.frame.dtypes != np.float32]
+        dtypes.update(dict.fromkeys(text, str))
+    frame = _read_text(path, dialect, header, dtypes)
+    return Table(path, dialect, names, frame, frame.pop(str(label)))
 
 
-def _read_rows(path):
-    rows, lines = [], []
+def _read_text(path, dialect, header, dtypes):
+    """Read float32 where they are numbers, and all other cells as they are written."""
+    import pandas as pd
+
+    options = {
+        "sep": dialect.separator,
+        "decimal": dialect.decimal,
+        "header": 0 if header else None,
+        "names": list(dtypes),
+        "index_col": False,
+        "na_filter": False,
+        "skipinitialspace": True,
+    }
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
-            for row in reader:
-                if not row or (len(row) == 1 and not row[0].strip()):
-                    continue
-                if rows and len(row) != len(rows[0]):
-                    raise ValueError(
-                        f"{str(path)!r} has {len(row)} columns in line "
-                        f"{reader.line_num} and {len(rows[0])} in line {lines[0]}; "
-                        "give every row the same columns."
-                    )
-                rows.append([cell.strip() for cell in row])
-                lines.append(reader.line_num)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read as comma-separated text ({error}). A name "
-            "may also be an .npz archive or a folder of images by class."
+        frame = pd.read_csv(path, dtype=dtypes, **options)
+    except ValueError:  # text below the first rows, or rows of another length
+        check_rows(path, dialect.separator)
+        return pd.read_csv(path, dtype=str, **options)
+    # pandas fills short rows up, and forgives stray quotes.
+    if (frame.iloc[:, -1] == "").any() or _has_quotes(path):
+        check_rows(path, dialect.separator)
+    return frame
+
+
+def _has_quotes(path):
+    with open(path, "rb") as file:
+        return any(b'"' in block for block in iter(lambda: file.read(2**20), b""))
+
+
+def _read_parquet(path, label_column, training):
+    import pandas as pd
+    from pandas.api.types import is_numeric_dtype
+
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise ImportError(
+            f"{str(path)!r} needs pyarrow to be read: pip install pyarrow."
         ) from error
-    if not rows:
-        raise ValueError(f"{str(path)!r} is empty: it must hold rows of data.")
-    if len(rows[0]) == 1:
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"{str(path)!r} has one column only ({rows[0][0][:40]!r}): columns must "
-            "be separated by commas."
-        )
-    return rows, lines
-
-
-def _has_header(rows):
-    """Whether the first row names columns: text over numbers, or words of its own."""
-    if len(rows) == 1:
-        return False
-    columns = list(zip(*rows, strict=True))
-    over_numbers = [
-        not np.isfinite(as_number(first))
-        for first, *below in (column[:_N_SNIFFED] for column in columns)
-        if np.isfinite(as_numbers(below)).all()
-    ]
-    return all(over_numbers or (column[0] not in column[1:] for column in columns))
+            f"{str(path)!r} is damaged or no Parquet file ({error}). Replace it by a "
+            "whole copy."
+        ) from error
+    names = [str(name) for name in frame.columns]
+    label = _label_position(path, label_column, names, len(names))
+    _check_columns(path, names, len(names), training)
+    frame.columns = [str(column) for column in range(len(names))]
+    labels = frame.pop(str(label))
+    for column, values in frame.items():
+        if is_numeric_dtype(values.dtype):
+            frame[column] = values.to_numpy(np.float32, na_value=np.nan)
+        else:
+            texts = values.astype(object).where(values.notna(), "")
+            frame[column] = texts.map(str)
+    return Table(path, None, names, frame, labels)
 
 
 def _label_position(path, label_column, header, n_columns):
@@ -198,135 +363,20 @@ def _label_position(path, label_column, header, n_columns):
     return label_column % n_columns
 
 
-def _check_columns(table, test):
-    where = f"test_path={str(test.path)!r}"
-    n_columns, n_known = len(test.cells) + 1, len(table.cells) + 1
+def _check_columns(path, names, n_columns, training):
+    if training is None:
+        return
+    where = f"test_path={str(path)!r}"
+    n_known = training.frame.shape[1] + 1
     if n_columns != n_known:
         raise ValueError(
-            f"{where} has {n_columns} columns, {str(table.path)!r} has {n_known}; give "
-            "both the same."
+            f"{where} has {n_columns} columns, {str(training.path)!r} has {n_known}; "
+            "give both the same."
         )
-    if table.header and test.header and table.header != test.header:
-        pairs = zip(table.header, test.header, strict=True)
+    if training.header and names and training.header != names:
+        pairs = zip(training.header, names, strict=True)
         known, name = next(pair for pair in pairs if pair[0] != pair[1])
         raise ValueError(
-            f"{where} has the column {name!r} where {str(table.path)!r} has {known!r}; "
-            "give both the same columns in one order."
+            f"{where} has the column {name!r} where {str(training.path)!r} has "
+            f"{known!r}; give both the same columns in one order."
         )
-
-
-def as_numbers(cells):
-    """Read numbers that single precision can hold; NaN for all else.
-
-    Parameters
-    ----------
-    cells : sequence of str of length n_samples
-
-    Returns
-    -------
-    values : ndarray of float32 of shape (n_samples,)
-    """
-    try:
-        values = np.fromiter(map(float, cells), np.float64, len(cells))
-    except ValueError:
-        unique, positions = np.unique(cells, return_inverse=True)
-        values = np.array([as_number(str(cell)) for cell in unique])[positions]
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32)
-    return np.where(np.isfinite(values), values, np.float32("nan"))
-
-
-class TableEncoder:
-    """Numbers as they are, text one-hot, as the training file has them.
-
-    Parameters
-    ----------
-    table : Table
-        The training file.
-
-    Attributes
-    ----------
-    encoders : list of OneHotEncoder or None
-        One a feature; None for numbers.
-    feature_names : list of str
-        "column" or "column=value" of each column of the output.
-
-    Notes
-    -----
-    A text that the training file lacks becomes zeros in all columns of its feature.
-    """
-
-    def __init__(self, table):
-        self.encoders, self.feature_names = [], []
-        for feature, cells in enumerate(table.cells):
-            column = table.columns[feature]
-            name = table.header[column] if table.header else str(column)
-            encoder = None
-            if _is_text(table, feature):
-                encoder = OneHotEncoder(
-                    sparse_output=False, dtype=np.float32, handle_unknown="ignore"
-                ).fit(_column(cells))
-                values = encoder.categories_[0].tolist()
-                self.feature_names += [f"{name}={value}" for value in values]
-            else:
-                self.feature_names.append(name)
-            self.encoders.append(encoder)
-
-    def transform(self, table):
-        """Encode the rows of a file.
-
-        Parameters
-        ----------
-        table : Table
-
-        Returns
-        -------
-        X : ndarray of float32 of shape (n_samples, n_features)
-        """
-        X = np.empty((len(table.labels), len(self.feature_names)), np.float32)
-        start = 0
-        for feature, (cells, encoder) in enumerate(
-            zip(table.cells, self.encoders, strict=True)
-        ):
-            if encoder is None:
-                block = table.values[feature][:, None]
-                if np.isnan(block).any():
-                    raise _not_a_number(table, feature, np.isnan(block[:, 0]))
-            else:
-                block = encoder.transform(_column(cells))
-            X[:, start : start + block.shape[1]] = block
-            start += block.shape[1]
-        return X
-
-
-def _column(cells):
-    return np.array(cells, dtype=object)[:, None]
-
-
-def _is_text(table, feature):
-    """Whether to encode a column; a slip among numbers is an error, not a category."""
-    cells, values = table.cells[feature], table.values[feature]
-    odd = np.isnan(values)
-    if not odd.any():
-        return False
-    few = odd.sum() <= 0.05 * len(cells)
-    if not odd.all() and (few or len(np.unique(values[~odd])) > _FEW):
-        raise _not_a_number(table, feature, odd)
-    n_categories = len(set(cells))
-    if n_categories > _MOST_CATEGORIES:
-        raise ValueError(
-            f"{table.name_of(feature)} of {str(table.path)!r} has {n_categories} "
-            f"different texts, {_MOST_CATEGORIES} at most can be encoded; remove it, "
-            "or group its values."
-        )
-    return True
-
-
-def _not_a_number(table, feature, odd):
-    row = int(np.argmax(odd))
-    cell = table.cells[feature][row]
-    return ValueError(
-        f"{table.name_of(feature)} of {str(table.path)!r} holds numbers, but "
-        f"{cell!r} in line {table.lines[row]} is not a finite one "
-        f"({np.count_nonzero(odd)} such rows); fill them in or remove them."
-    )

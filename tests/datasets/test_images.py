@@ -267,6 +267,151 @@ def test_unknown_class_in_the_test_folder(tmp_path):
         load_dataset(tmp_path / "one", test_path=tmp_path / "two")
 
 
+ICONS = ("RGBA", "LA", "PA", "P", "L-key", "RGB-key")
+
+
+def save_icons(root, mode, stroke=0):
+    """Strokes of one grey on a transparent ground; returns where they are opaque."""
+    opaque = np.random.default_rng(0).random((20, 8, 8)) < 0.5
+    for i, drawn in enumerate(opaque):
+        grey = np.where(drawn, stroke, 77).astype(np.uint8)
+        keyed, options = mode.endswith("-key"), {}
+        if keyed:
+            image = Image.fromarray(grey).convert(mode[:-4])
+            options["transparency"] = 77 if image.mode == "L" else (77, 77, 77)
+        else:
+            alpha = (255 * drawn).astype(np.uint8)
+            layers = Image.fromarray(grey), Image.fromarray(alpha)
+            image = Image.merge("LA", layers)
+            if mode == "P":
+                image = image.convert("RGBA").quantize(4)
+            elif mode not in ("LA", "PA"):
+                image = image.convert(mode)
+            elif mode == "PA":
+                image = image.convert("RGBA").quantize(4).convert("RGBA")
+        folder = root / "ab"[i % 2]
+        folder.mkdir(exist_ok=True)
+        image.save(folder / f"{i:02d}.png", **options)
+    return np.r_[opaque[::2], opaque[1::2]]
+
+
+@pytest.mark.parametrize("mode", ICONS)
+def test_transparent_images_lie_on_a_ground(tmp_path, mode):
+    opaque = save_icons(tmp_path, mode)
+    for options, ground in (({}, 255), ({"background": "#808080"}, 128)):
+        data = load_dataset(tmp_path, **options)
+        images = np.empty((20, *data.image_shape), np.uint8)
+        images[data.train_indices], images[data.test_indices] = (
+            data.X_train,
+            data.X_test,
+        )
+        expected = np.where(opaque, 0, ground)[:, None]
+        np.testing.assert_array_equal(images, np.broadcast_to(expected, images.shape))
+
+
+def test_half_transparent_colours_are_mixed(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            pixel = np.array([[[200, 0, 100, 128], [9, 8, 7, 255]]], np.uint8)
+            Image.fromarray(pixel).save(tmp_path / name / f"{i}.png")
+    image = load_dataset(tmp_path, background="black").X_train[0]
+    assert abs(image[:, 0, 0].astype(int) - [100, 0, 50]).max() <= 1
+    assert image[:, 0, 1].tolist() == [9, 8, 7]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_image_that_vanishes_on_the_ground(tmp_path, monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr("skal.datasets._images._IN_MEMORY", 0)
+    save_icons(tmp_path, "RGBA", stroke=255)
+    with pytest.raises(ValueError, match=r"\d\d.png' .*vanishes on background='white'"):
+        load_dataset(tmp_path)
+    assert load_dataset(tmp_path, background="black").image_shape == (3, 8, 8)
+
+
+def test_opaque_alpha_changes_nothing(tmp_path):
+    for i in range(6):
+        folder = tmp_path / "ab"[i % 2]
+        folder.mkdir(exist_ok=True)
+        image = np.full((8, 10, 4), 255, np.uint8)
+        image[..., :3] = pixels(8, 10, 3, seed=i)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    data = load_dataset(tmp_path, background="black", test_size=2)
+    first = 2 * data.train_indices[0]  # files 0, 2, 4 are the first class
+    expected = pixels(8, 10, 3, seed=first).transpose(2, 0, 1)
+    np.testing.assert_array_equal(data.X_train[0], expected)
+
+
+@pytest.mark.parametrize("background", ["no colour", "", None, 3])
+def test_background_that_is_no_colour(tmp_path, background):
+    save_images(tmp_path)
+    with pytest.raises(ValueError, match="background must be a colour as Pillow"):
+        load_dataset(tmp_path, background=background)
+
+
+def test_background_is_for_folders(tmp_path):
+    with pytest.raises(ValueError, match="background='black' does not apply"):
+        load_dataset(save_npz(tmp_path / "a.npz"), background="black")
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        ".ipynb_checkpoints",
+        ".git/lfs",
+        "sub/.thumbnails/large",
+        "@eaDir/0.png",
+        "sub/__MACOSX",
+        "$RECYCLE.BIN",
+    ],
+)
+def test_hidden_files_are_not_read(tmp_path, hidden):
+    root = tmp_path / ".cache" / "images"
+    saved = save_images(root)
+    for folder in (root / "ant" / hidden, root / hidden.split("/")[0] / "x"):
+        if hidden.startswith("sub") and folder.name == "x":
+            continue
+        folder.mkdir(parents=True)
+        Image.fromarray(pixels(8, 10, 3)).save(folder / "0.png")
+    Image.fromarray(pixels(8, 10, 3)).save(root / "bee" / "._0.png")
+    data = load_dataset(root)
+    assert data.classes == ("ant", "bee")
+    for split in ("train", "test"):
+        expected = saved[data[f"{split}_indices"]].transpose(0, 3, 1, 2)
+        np.testing.assert_array_equal(data[f"X_{split}"], expected)
+    assert len(data.y_train) + len(data.y_test) == 12
+
+
+@pytest.mark.parametrize(
+    "labels, classes",
+    [
+        ([2**53 + 1, 2**53, 7], ("7", str(2**53), str(2**53 + 1))),
+        ([2.0, 10.0, 0.0], ("0", "2", "10")),
+        ([b"b", b"a", b"c"], ("a", "b", "c")),
+        ([True, False, True], ("False", "True")),
+        (["007", "7", "1_1"], ("007", "1_1", "7")),
+    ],
+)
+def test_names_of_npz_classes_are_kept(tmp_path, labels, classes):
+    labels = np.array(labels * 10)
+    path = save_npz(tmp_path / "a.npz", (30, 4, 4), labels=labels)
+    data = load_dataset(path)
+    assert data.classes == classes
+    codes = np.unique(labels, return_inverse=True)[1]
+    np.testing.assert_array_equal(data.y_train, codes[data.train_indices])
+
+
+def test_missing_labels_of_npz(tmp_path):
+    path = save_npz(tmp_path / "a.npz", labels=np.array(["NA", "SA"] * 10))
+    assert load_dataset(path, missing_labels="").classes == ("NA", "SA")
+    with pytest.raises(ValueError, match="label 'NA' in rows 0, 2"):
+        load_dataset(path)
+    path = save_npz(tmp_path / "b.npz", labels=np.r_[np.nan, np.arange(19) % 2])
+    with pytest.raises(ValueError, match="label 'nan' in row 0, .*1 in all"):
+        load_dataset(path)
+
+
 def test_images_are_never_stacked_twice(tmp_path):
     """50,000 images of 32x32x3 stay below one and a half times their bytes."""
     n = 50_000
