@@ -9,8 +9,9 @@ from skal.analysis.comparison import (
     signed_rank,
 )
 from skal.analysis.statistics import (
-    Curve,
     area_under_curve,
+    areas_by_seed,
+    as_frame,
     class_balance,
     label_quartiles,
     labels_saved,
@@ -19,13 +20,12 @@ from skal.analysis.statistics import (
     mean_curve,
     mean_interval,
     overlap,
-    scores_at,
-    shared_counts,
 )
 
 __all__ = [
-    "Curve",
     "area_under_curve",
+    "areas_by_seed",
+    "as_frame",
     "class_balance",
     "doubling_checkpoints",
     "holm_adjust",
@@ -39,7 +39,5 @@ __all__ = [
     "penalties",
     "penalty_matrix",
     "rank_strategies",
-    "scores_at",
-    "shared_counts",
     "signed_rank",
 ]

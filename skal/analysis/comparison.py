@@ -6,10 +6,10 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from skal.analysis.statistics import mean_curve, scores_at, shared_counts
+from skal.analysis.statistics import mean_curve
 
-PenaltyMatrix = namedtuple("PenaltyMatrix", "names wins checkpoints n_seeds")
-Ranking = namedtuple("Ranking", "names mean_ranks n_blocks statistic p_value p_pairs")
+PenaltyMatrix = namedtuple("PenaltyMatrix", "wins checkpoints n_seeds")
+Ranking = namedtuple("Ranking", "mean_ranks n_blocks statistic p_value p_pairs")
 
 
 def doubling_checkpoints(n_labeled, baseline=None, saturation=0.99):
@@ -65,7 +65,7 @@ def penalty_matrix(
 
     Parameters
     ----------
-    curves : dict of str to dict of int to Curve
+    curves : pandas.DataFrame
         As :func:`skal.analysis.learning_curves` gives them. Seed k must be the
         same split, initial set and initial model for all strategies.
     checkpoints : array-like of int, default=None
@@ -82,11 +82,11 @@ def penalty_matrix(
     Returns
     -------
     result : PenaltyMatrix
-        names : list of str; wins : ndarray of shape (n_strategies, n_strategies), where
-        wins[i, j] is the share of checkpoints at which i beats j and NaN says that
-        the two share fewer than two seeds; checkpoints; n_seeds : ndarray of int of
-        shape (n_strategies, n_strategies), the seeds behind each comparison. The mean
-        of column j, :func:`penalties`, says how often j is beaten: lower is better.
+        wins : pandas.DataFrame of shape (n_strategies, n_strategies), where row i,
+        column j is the share of checkpoints at which i beats j and NaN says that the
+        two share fewer than two seeds; checkpoints : ndarray of int; n_seeds :
+        pandas.DataFrame like wins, the seeds behind each comparison. The mean of
+        column j, :func:`penalties`, says how often j is beaten: lower is better.
 
     Raises
     ------
@@ -104,8 +104,7 @@ def penalty_matrix(
 
     Examples
     --------
-    >>> from skal.analysis import penalty_matrix
-    >>> from skal.analysis import learning_curves
+    >>> from skal.analysis import learning_curves, penalty_matrix
     >>> rounds = [(name, seed, n) for name in ("badge", "random")
     ...           for seed in range(5) for n in (20, 40)]
     >>> records = [
@@ -114,46 +113,47 @@ def penalty_matrix(
     ...     for name, seed, n in rounds
     ... ]
     >>> penalty_matrix(learning_curves(records), baseline=None).wins
-    array([[0. , 0.5],
-           [0. , 0. ]])
+            badge  random
+    better
+    badge     0.0     0.5
+    random    0.0     0.0
     """
-    names = list(curves)
-    counts = shared_counts(c for runs in curves.values() for c in runs.values())
+    import pandas
+
+    names = curves.columns.unique("strategy")
+    counts = curves.dropna().index
     if not len(counts):
         raise ValueError("the runs share no number of labels.")
     if checkpoints is None:
         random = None
-        if baseline in curves:
-            random = scores_at(mean_curve(curves[baseline].values()), counts)
+        if baseline in names:
+            random = mean_curve(curves[baseline]).loc[counts]
         checkpoints = doubling_checkpoints(counts, random)
     elif len(absent := np.setdiff1d(checkpoints, counts)):
         raise ValueError(
             f"checkpoints must be numbers of labels that all runs have, "
             f"{counts.tolist()}, got {absent.tolist()}."
         )
-    wins = np.zeros((len(names), len(names)))
-    n_seeds = np.diag([len(curves[name]) for name in names])
+    wins = pandas.DataFrame(0.0, index=names.rename("better"), columns=list(names))
+    n_seeds = wins.astype(int)
+    for name in names:
+        n_seeds.loc[name, name] = curves[name].shape[1]
     tested, p_values = [], []
-    for i, j in combinations(range(len(names)), 2):
-        mine, other = curves[names[i]], curves[names[j]]
-        seeds = sorted(mine.keys() & other)
-        n_seeds[i, j] = n_seeds[j, i] = len(seeds)
-        if len(seeds) < 2:
-            wins[i, j] = wins[j, i] = np.nan
+    for pair in combinations(names, 2):
+        first, second = pair
+        # Of seeds that one of them lacks, NaN.
+        gaps = (curves[first] - curves[second]).loc[checkpoints].dropna(axis=1)
+        n_seeds.loc[pair] = n_seeds.loc[pair[::-1]] = gaps.shape[1]
+        if gaps.shape[1] < 2:
+            wins.loc[pair] = wins.loc[pair[::-1]] = np.nan
             continue
-        differences = np.array(
-            [
-                scores_at(mine[seed], checkpoints) - scores_at(other[seed], checkpoints)
-                for seed in seeds
-            ]
-        )
-        for column in differences.T:
-            tested.append((i, j) if column.mean() > 0 else (j, i))
-            p_values.append(_t_test(column))
-    adjusted = holm_adjust(p_values) if holm else np.array(p_values)
-    for pair, p_value in zip(tested, adjusted, strict=True):
-        wins[pair] += p_value < alpha
-    return PenaltyMatrix(names, wins / len(checkpoints), checkpoints, n_seeds)
+        tested += [pair if gap > 0 else pair[::-1] for gap in gaps.mean(axis=1)]
+        p_values += _t_test(gaps.to_numpy())
+    for pair, p in zip(
+        tested, holm_adjust(p_values) if holm else p_values, strict=True
+    ):
+        wins.loc[pair] += p < alpha
+    return PenaltyMatrix(wins / len(checkpoints), np.asarray(checkpoints), n_seeds)
 
 
 def penalties(wins):
@@ -161,29 +161,37 @@ def penalties(wins):
 
     Parameters
     ----------
-    wins : ndarray of shape (n_strategies, n_strategies)
+    wins : pandas.DataFrame or array-like of shape (n_strategies, n_strategies)
         As :func:`penalty_matrix` gives it, or a sum over data sets.
 
     Returns
     -------
-    penalties : ndarray of shape (n_strategies,)
+    penalties : pandas.Series of shape (n_strategies,)
         Column means over all n rows, the diagonal's 0 included; what was not tested,
         NaN, is left out. NaN where nothing but the diagonal is left.
+
+    Examples
+    --------
+    >>> from skal.analysis import penalties
+    >>> penalties([[0, 0.5], [0, 0]]).tolist()
+    [0.0, 0.25]
     """
-    wins = np.asarray(wins, dtype=float)
-    tested = np.isfinite(wins).sum(axis=0)
-    known = tested > min(1, len(wins) - 1)
-    return np.where(known, np.nansum(wins, axis=0) / np.maximum(tested, 1), np.nan)
+    import pandas
+
+    wins = pandas.DataFrame(wins)
+    return wins.mean().where(wins.count() > min(1, len(wins) - 1))
 
 
-def _t_test(differences):
-    """Two-sided p of a mean of 0; exact where the differences do not vary."""
-    mean, spread = differences.mean(), differences.std(ddof=1)
-    # Equal decimals differ by their rounding in binary.
-    if spread <= 1e-12:
-        return float(abs(mean) <= 1e-12)
-    n = len(differences)
-    return 2 * stats.t.sf(abs(mean) * np.sqrt(n) / spread, n - 1)
+def _t_test(gaps):
+    """Compute the two-sided p of a mean of 0 for each row.
+
+    As ttest_1samp does, which warns where a row does not vary.
+    """
+    # Rounded: equal decimals differ by their rounding in binary.
+    gaps = gaps.round(12)
+    errors = np.maximum(stats.sem(gaps, axis=1), 1e-300)
+    t = np.abs(gaps.mean(axis=1)) / errors
+    return list(2 * stats.t.sf(t, gaps.shape[1] - 1))
 
 
 def holm_adjust(p_values):
@@ -225,16 +233,17 @@ def rank_strategies(values):
 
     Parameters
     ----------
-    values : dict of str to dict of hashable to float
-        By strategy and block, such as a data set and seed: the area under the curve.
+    values : pandas.DataFrame of shape (n_blocks, n_strategies)
+        Such as the areas under the curve by data set and seed; or dicts, by strategy
+        and block.
 
     Returns
     -------
     ranking : Ranking
-        names : list of str; mean_ranks : ndarray of shape (n_strategies,); n_blocks :
-        int, the blocks that all strategies have and only they count; statistic,
-        p_value : float, Friedman's, NaN with fewer than three strategies or two
-        blocks; p_pairs : ndarray of shape (n_strategies, n_strategies).
+        mean_ranks : pandas.Series; n_blocks : int, the blocks that all strategies have
+        and only they count; statistic, p_value : float, Friedman's, NaN with fewer
+        than three strategies or two blocks; p_pairs : pandas.DataFrame of shape
+        (n_strategies, n_strategies).
 
     Raises
     ------
@@ -250,32 +259,29 @@ def rank_strategies(values):
     --------
     >>> from skal.analysis import rank_strategies
     >>> ranking = rank_strategies({"badge": {0: 0.8, 1: 0.7}, "random": {0: 0.6, 1: 0}})
-    >>> ranking.mean_ranks
-    array([1., 2.])
+    >>> ranking.mean_ranks.to_dict()
+    {'badge': 1.0, 'random': 2.0}
     """
-    names = list(values)
-    blocks = [
-        block
-        for block in next(iter(values.values()))
-        if all(block in each for each in values.values())
-    ]
-    if not blocks:
-        raise ValueError("values must have a block that all strategies have.")
+    import pandas
+
     # Rounded: sums in another order must not break a tie.
-    table = np.array([[values[n][b] for n in names] for b in blocks]).round(12)
-    ranks = stats.rankdata(-table, axis=1)
+    table = pandas.DataFrame(values).dropna().round(12)
+    if table.empty:
+        raise ValueError("values must have a block that all strategies have.")
+    names = list(table)
     statistic = p_value = np.nan
-    if len(names) > 2 and len(blocks) > 1:
+    if len(names) > 2 and len(table) > 1:
         statistic, p_value = 0.0, 1.0
-        if (np.ptp(table, axis=1) > 0).any():
-            statistic, p_value = map(float, stats.friedmanchisquare(*table.T))
-    p_pairs = np.ones((len(names), len(names)))
-    pairs = list(combinations(range(len(names)), 2))
-    gaps = [(table[:, i] - table[:, j]).round(12) for i, j in pairs]
-    adjusted = holm_adjust([signed_rank(each) for each in gaps])
-    for (i, j), p in zip(pairs, adjusted, strict=True):
-        p_pairs[i, j] = p_pairs[j, i] = p
-    return Ranking(names, ranks.mean(axis=0), len(blocks), statistic, p_value, p_pairs)
+        if (table.nunique(axis=1) > 1).any():
+            columns = table.to_numpy().T
+            statistic, p_value = map(float, stats.friedmanchisquare(*columns))
+    p_pairs = pandas.DataFrame(1.0, index=names, columns=names)
+    pairs = list(combinations(names, 2))
+    p_values = [signed_rank((table[i] - table[j]).round(12)) for i, j in pairs]
+    for pair, p in zip(pairs, holm_adjust(p_values), strict=True):
+        p_pairs.loc[pair] = p_pairs.loc[pair[::-1]] = p
+    ranks = table.rank(axis=1, ascending=False)
+    return Ranking(ranks.mean(), len(table), statistic, p_value, p_pairs)
 
 
 def signed_rank(differences):
@@ -304,8 +310,8 @@ def signed_rank(differences):
     chances = np.zeros(ranks.sum() + 1)
     chances[0] = 1.0
     for rank in ranks:
-        chances[rank:] = (chances[rank:] + chances[: len(chances) - rank]) / 2
-        chances[:rank] /= 2
+        # Nothing comes round: no sum so far is above that of the ranks so far.
+        chances = (chances + np.roll(chances, rank)) / 2
     observed = ranks[differences > 0].sum()
     low, high = chances[: observed + 1].sum(), chances[observed:].sum()
     return float(min(1.0, 2 * min(low, high)))

@@ -1,65 +1,96 @@
 """Statistics of learning curves and purchases, over tidy records.
 
-A record is one round of one run: a dict with "strategy", "seed", "n_labeled" and
-scores, as in rounds.jsonl.
+Records are a table with a line for each round of each run and the columns "strategy",
+"seed", "n_labeled" and scores, as in rounds.jsonl and results.csv: a pandas DataFrame,
+or dicts.
 """
 
-from collections import namedtuple
+from itertools import product
 
 import numpy as np
 from scipy import stats
 
-Curve = namedtuple("Curve", "n_labeled scores")
 
-
-def learning_curves(records, score_name="accuracy"):
-    """Gather the curve of every run.
+def as_frame(records, *columns):
+    """Make a table of records.
 
     Parameters
     ----------
-    records : iterable of dict
-        In any order; of one data set, network and batch size.
-    score_name : str, default="accuracy"
-        Key of the score.
+    records : pandas.DataFrame or iterable of dict
+    *columns : str
+        Those that are needed.
 
     Returns
     -------
-    curves : dict of str to dict of int to Curve
-        By strategy and seed, with `n_labeled` and `scores` of shape (n_points,). Seeds
-        ascend, and so do the numbers of labels; strategies are in order of appearance.
+    frame : pandas.DataFrame
 
     Raises
     ------
     ValueError
-        Where a run has two rounds with as many labels.
+        Where one of the columns is not there.
+
+    Examples
+    --------
+    >>> from skal.analysis import as_frame
+    >>> as_frame([{"strategy": "badge", "seed": 0}], "seed")
+      strategy  seed
+    0    badge     0
+    """
+    import pandas
+
+    frame = pandas.DataFrame(records)
+    if absent := [name for name in columns if name not in frame]:
+        raise ValueError(
+            f"records must have the column {absent[0]!r}, got "
+            f"{', '.join(map(str, frame)) or 'none'}."
+        )
+    return frame
+
+
+def learning_curves(records, score_name="accuracy"):
+    """Gather the curves of all runs.
+
+    Parameters
+    ----------
+    records : pandas.DataFrame or iterable of dict
+        In any order; of one data set, network and batch size.
+    score_name : str, default="accuracy"
+        Column of the score.
+
+    Returns
+    -------
+    curves : pandas.DataFrame of shape (n_points, n_runs)
+        A line for each number of labels, ascending, and a column for each strategy, in
+        order of appearance, and seed, ascending. NaN where a run never had as many.
+
+    Raises
+    ------
+    ValueError
+        Where a run has two rounds with as many labels, or a column is not there.
 
     Examples
     --------
     >>> from skal.analysis import learning_curves
     >>> row = {"strategy": "badge", "seed": 0}
     >>> rows = [{**row, "n_labeled": n, "accuracy": n / 100} for n in (40, 20)]
-    >>> learning_curves(rows)["badge"][0]
-    Curve(n_labeled=array([20, 40]), scores=array([0.2, 0.4]))
+    >>> learning_curves(rows)["badge"]
+    seed         0
+    n_labeled
+    20         0.2
+    40         0.4
     """
-    runs = {}
-    for record in records:
-        points = runs.setdefault(record["strategy"], {}).setdefault(record["seed"], {})
-        if record["n_labeled"] in points:
-            raise ValueError(
-                f"records has two rounds of {record['strategy']!r}, seed "
-                f"{record['seed']}, with {record['n_labeled']} labels; give the "
-                "records of one data set, network and batch size."
-            )
-        points[record["n_labeled"]] = float(record[score_name])
-    return {
-        name: {seed: _curve(by_seed[seed]) for seed in sorted(by_seed)}
-        for name, by_seed in runs.items()
-    }
-
-
-def _curve(points):
-    n_labeled = sorted(points)
-    return Curve(np.array(n_labeled), np.array([points[n] for n in n_labeled]))
+    run = ["strategy", "seed"]
+    frame = as_frame(records, *run, "n_labeled", score_name)
+    twice = frame[frame.duplicated([*run, "n_labeled"])]
+    for name, seed, count in twice[[*run, "n_labeled"]].itertuples(index=False):
+        raise ValueError(
+            f"records has two rounds of {name!r}, seed {seed}, with {count} labels; "
+            "give the records of one data set, network and batch size."
+        )
+    ordered = frame.sort_values("seed", kind="stable")
+    curves = ordered.pivot(index="n_labeled", columns=run, values=score_name)
+    names = frame["strategy"].drop_duplicates()
+    return curves.reindex(columns=names, level="strategy").astype(float)
 
 
 def mean_curve(curves):
@@ -67,48 +98,52 @@ def mean_curve(curves):
 
     Parameters
     ----------
-    curves : iterable of Curve
+    curves : pandas.DataFrame of shape (n_points, n_runs)
+        Such as those of a strategy, ``learning_curves(records)["badge"]``.
 
     Returns
     -------
-    mean : Curve
+    mean : pandas.Series
         At the numbers of labels that all of them have.
+
+    Examples
+    --------
+    >>> import pandas
+    >>> from skal.analysis import mean_curve
+    >>> mean_curve(pandas.DataFrame({0: [0.25, 0.5], 1: [0.75, None]}, index=[20, 40]))
+    20    0.5
+    dtype: float64
     """
-    curves = list(curves)
-    common = shared_counts(curves)
-    scores = [scores_at(curve, common) for curve in curves]
-    return Curve(common, np.mean(scores, axis=0))
+    return curves.dropna().mean(axis=1)
 
 
-def shared_counts(curves):
-    """Find the numbers of labels that all curves have.
+def areas_by_seed(curves):
+    """Compute the areas under all learning curves.
 
     Parameters
     ----------
-    curves : iterable of Curve
+    curves : pandas.DataFrame
+        As :func:`learning_curves` gives them.
 
     Returns
     -------
-    n_labeled : ndarray of shape (n_points,)
-        Ascending.
+    areas : pandas.DataFrame of shape (n_seeds, n_strategies)
+        As :func:`area_under_curve` computes them, NaN where there is no run.
+
+    Examples
+    --------
+    >>> from skal.analysis import areas_by_seed, learning_curves
+    >>> records = [
+    ...     {"strategy": "badge", "seed": 7, "n_labeled": 20, "accuracy": 0.5},
+    ...     {"strategy": "badge", "seed": 7, "n_labeled": 40, "accuracy": 1.0},
+    ... ]
+    >>> areas_by_seed(learning_curves(records))
+    strategy  badge
+    seed
+    7          0.75
     """
-    counts = [set(curve.n_labeled.tolist()) for curve in curves]
-    return np.array(sorted(set.intersection(*counts)), dtype=int)
-
-
-def scores_at(curve, n_labeled):
-    """Look up the scores at numbers of labels that the curve has.
-
-    Parameters
-    ----------
-    curve : Curve
-    n_labeled : array-like of int of shape (n_points,)
-
-    Returns
-    -------
-    scores : ndarray of shape (n_points,)
-    """
-    return curve.scores[np.searchsorted(curve.n_labeled, n_labeled)]
+    areas = curves.apply(lambda run: area_under_curve(run.dropna().index, run.dropna()))
+    return areas.unstack("strategy")[curves.columns.unique("strategy")]
 
 
 def mean_interval(values, confidence=0.95):
@@ -136,8 +171,7 @@ def mean_interval(values, confidence=0.95):
     n, mean = len(values), values.mean(axis=0)
     if n < 2:
         return mean, np.full_like(mean, np.nan)
-    quantile = stats.t.ppf((1 + confidence) / 2, n - 1)
-    return mean, quantile * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return mean, stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values)
 
 
 def area_under_curve(n_labeled, scores):
@@ -222,9 +256,8 @@ def label_quartiles(labels):
     >>> label_quartiles([190, 180, np.inf, np.inf])
     array([180., 190.,  inf])
     """
-    ordered = np.sort(np.asarray(labels, dtype=float))
-    # In integers: 0.75 * n can round up.
-    return ordered[[-(-k * len(ordered) // 4) - 1 for k in (1, 2, 3)]]
+    labels = np.asarray(labels, dtype=float)
+    return np.quantile(labels, [0.25, 0.5, 0.75], method="inverted_cdf")
 
 
 def labels_saved(curve, baseline, scores):
@@ -235,8 +268,9 @@ def labels_saved(curve, baseline, scores):
 
     Parameters
     ----------
-    curve, baseline : Curve
-        Mean curves of the strategy and, usually, of random sampling.
+    curve, baseline : pandas.Series
+        Mean curves of the strategy and, usually, of random sampling: scores by numbers
+        of labels, ascending, as :func:`mean_curve` gives them.
     scores : array-like of shape (n_scores,)
         Where to compare.
 
@@ -248,38 +282,25 @@ def labels_saved(curve, baseline, scores):
 
     Examples
     --------
-    >>> from skal.analysis import Curve, labels_saved
-    >>> random = Curve([20, 40, 60], [0.5, 0.6, 0.8])
-    >>> badge = Curve([20, 40, 60], [0.5, 0.8, 0.9])
+    >>> import pandas
+    >>> from skal.analysis import labels_saved
+    >>> random = pandas.Series([0.5, 0.6, 0.8], index=[20, 40, 60])
+    >>> badge = pandas.Series([0.5, 0.8, 0.9], index=[20, 40, 60])
     >>> labels_saved(badge, random, [0.7, 0.8, 0.9]).round(3)
     array([0.333, 0.333,   nan])
     """
-    needed = _labels_at(curve, scores)
-    available = _labels_at(baseline, scores)
-    known = np.isfinite(available)
-    saved = np.full(len(available), np.nan)
-    saved[known] = 1 - needed[known] / available[known]
-    return saved
+    counts = [(_labels_at(curve, s), _labels_at(baseline, s)) for s in scores]
+    return np.array([1 - n / b if b < np.inf else np.nan for n, b in counts])
 
 
-def _labels_at(curve, scores):
-    """Interpolate the first number of labels with these scores; infinity: never."""
-    n_labeled, values = np.asarray(curve.n_labeled), np.asarray(curve.scores)
-    # The best so far ascends; its first occurrences are where it is first reached.
-    best, first = np.unique(np.maximum.accumulate(values), return_index=True)
-    labels = np.empty(len(scores))
-    for k, score in enumerate(scores):
-        rank = np.searchsorted(best, score)
-        if rank == len(best):
-            labels[k] = np.inf
-        elif rank == 0:
-            labels[k] = n_labeled[0]
-        else:
-            end = first[rank]
-            low, high = values[end - 1], values[end]
-            share = (score - low) / (high - low)
-            labels[k] = n_labeled[end - 1] + share * np.diff(n_labeled)[end - 1]
-    return labels
+def _labels_at(curve, score):
+    """Interpolate the first number of labels with this score; infinity: never."""
+    reached = np.flatnonzero(curve >= score)
+    if not len(reached):
+        return np.inf
+    # From the round before, whose score is less, or the first round alone.
+    ends = slice(max(reached[0] - 1, 0), reached[0] + 1)
+    return np.interp(score, curve.iloc[ends], curve.index[ends])
 
 
 def class_balance(class_counts):
@@ -322,22 +343,25 @@ def overlap(picks):
 
     Returns
     -------
-    matrix : ndarray of shape (n_strategies, n_strategies)
-        In the order of `picks`; NaN where two share no seed.
+    matrix : pandas.DataFrame of shape (n_strategies, n_strategies)
+        NaN where two share no seed.
 
     Examples
     --------
     >>> from skal.analysis import overlap
     >>> overlap({"badge": {0: [1, 2, 3]}, "margin": {0: [2, 3, 4]}})
-    array([[1. , 0.5],
-           [0.5, 1. ]])
+            badge  margin
+    badge     1.0     0.5
+    margin    0.5     1.0
     """
-    matrix = np.full((len(picks), len(picks)), np.nan)
-    for i, mine in enumerate(picks.values()):
-        for j, other in enumerate(picks.values()):
-            shared = [_jaccard(mine[seed], other[seed]) for seed in mine.keys() & other]
-            if shared:
-                matrix[i, j] = np.mean(shared)
+    import pandas
+
+    matrix = pandas.DataFrame(np.nan, index=list(picks), columns=list(picks))
+    for first, second in product(picks, repeat=2):
+        mine, other = picks[first], picks[second]
+        shared = [_jaccard(mine[seed], other[seed]) for seed in mine.keys() & other]
+        if shared:
+            matrix.loc[first, second] = np.mean(shared)
     return matrix
 
 

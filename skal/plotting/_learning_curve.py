@@ -4,7 +4,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from skal.analysis import Curve, mean_interval, scores_at, shared_counts
+from skal.analysis import as_frame, learning_curves, mean_interval
 from skal.plotting._base import make_axes
 
 _MARKERS = "osD^vPX<>p"
@@ -102,14 +102,14 @@ class LearningCurveDisplay:
 
         Parameters
         ----------
-        records : iterable of dict
-            One a run and round, with the keys "strategy", "seed", "n_labeled" and
-            `score_name`, as in rounds.jsonl.
+        records : pandas.DataFrame or iterable of dict
+            One a run and round, with the columns "strategy", "seed", "n_labeled" and
+            `score_name`, as in rounds.jsonl and results.csv.
         strategies : list of str, default=None
             Which to draw, in this order; the baseline is drawn in any case, where
             there are records of it. None draws all.
         score_name : str, default="accuracy"
-            Key of the score.
+            Column of the score.
         baseline : str, default="random"
             The strategy that the others are compared with.
         full_data : float, default=None
@@ -127,30 +127,29 @@ class LearningCurveDisplay:
             Where there are no records of a strategy, or its runs differ in their
             numbers of labels.
         """
-        runs = {}
-        for record in sorted(records, key=lambda record: record["n_labeled"]):
-            point = record["n_labeled"], record[score_name]
-            by_seed = runs.setdefault(record["strategy"], {})
-            by_seed.setdefault(record["seed"], []).append(point)
-        names = list(runs if strategies is None else strategies)
-        if absent := [name for name in names if name not in runs]:
+        records = as_frame(records)
+        table = learning_curves(records, score_name)
+        there = table.columns.unique("strategy")
+        names = list(there if strategies is None else strategies)
+        if absent := [name for name in names if name not in there]:
             raise ValueError(
                 f"strategies has {absent[0]!r}, of which there are no records; there "
-                f"are {', '.join(runs)}."
+                f"are {', '.join(there)}."
             )
-        if baseline in runs and baseline not in names:
+        if baseline in there and baseline not in names:
             names.append(baseline)
         curves, seeds = {}, {}
         for name in names:
-            seeds[name] = sorted(runs[name])
-            points = [runs[name][seed] for seed in seeds[name]]
-            labels = {tuple(n for n, _ in each) for each in points}
+            runs = records[records["strategy"] == name].groupby("seed")["n_labeled"]
+            labels = {tuple(sorted(counts)) for _, counts in runs}
             if len(labels) > 1:
                 raise ValueError(
                     f"The runs of {name!r} differ in their numbers of labels: "
                     f"{sorted(labels)}."
                 )
-            curves[name] = labels.pop(), [[score for _, score in p] for p in points]
+            n_labeled = list(labels.pop())
+            curves[name] = n_labeled, table.loc[n_labeled, name].to_numpy().T
+            seeds[name] = list(table[name])
         display = cls(
             curves,
             score_name=score_name,
@@ -203,21 +202,22 @@ class LearningCurveDisplay:
             t interval, NaN with one seed; n_pairs : int, the seeds. Without a seed in
             common there are no points.
         """
-        seeds = [k for k in self.seeds[name] if k in self.seeds.get(self.baseline, ())]
-        if not seeds:
+        if self.baseline not in self.curves:
             return Gain(*np.empty((4, 0)), 0)
-        pair = [self._runs(each) for each in (name, self.baseline)]
-        counts = shared_counts(next(iter(runs.values())) for runs in pair)
-        mine, other = (
-            np.array([scores_at(runs[seed], counts) for seed in seeds]) for runs in pair
-        )
-        mean, half = mean_interval(mine - other)
-        return Gain(counts, mean, mean - half, mean + half, len(seeds))
+        gaps = self._runs(name) - self._runs(self.baseline)
+        # Seeds and numbers of labels that one of them lacks are NaN.
+        gaps = gaps.dropna(axis=1, how="all").dropna(how="all")
+        if gaps.empty:
+            return Gain(*np.empty((4, 0)), 0)
+        mean, half = mean_interval(gaps.T)
+        n_labeled = gaps.index.to_numpy()
+        return Gain(n_labeled, mean, mean - half, mean + half, gaps.shape[1])
 
     def _runs(self, name):
+        import pandas
+
         n_labeled, scores = self.curves[name]
-        runs = (Curve(n_labeled, each) for each in scores)
-        return dict(zip(self.seeds[name], runs, strict=True))
+        return pandas.DataFrame(scores.T, index=n_labeled, columns=self.seeds[name])
 
     def frame(self):
         """Give the numbers as a table.
@@ -237,11 +237,10 @@ class LearningCurveDisplay:
             columns = {"strategy": name, "n_labeled": n_labeled}
             columns |= {"mean": self.mean(name), "low": low, "high": high}
             mine = pandas.DataFrame({**columns, "n_runs": len(scores)})
-            gain = self.gain(name)
-            columns = {"n_labeled": gain.n_labeled, "gain": gain.mean}
-            columns |= {"gain_low": gain.low, "gain_high": gain.high}
-            mine = mine.merge(pandas.DataFrame(columns), how="left", on="n_labeled")
-            parts.append(mine.assign(n_pairs=gain.n_pairs))
+            counts, *gain, n_pairs = self.gain(name)
+            gain = dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
+            mine = mine.join(pandas.DataFrame(gain, index=counts), on="n_labeled")
+            parts.append(mine.assign(n_pairs=n_pairs))
         return pandas.concat(parts, ignore_index=True)
 
     def plot(self, ax=None, *, gain=False):

@@ -55,7 +55,7 @@ class PairwiseComparisonDisplay:
                 f"{len(self.names)} names, got the shape {self.wins.shape}."
             )
         self.checkpoints, self.n_seeds = np.asarray(checkpoints), n_seeds
-        self.penalties = penalties(self.wins)
+        self.penalties = penalties(self.wins).to_numpy()
 
     @classmethod
     def from_records(cls, records, *, score_name="accuracy", ax=None, **options):
@@ -63,11 +63,11 @@ class PairwiseComparisonDisplay:
 
         Parameters
         ----------
-        records : iterable of dict
-            One a run and round, with the keys "strategy", "seed", "n_labeled" and
+        records : pandas.DataFrame or iterable of dict
+            One a run and round, with the columns "strategy", "seed", "n_labeled" and
             `score_name`; of one data set, network and batch size.
         score_name : str, default="accuracy"
-            Key of the score, of which more is better.
+            Column of the score, of which more is better.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **options : dict
@@ -78,13 +78,9 @@ class PairwiseComparisonDisplay:
         -------
         display : PairwiseComparisonDisplay
         """
-        result = penalty_matrix(learning_curves(records, score_name), **options)
-        display = cls(
-            result.names,
-            result.wins,
-            checkpoints=result.checkpoints,
-            n_seeds=result.n_seeds,
-        )
+        curves = learning_curves(records, score_name)
+        wins, checkpoints, n_seeds = penalty_matrix(curves, **options)
+        display = cls(wins.index, wins, checkpoints=checkpoints, n_seeds=n_seeds)
         return display.plot(ax=ax)
 
     def frame(self):

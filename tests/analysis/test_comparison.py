@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 from skal.analysis import (
-    Curve,
     doubling_checkpoints,
     holm_adjust,
+    learning_curves,
     penalties,
     penalty_matrix,
     rank_strategies,
@@ -19,13 +19,18 @@ COUNTS = np.array([100, 200, 300, 500])
 
 
 def curves_of(scores, n_labeled=COUNTS):
-    return {
-        name: {seed: Curve(n_labeled, np.array(row)) for seed, row in by_seed.items()}
+    """Make curves of rows by strategy and seed; a dict has other numbers of labels."""
+    return learning_curves(
+        {"strategy": name, "seed": seed, "n_labeled": n, "accuracy": score}
         for name, by_seed in scores.items()
-    }
+        for seed, row in by_seed.items()
+        for n, score in (
+            row if isinstance(row, dict) else dict(zip(n_labeled, row, strict=True))
+        ).items()
+    )
 
 
-def worked_example():
+def worked_scores():
     """Differences of +0.01 +- 0.001 at two of four checkpoints, five seeds."""
     gain = np.array([0.009, 0.0095, 0.010, 0.0105, 0.011])
     level = 0.5 + np.array([0, 0.1, 0.2, 0.3])
@@ -35,12 +40,12 @@ def worked_example():
     chance = np.array([0.01, -0.01, 0.02, -0.02, 0.001])
     base = {k: level + noise[k] for k in range(5)}
     better = {k: base[k] + np.where(where, gain[k], [0, 0, 0, chance[k]]) for k in base}
-    return curves_of({"i": better, "j": base})
+    return {"i": better, "j": base}
 
 
 def test_worked_example():
-    result = penalty_matrix(worked_example())
-    assert result.names == ["i", "j"]
+    result = penalty_matrix(curves_of(worked_scores()))
+    assert list(result.wins) == list(result.wins.index) == ["i", "j"]
     np.testing.assert_array_equal(result.checkpoints, COUNTS)
     np.testing.assert_array_equal(result.wins, [[0, 0.5], [0, 0]])
     np.testing.assert_array_equal(result.n_seeds, np.full((2, 2), 5))
@@ -48,19 +53,21 @@ def test_worked_example():
 
 
 def test_pairs_are_by_seed_whatever_the_order():
-    curves = worked_example()
-    curves["j"] = dict(reversed(curves["j"].items()))
-    np.testing.assert_array_equal(penalty_matrix(curves).wins, [[0, 0.5], [0, 0]])
+    scores = worked_scores()
+    scores["j"] = dict(reversed(scores["j"].items()))
+    wins = penalty_matrix(curves_of(scores)).wins
+    np.testing.assert_array_equal(wins, [[0, 0.5], [0, 0]])
     # Seeds vary far more than the strategies differ: wrong pairs find nothing.
-    curves["j"] = dict(zip(range(5), curves["j"].values(), strict=True))
-    np.testing.assert_array_equal(penalty_matrix(curves).wins, np.zeros((2, 2)))
+    scores["j"] = dict(zip(range(5), scores["j"].values(), strict=True))
+    wins = penalty_matrix(curves_of(scores)).wins
+    np.testing.assert_array_equal(wins, np.zeros((2, 2)))
 
 
 def test_only_shared_seeds_count():
-    curves = worked_example()
-    curves["k"] = {9: curves["i"][0]}
-    curves["i"][7] = Curve(COUNTS, np.zeros(4))
-    result = penalty_matrix(curves)
+    scores = worked_scores()
+    scores["k"] = {9: scores["i"][0]}
+    scores["i"][7] = np.zeros(4)
+    result = penalty_matrix(curves_of(scores))
     nan = np.nan
     np.testing.assert_array_equal(
         result.wins, [[0, 0.5, nan], [0, 0, nan], [nan, nan, 0]]
@@ -79,7 +86,7 @@ def test_the_test_is_the_two_sided_paired_one(n_seeds):
     curves = curves_of(
         {"a": dict(enumerate(first)), "b": dict(enumerate(second))}, counts
     )
-    wins = penalty_matrix(curves, checkpoints=counts).wins
+    wins = penalty_matrix(curves, checkpoints=counts).wins.to_numpy()
     test = stats.ttest_rel(first, second)
     assert wins[0, 1] == np.mean((test.pvalue < 0.05) & (test.statistic > 0))
     assert wins[1, 0] == np.mean((test.pvalue < 0.05) & (test.statistic < 0))
@@ -101,8 +108,8 @@ def test_holm_makes_it_harder():
     better = {k: base[k] + gains[k] for k in base}
     curves = curves_of({"a": better, "b": base})
     assert 0.05 / 4 < stats.ttest_1samp(gains, 0).pvalue < 0.05
-    assert penalty_matrix(curves).wins[0, 1] == 1
-    assert penalty_matrix(curves, holm=True).wins[0, 1] == 0
+    assert penalty_matrix(curves).wins.loc["a", "b"] == 1
+    assert penalty_matrix(curves, holm=True).wins.loc["a", "b"] == 0
 
 
 def test_checkpoints_double_and_stop():
@@ -129,12 +136,12 @@ def test_convergence_is_that_of_the_mean_of_random():
 
 
 def test_checkpoints_that_a_run_lacks_are_refused():
-    curves = worked_example()
+    scores = worked_scores()
     with pytest.raises(ValueError, match=r"checkpoints must be .* got \[150\]"):
-        penalty_matrix(curves, checkpoints=[100, 150])
-    curves["i"][0] = Curve(np.array([1]), np.array([0.5]))
+        penalty_matrix(curves_of(scores), checkpoints=[100, 150])
+    scores["i"][0] = {1: 0.5}
     with pytest.raises(ValueError, match="share no number of labels"):
-        penalty_matrix(curves)
+        penalty_matrix(curves_of(scores))
 
 
 def test_holm_by_hand():
@@ -180,7 +187,9 @@ def test_ranks_by_hand():
     # a beats b in 3 of 3 untied blocks, p = 2 / 8; b against c loses the smallest.
     raw = [0.25, 0.125, 0.25]
     adjusted = holm_adjust(raw)
-    np.testing.assert_allclose(ranking.p_pairs[[0, 0, 1], [1, 2, 2]], adjusted)
+    np.testing.assert_allclose(
+        ranking.p_pairs.to_numpy()[[0, 0, 1], [1, 2, 2]], adjusted
+    )
     np.testing.assert_array_equal(ranking.p_pairs, ranking.p_pairs.T)
 
 
@@ -188,10 +197,10 @@ def test_ties_of_decimals_are_ties():
     """0.3 - 0.1 and 0.7 - 0.5 differ in binary."""
     values = {"a": {0: 0.3, 1: 0.5, 2: 0.9}, "b": {0: 0.1, 1: 0.7, 2: 0.8}}
     # Ranks 2.5, -2.5, 1: sums of 3.5 or more in 5 of 8, of 3.5 or less in 5 of 8.
-    assert rank_strategies(values).p_pairs[0, 1] == 1
+    assert rank_strategies(values).p_pairs.loc["a", "b"] == 1
     values["a"][3], values["b"][3] = 0.9, 0.0
     # Ranks 2.5, -2.5, 1, 4: sums of 7.5 or more in 4 of 16.
-    assert rank_strategies(values).p_pairs[0, 1] == pytest.approx(0.5)
+    assert rank_strategies(values).p_pairs.loc["a", "b"] == pytest.approx(0.5)
 
 
 def test_ranks_of_equal_or_few_strategies():

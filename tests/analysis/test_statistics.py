@@ -1,10 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import integrate
 
 from skal.analysis import (
-    Curve,
     area_under_curve,
+    areas_by_seed,
     class_balance,
     label_quartiles,
     labels_saved,
@@ -22,20 +23,39 @@ def test_learning_curves_are_ordered_by_seed_and_labels():
         for name, seed, n in [("b", 1, 20), ("a", 0, 10), ("b", 0, 10), ("b", 1, 10)]
     ]
     curves = learning_curves(rows, "nll")
-    assert list(curves) == ["b", "a"] and list(curves["b"]) == [0, 1]
-    np.testing.assert_array_equal(curves["b"][1], [[10, 20], [11, 21]])
+    assert list(curves) == [("b", 0), ("b", 1), ("a", 0)]
+    assert list(curves.index) == [10, 20]
+    np.testing.assert_array_equal(curves, [[10, 11, 10], [np.nan, 21, np.nan]])
+    pd.testing.assert_frame_equal(learning_curves(pd.DataFrame(rows), "nll"), curves)
     with pytest.raises(ValueError, match="two rounds of 'a', seed 0, with 10 labels"):
         learning_curves([*rows, rows[1]], "nll")
+    with pytest.raises(ValueError, match="the column 'accuracy', got strategy, seed, "):
+        learning_curves(rows)
+    with pytest.raises(ValueError, match="the column 'strategy', got none"):
+        learning_curves([])
 
 
 def test_mean_curve_is_over_the_counts_that_all_have():
-    curves = [
-        Curve(np.array([10, 20, 30]), np.array([0.2, 0.4, 0.9])),
-        Curve(np.array([10, 30]), np.array([0.4, 0.5])),
+    runs = {0: {10: 0.2, 20: 0.4, 30: 0.9}, 1: {10: 0.4, 30: 0.5}}
+    mean = mean_curve(pd.DataFrame(runs))
+    np.testing.assert_array_equal(mean.index, [10, 30])
+    np.testing.assert_allclose(mean, [0.3, 0.7])
+
+
+def test_areas_are_by_seed_and_in_the_order_of_the_strategies():
+    rows = [
+        {"strategy": name, "seed": seed, "n_labeled": n, "accuracy": score}
+        for name, seed, n, score in [
+            ("b", 1, 10, 0.5),
+            ("b", 1, 40, 0.7),
+            ("a", 0, 10, 0.5),
+            ("a", 0, 20, 0.7),
+            ("a", 0, 25, 0.9),
+        ]
     ]
-    mean = mean_curve(curves)
-    np.testing.assert_array_equal(mean.n_labeled, [10, 30])
-    np.testing.assert_allclose(mean.scores, [0.3, 0.7])
+    areas = areas_by_seed(learning_curves(rows))
+    assert list(areas) == ["b", "a"] and list(areas.index) == [0, 1]
+    np.testing.assert_allclose(areas, [[np.nan, 2 / 3], [0.6, np.nan]])
 
 
 def test_interval_by_hand():
@@ -99,13 +119,14 @@ def test_quartiles_with_never(labels, quartiles):
 
 
 def test_labels_saved_by_hand():
-    random = Curve([20, 40, 60, 80], [0.4, 0.6, 0.55, 0.8])
-    quick = Curve([20, 40, 60, 80], [0.4, 0.8, 0.85, 0.9])
+    counts = [20, 40, 60, 80]
+    random = pd.Series([0.4, 0.6, 0.55, 0.8], counts)
+    quick = pd.Series([0.4, 0.8, 0.85, 0.9], counts)
     # Random first has 0.7 at 60 + 20 * 0.15 / 0.25 = 72, quick at 35.
     saved = labels_saved(quick, random, [0.3, 0.5, 0.7, 0.8, 0.85])
     np.testing.assert_allclose(saved, [0, 1 - 25 / 30, 1 - 35 / 72, 0.5, np.nan])
     np.testing.assert_allclose(labels_saved(random, random, [0.6, 0.7]), 0)
-    slow = Curve([20, 40, 60, 80], [0.4, 0.4, 0.5, 0.6])
+    slow = pd.Series([0.4, 0.4, 0.5, 0.6], counts)
     np.testing.assert_allclose(labels_saved(slow, random, [0.6, 0.8]), [-1, -np.inf])
 
 
@@ -123,4 +144,4 @@ def test_overlap_is_averaged_over_shared_seeds():
     nan = np.nan
     expected = [[1, (1 + 1 / 3) / 2, nan], [(1 + 1 / 3) / 2, 1, nan], [nan, nan, 1]]
     np.testing.assert_allclose(overlap(picks), expected)
-    assert overlap({"a": {0: np.array([])}}) == 1
+    assert overlap({"a": {0: np.array([])}}).loc["a", "a"] == 1
