@@ -30,6 +30,26 @@ _SHARED = {
 Cell = namedtuple("Cell", "config path records stored purchases done")
 
 
+def gather(things, key):
+    """Gather what has the same key.
+
+    Parameters
+    ----------
+    things : iterable
+    key : callable
+        Gives the key of a thing.
+
+    Returns
+    -------
+    groups : dict of list
+        In order of appearance.
+    """
+    groups = {}
+    for thing in things:
+        groups.setdefault(key(thing), []).append(thing)
+    return groups
+
+
 def read_cell(path):
     """Read all files of a run, and refuse what does not belong together.
 
@@ -99,13 +119,11 @@ def name_cells(cells):
     text : str
         Strategies and their seeds.
     """
-    seeds = {}
-    for cell in cells:
-        seeds.setdefault(cell.config.strategy, []).append(cell.config.seed)
-    return ", ".join(
-        f"{name} (seed{'s' * (len(mine) > 1)} {', '.join(map(str, sorted(mine)))})"
-        for name, mine in sorted(seeds.items())
-    )
+    texts = []
+    for name, mine in sorted(gather(cells, lambda cell: cell.config.strategy).items()):
+        seeds = ", ".join(map(str, sorted(cell.config.seed for cell in mine)))
+        texts.append(f"{name} (seed{'s' * (len(mine) > 1)} {seeds})")
+    return ", ".join(texts)
 
 
 def environments(cells):
@@ -122,15 +140,16 @@ def environments(cells):
         where all runs name it.
     """
     named = all("processor" in cell.stored for cell in cells)
-    places = {}
-    for cell in cells:
+
+    def place(cell):
         config, stored = cell.config, cell.stored
         versions = (f"{k} {v}" for k, v in stored.get("versions", {}).items())
         threads = f"{config.threads} thread{'s' * (config.threads != 1)}"
         device = f"{config.device} ({stored.get('device_name')}"
         device += f", {stored['processor']})" if named else ")"
-        text = f"{device}, {threads}; {', '.join(versions)}"
-        places.setdefault(text, []).append(cell)
+        return f"{device}, {threads}; {', '.join(versions)}"
+
+    places = gather(cells, place)
     return dict(sorted(places.items(), key=lambda item: -len(item[1])))
 
 
@@ -149,8 +168,7 @@ def unpaired(cells):
         and in what.
     """
     others = []
-    for seed in sorted({cell.config.seed for cell in cells}):
-        mine = [cell for cell in cells if cell.config.seed == seed]
+    for _, mine in sorted(gather(cells, lambda cell: cell.config.seed).items()):
         baseline = [cell for cell in mine if cell.config.strategy == BASELINE]
         usual = {
             key: Counter(_fact(cell, key) for cell in baseline or mine).most_common(1)
@@ -208,10 +226,9 @@ def commands(cells, folder):
         `skal compare`, or `skal run` where random was not run in the same way, as
         `skal compare` would add it.
     """
-    places = {}
-    for cell in cells:
-        key = _out(cell, folder), cell.config.device, cell.config.threads
-        places.setdefault(key, []).append(cell)
+    places = gather(
+        cells, lambda c: (_out(c, folder), c.config.device, c.config.threads)
+    )
     lines = []
     for (out, device, threads), mine in places.items():
         common = {k: v for k, v in mine[0].config.model_dump().items() if k not in OWN}

@@ -1,13 +1,11 @@
 """A report of all runs below a folder: report.html and results.csv."""
 
-import csv
-import io
 import json
 from collections import namedtuple
-from html import escape
 from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from skal.experiment.options import UsageError
 from skal.report.provenance import (
@@ -20,7 +18,7 @@ from skal.report.provenance import (
     read_cell,
     unpaired,
 )
-from skal.report.tables import all_together, items, numbers
+from skal.report.tables import all_together, numbers, rounds_of
 from skal.utils import atomic_write
 
 COLUMNS = (
@@ -30,37 +28,6 @@ COLUMNS = (
 _SIZES = ("n_initial", "batch_size", "n_rounds")
 
 Report = namedtuple("Report", "html csv notes")
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 64rem;
-  padding: 0 1rem 3rem; color: #222; }
-h1, h2, h3 { line-height: 1.25; overflow-wrap: anywhere; }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
-.wide { overflow-x: auto; margin-top: 1rem; }
-table { border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0; }
-th, td { padding: 0.2rem 0.6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
-  background: white; }
-thead th { vertical-align: bottom; white-space: normal; }
-tbody tr:first-child td { border-top: 1px solid #888; }
-.panels { display: grid; gap: 1.5rem 1rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
-figure { margin: 0; }
-figure img { width: 100%; height: auto; }
-figcaption, p { max-width: 50rem; }
-.turned thead th + th { writing-mode: vertical-rl; transform: rotate(180deg);
-  text-align: left; padding: 0.3rem; white-space: nowrap; }
-.matrix img { max-width: none; height: auto; }
-.missing { background: #fff3cd; padding: 0.1rem 1rem; margin-bottom: 1rem;
-  overflow-wrap: anywhere; }
-pre { white-space: pre-wrap; overflow-x: auto; background: #f5f5f5; padding: 0.5rem; }
-pre code { display: block; padding-left: 2ch; text-indent: -2ch; }
-pre span { white-space: nowrap; }
-@media (max-width: 40rem) {
-  table { font-size: 0.8rem; }
-  th, td { padding: 0.2rem 0.3rem; }
-}
-"""
 
 
 def write_report(folder):
@@ -92,9 +59,9 @@ def write_report(folder):
             f"There are no runs below {str(folder)!r}; name the folder given to --out."
         )
     groups = _groups(paths)
-    table = _csv_text(groups)
+    table = rounds_of(sum(groups.values(), [])).reindex(columns=COLUMNS)
     full_data = _take_full_data(groups)
-    sections, notes, finished = [], [], {}
+    parts, notes, finished = [], [], {}
     for title, cells in zip(_titles(groups), groups.values(), strict=True):
         others = unpaired([cell for cell in cells if cell.done])
         left_out = {cell.path for cell, _ in others}
@@ -102,20 +69,49 @@ def write_report(folder):
         finished[title] = ended
         said = [*_missing(cells), *_unlike(cells, others)]
         notes += [f"{title}: {each}" for each in said]
-        sections.append(f"<h2>{escape(title)}</h2>")
-        if said:
-            sections.append(f'<div class="missing">{items(said)}</div>')
         full = full_data.get(_key(cells[0], _LOOSE), [])
-        if ended:
-            sections.append(numbers(ended, full))
-        sections.append(_how(cells, ended, full, folder))
-    sections.append(all_together(finished))
+        parts.append(
+            {
+                "title": title,
+                "said": said,
+                "numbers": numbers(ended, full) if ended else None,
+                "several": len({cell.config.strategy for cell in ended}) > 1,
+                "other_starts": other_starts(ended),
+                "places": {k: name_cells(v) for k, v in environments(cells).items()},
+                "seeds": sorted({cell.config.seed for cell in cells}),
+                "commands": [*commands(cells, folder), *commands(full, folder)],
+            }
+        )
     names = sorted({cell.config.data_name for cell in sum(groups.values(), [])})
-    page = _page(f"Active learning on {', '.join(names)}", sections)
-    for name, text in (("results.csv", table), ("report.html", page)):
-        with atomic_write(folder / name, "w") as file:
-            file.write(text)
-    return Report(folder / "report.html", folder / "results.csv", notes)
+    title = f"Active learning on {', '.join(names)}"
+    page = render(title=title, groups=parts, together=all_together(finished))
+    report = Report(folder / "report.html", folder / "results.csv", notes)
+    with atomic_write(report.csv, "w") as file:
+        table.to_csv(file, index=False, lineterminator="\n")
+    with atomic_write(report.html, "w") as file:
+        file.write(page)
+    return report
+
+
+def render(**content):
+    """Write the page; whatever a text holds, it is text there.
+
+    Parameters
+    ----------
+    **content : dict
+        What page.html names.
+
+    Returns
+    -------
+    html : str
+    """
+    page = Environment(
+        loader=PackageLoader("skal.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return page.get_template("page.html").render(content)
 
 
 def _groups(paths):
@@ -183,16 +179,6 @@ def _bought_all(cell):
     return np.array_equal(initial, np.sort(pool))
 
 
-def _csv_text(groups):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for run in sum(groups.values(), []):
-        sizes = {"n_initial": run.config.n_initial, "batch_size": run.config.batch_size}
-        writer.writerows({**record, **sizes} for record in run.records)
-    return text.getvalue()
-
-
 def _missing(cells):
     """Say which runs have not ended, and which seeds a strategy lacks."""
     missing = [
@@ -241,47 +227,3 @@ def _unlike(cells, others):
             texts = ", ".join(sorted(found))
             unlike.append(f"{name} was run with several options: {texts}")
     return unlike
-
-
-def _how(cells, ended, full_data, folder):
-    """Say where, with which seeds and by which commands."""
-    names = {cell.config.strategy for cell in ended}
-    said = []
-    if len(names) > 1:
-        said.append(
-            "The strategies of a seed had the same data, test rows and first labels: "
-            "checksum and rows were compared."
-        )
-        others = other_starts(ended)
-        said.append(
-            f"The first model of {', '.join(others)} scored otherwise than random's of "
-            "the same seed: trained in another way, or elsewhere."
-            if others
-            else "Their first models scored the same."
-        )
-    parts = [f"<p>{escape(each)}</p>" for each in [" ".join(said)] if each]
-    places = environments(cells)
-    if len(places) == 1:
-        parts.append(f"<p>{escape(next(iter(places)))}</p>")
-    else:
-        lines = (f"{name_cells(mine)}: {text}" for text, mine in places.items())
-        parts.append(items(lines))
-    seeds = sorted({cell.config.seed for cell in cells})
-    parts.append(f"<p>Seeds {', '.join(map(str, seeds))}. The runs again:</p>")
-    lines = [*commands(cells, folder), *commands(full_data, folder)]
-    code = "".join(f"<code>{_unbroken(line)}\n</code>" for line in lines)
-    return f"<h3>How</h3>{''.join(parts)}<pre>{code}</pre>"
-
-
-def _unbroken(line):
-    """Keep lines from breaking inside an option."""
-    return " ".join(f"<span>{escape(word)}</span>" for word in line.split(" "))
-
-
-def _page(title, sections):
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style></head>\n<body>"
-        f"<h1>{escape(title)}</h1>\n" + "\n".join(sections) + "\n</body></html>\n"
-    )

@@ -1,14 +1,10 @@
-"""What runs say, in tables and pictures of HTML."""
-
-import io
-from base64 import b64encode
-from html import escape
+"""What runs say, in tables: the numbers of a page."""
 
 import numpy as np
-from PIL import Image
+import pandas as pd
 
 from skal.analysis import (
-    area_under_curve,
+    areas_by_seed,
     class_balance,
     label_quartiles,
     labels_saved,
@@ -21,10 +17,31 @@ from skal.analysis import (
     penalty_matrix,
     rank_strategies,
 )
-from skal.plotting import LearningCurveDisplay, PairwiseComparisonDisplay
+from skal.report.pictures import draw_matrix, draw_panels
 from skal.report.provenance import BASELINE
 
-_FEW = 5  # seeds, below which a paired test says little
+
+def rounds_of(cells):
+    """Make a table of runs.
+
+    Parameters
+    ----------
+    cells : list of Cell
+
+    Returns
+    -------
+    rounds : pandas.DataFrame
+        A line for each round of each run: what rounds.jsonl says, the options of sizes
+        and the class balance of all labels so far.
+    """
+    lines = []
+    for cell in cells:
+        sizes = {key: vars(cell.config)[key] for key in ("n_initial", "batch_size")}
+        counts = [record["acquired_class_counts"] for record in cell.records]
+        balances = class_balance(np.cumsum(counts, axis=0)) if counts else []
+        for record, balance in zip(cell.records, balances, strict=True):
+            lines.append({**record, **sizes, "class balance": balance})
+    return pd.DataFrame(lines)
 
 
 def numbers(cells, full_data=()):
@@ -39,13 +56,33 @@ def numbers(cells, full_data=()):
 
     Returns
     -------
-    html : str
+    numbers : dict
+        As the page asks for them.
     """
-    curves = learning_curves(record for cell in cells for record in cell.records)
-    parts = [_pictures(cells, curves, full_data), _summary(cells, curves)]
-    if len(curves) > 1:
-        parts += [_penalties(curves), _ranks(_areas(curves)), _overlap(cells)]
-    return "\n".join(parts)
+    rounds = rounds_of(cells)
+    curves = learning_curves(rounds)
+    areas = areas_by_seed(curves)
+    scores, costs = _summaries(rounds, curves, areas)
+    last = rounds_of(full_data)
+    found = {
+        "panels": draw_panels(rounds, last["accuracy"].mean() if full_data else None),
+        "full": None,
+        "scores": scores,
+        "spread": None,
+        "costs": costs,
+        "fewest": areas.count().min(),
+        "penalties": None,
+    }
+    if full_data:
+        n_labeled = last["n_labeled"].iloc[0]
+        found["full"] = {"n_labeled": n_labeled, "score": _interval(last["accuracy"])}
+    if BASELINE in areas and areas[BASELINE].count() > 1:
+        found["spread"] = f"{areas[BASELINE].std():.3f}"
+    if len(areas.columns) > 1:
+        wins, checkpoints, _ = penalty_matrix(curves)
+        found["penalties"] = {**_penalties(wins), "checkpoints": checkpoints}
+        found |= {"ranks": _ranks(areas), "overlap": _overlap(cells)}
+    return found
 
 
 def all_together(groups):
@@ -58,326 +95,125 @@ def all_together(groups):
 
     Returns
     -------
-    html : str
-        Empty where there are not several, or they share fewer than two strategies.
+    numbers : dict
+        None where there are not several, or they share fewer than two strategies.
     """
     curves = {
-        title: learning_curves(record for cell in cells for record in cell.records)
+        title: learning_curves(rounds_of(cells))
         for title, cells in groups.items()
         if cells
     }
-    shared = [
-        name
-        for name in next(iter(curves.values()), ())
-        if all(name in each for each in curves.values())
-    ]
+    names = [list(each.columns.unique("strategy")) for each in curves.values()]
+    shared = [name for name in (names or [[]])[0] if all(name in n for n in names)]
     if len(curves) < 2 or len(shared) < 2:
-        return ""
-    values, total = {name: {} for name in shared}, 0
-    for title, each in curves.items():
-        mine = {name: each[name] for name in shared}
-        total = total + penalty_matrix(mine).wins
-        for name, by_seed in _areas(mine).items():
-            values[name] |= {(title, seed): area for seed, area in by_seed.items()}
-    text = (
-        f"Sums over the {len(curves)} comparisons above, of the strategies that are in "
-        "all of them: a cell is at most that many."
+        return None
+    mine = {title: each[shared].dropna(how="all") for title, each in curves.items()}
+    wins = sum(penalty_matrix(each).wins.loc[shared, shared] for each in mine.values())
+    areas = pd.concat({title: areas_by_seed(each) for title, each in mine.items()})
+    ranks = _ranks(areas[shared])
+    return {"n_groups": len(curves), "penalties": _penalties(wins), "ranks": ranks}
+
+
+def _summaries(rounds, curves, areas):
+    """Tabulate each strategy's scores and labels to target, and its costs."""
+    last = rounds.groupby(["strategy", "seed"]).tail(1).groupby("strategy")
+    scores = pd.DataFrame(
+        {
+            "area under the curve": areas.apply(_interval),
+            "minus random": pd.Series({name: _gain(areas, name) for name in areas}),
+            "at the end": last["accuracy"].agg(_interval),
+        }
     )
-    return "\n".join(
-        [
-            "<h2>All together</h2>",
-            _matrix(shared, total),
-            f"<p>{text}</p>",
-            _ranks(values, "pairs of a comparison and a seed"),
-        ]
-    )
-
-
-def _pictures(cells, curves, full_data):
-    records = []
-    for cell in cells:
-        counts = np.cumsum([r["acquired_class_counts"] for r in cell.records], axis=0)
-        balances = class_balance(counts).tolist()
-        for record, balance in zip(cell.records, balances, strict=True):
-            records.append({**record, "class balance": balance})
-    full = np.mean([c.records[-1]["accuracy"] for c in full_data] or [np.nan])
-    full = None if np.isnan(full) else float(full)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return "<p>No pictures without matplotlib: <code>skal[plot]</code>.</p>"
-
-    def draw(score_name, text, label=None, *, gain=False):
-        rows = -(-(len(curves) + 1) // 2)
-        figure = Figure(figsize=(5, 3.3 + 0.19 * rows), layout="constrained")
-        ax = figure.subplots()
-        line = full if score_name == "accuracy" else None
-        options = {"score_name": score_name, "baseline": BASELINE, "full_data": line}
-        display = LearningCurveDisplay.from_records(
-            records, ax=Figure().subplots() if gain else ax, **options
-        )
-        if gain:
-            display.plot(ax, gain=True)
-        if label:
-            ax.set_ylabel(label)
-        low, high = ax.get_ylim()
-        if not gain:  # an interval can leave the range of its score
-            high = high if score_name == "nll" else min(high, 1.02)
-            ax.set_ylim(max(low, -0.02), high)
-        ax.get_legend().remove()
-        handles = ax.get_legend_handles_labels()
-        style = {"ncols": 2, "fontsize": 8.5, "frameon": False}
-        figure.legend(*handles, loc="outside lower center", **style)
-        image = _image(figure, text)
-        return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
-
-    panels = [
-        draw("accuracy", "Accuracy: mean and, of several seeds, its 95 % t interval.")
-    ]
-    if BASELINE in curves and len(curves) > 1:
-        text = "Accuracy minus random's, seed by seed: mean and paired 95 % t interval."
-        panels.append(draw("accuracy", text, gain=True))
-    if any(abs(r["accuracy"] - r["balanced_accuracy"]) > 0.01 for r in records):
-        panels.append(draw("balanced_accuracy", "Mean of the recalls of the classes."))
-    panels += [
-        draw(
-            "nll", "Negative log-likelihood of the test rows: lower is better.", "NLL"
-        ),
-        draw("ece", "Expected calibration error: lower is better.", "ECE"),
-        draw("class balance", "Entropy of the classes bought, over its maximum."),
-    ]
-    said = ""
-    if full_data:
-        n_labeled = full_data[0].records[-1]["n_labeled"]
-        said = f"<p>Trained on all {n_labeled} labels: {_interval_of(full_data)}.</p>"
-    return f'<div class="panels">{"".join(panels)}</div>{said}'
-
-
-def _interval_of(cells):
-    return _interval(cell.records[-1]["accuracy"] for cell in cells)
-
-
-def _image(figure, text, width=None):
-    drawn, buffer = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=160)
-    # 256 colours, none off by more than is seen, take a quarter of the bytes.
-    picture = Image.open(drawn).convert("RGB")
-    kept = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
-    picture.quantize(256, **kept).save(buffer, "png", optimize=True)
-    data = b64encode(buffer.getvalue()).decode()
-    size = f' width="{width}"' if width else ""
-    return f'<img alt="{escape(text)}"{size} src="data:image/png;base64,{data}">'
-
-
-def _summary(cells, curves):
-    """Tabulate each strategy's scores, labels to target and costs."""
-    areas = _areas(curves)
-    baseline = curves.get(BASELINE)
-    target = None
-    if baseline:
+    if BASELINE in areas:
+        means = {name: mean_curve(curves[name]) for name in areas}
         # Less what rounding may have added to a mean of equal scores.
-        target = float(mean_curve(baseline.values()).scores[-1]) - 1e-12
-    rows, costs = [], []
-    for name, by_seed in curves.items():
-        mine = [cell for cell in cells if cell.config.strategy == name]
-        last = [cell.records[-1] for cell in mine]
-        row = [name, _interval(areas[name].values())]
-        row.append("" if name == BASELINE else _gain(areas, name))
-        row.append(_interval(curve.scores[-1] for curve in by_seed.values()))
-        if target is not None:
-            labels = [labels_to_target(*curve, target) for curve in by_seed.values()]
-            row.append(" / ".join(map(_labels, label_quartiles(labels))))
-            mean = mean_curve(by_seed.values())
-            saved = labels_saved(mean, mean_curve(baseline.values()), [target])[0]
-            row.append("" if name == BASELINE else _share(saved))
-        rows.append((np.mean(list(areas[name].values())), row))
-        row = [name, len(by_seed)]
-        row += [_interval(r[key] for r in last) for key in ("nll", "ece")]
-        counts = [
-            np.sum([r["acquired_class_counts"] for r in cell.records], axis=0)
-            for cell in mine
-        ]
-        row.append(f"{np.mean(class_balance(counts)):.3f}")
-        for key, first in (("train_s", 0), ("query_s", 1)):
-            times = [r[key] for cell in mine for r in cell.records[first:]]
-            row.append(f"{np.mean(times):.2f}" if times else "")
-        costs.append((np.mean(list(areas[name].values())), row))
-    header = ["strategy", "area under the curve", "minus random", "at the end"]
-    if target is not None:
-        header += [f"labels to {target:.3f}", "labels saved"]
-    note = (
-        "Means with 95 % t intervals over seeds; minus random is paired by seed. "
-        "Labels to target are quartiles over seeds, the target being random's mean "
-        "accuracy at the end."
+        target = means[BASELINE].iloc[-1] - 1e-12
+        needed = {name: _needed(curves[name], target) for name in areas}
+        scores[f"labels to {target:.3f}"] = pd.Series(needed)
+        saved = {
+            k: labels_saved(v, means[BASELINE], [target])[0] for k, v in means.items()
+        }
+        scores["labels saved"] = pd.Series(saved).map(_share)
+        scores.loc[BASELINE, ["minus random", "labels saved"]] = ""
+    # Round 0 has no query.
+    queries = rounds["query_s"].where(rounds["round"] > 0).groupby(rounds["strategy"])
+    costs = pd.DataFrame(
+        {
+            "seeds": areas.count(),
+            "NLL": last["nll"].agg(_interval),
+            "ECE": last["ece"].agg(_interval),
+            "class balance": _cells(last["class balance"].mean(), digits=3),
+            "train s": _cells(rounds.groupby("strategy")["train_s"].mean()),
+            "query s": _cells(queries.mean()),
+        }
     )
-    if len(baseline or ()) > 1:
-        spread = np.std(list(areas[BASELINE].values()), ddof=1)
-        note += (
-            f" From seed to seed, random's area has a standard deviation of "
-            f"{spread:.3f}: less is noise, unless it is paired."
-        )
-    more = (
-        "NLL and ECE at the end. Class balance is the entropy of all bought labels "
-        "over its maximum; seconds are means over rounds, of machines that may have "
-        "been busy with other runs."
-    )
-    columns = ["strategy", "seeds", "NLL", "ECE", "class balance", "train s", "query s"]
-    tables = _table(header, _sorted(rows)), _table(columns, _sorted(costs))
-    return f"{tables[0]}<p>{note}</p>{tables[1]}<p>{more}</p>"
-
-
-def _sorted(rows):
-    """Sort rows by the numbers they come with, highest first."""
-    return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
-
-
-def _areas(curves):
-    return {
-        name: {seed: area_under_curve(*curve) for seed, curve in by_seed.items()}
-        for name, by_seed in curves.items()
-    }
+    order = areas.mean().sort_values(ascending=False, kind="stable").index
+    return [each.loc[order].rename_axis("strategy") for each in (scores, costs)]
 
 
 def _interval(values):
-    mean, half = mean_interval(list(values))
+    mean, half = mean_interval(values.dropna())
     return f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
 
 
 def _gain(areas, name):
-    random = areas.get(BASELINE, {})
-    shared = sorted(areas[name].keys() & random)
-    if not shared:
+    gaps = (areas[name] - areas.get(BASELINE, np.nan)).dropna()
+    if gaps.empty:
         return "no seed in common"
-    mean, half = mean_interval([areas[name][k] - random[k] for k in shared])
+    mean, half = mean_interval(gaps)
     if np.isnan(half):
         return f"{mean:+.3f}"
     return f"{mean - half:+.3f} to {mean + half:+.3f}"
 
 
-def _labels(number):
-    return f"{number:.0f}" if np.isfinite(number) else "never"
+def _needed(runs, target):
+    """Write the quartiles of the labels to the target."""
+    labels = [labels_to_target(run.index, run, target) for _, run in runs.items()]
+    quartiles = label_quartiles(labels)
+    return " / ".join(f"{n:.0f}" if np.isfinite(n) else "never" for n in quartiles)
 
 
-def _share(saved):
+def _saved(means, name, target):
+    (saved,) = labels_saved(means[name], means[BASELINE], [target])
     return f"{saved:.0%}" if np.isfinite(saved) else "never there"
 
 
-def _penalties(curves):
-    result = penalty_matrix(curves)
-    checkpoints = ", ".join(map(str, result.checkpoints))
-    note = (
-        "How often the row beats the column: share of the checkpoints "
-        f"({checkpoints} labels) with p &lt; 0.05 in a t test paired by seed, not "
-        "corrected for the number of tests. The last line is the mean of the column, "
-        "itself included as 0: lower is better."
-    )
-    fewest = min(map(len, curves.values()))
-    if fewest < _FEW:
-        note += (
-            f" With no more than {fewest} seed{'s' * (fewest > 1)} this says little: "
-            "five are the least, ten for differences below a point."
-        )
-    return f"<h3>Pairwise</h3>{_matrix(result.names, result.wins)}<p>{note}</p>"
-
-
-def _matrix(names, wins):
+def _penalties(wins):
     """Draw a penalty matrix, and tabulate it."""
-    rows = [
-        [name, *("" if i == j else _cell(w) for j, w in enumerate(row))]
-        for i, (name, row) in enumerate(zip(names, wins, strict=True))
-    ]
-    beaten = ("-" if np.isnan(p) else f"{p:.2f}" for p in penalties(wins))
-    rows.append(["is beaten", *beaten])
-    table = _table(["better", *names], rows, "wide turned")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return table
-    figure = Figure(figsize=(2 + 0.5 * len(names), 1.6 + 0.4 * len(names)))
-    figure.set_layout_engine("constrained")
-    PairwiseComparisonDisplay(names, wins).plot(figure.subplots())
-    width = round(96 * figure.get_size_inches()[0])
-    image = _image(figure, "How often each strategy beats each other one.", width)
-    return (
-        f'<div class="wide matrix">{image}</div>'
-        f"<details><summary>As a table</summary>{table}</details>"
-    )
+    table = _cells(wins, nothing="not paired", diagonal="")
+    table.loc["is beaten"] = _cells(penalties(wins), nothing="-")
+    return {"picture": draw_matrix(wins), "table": table}
 
 
-def _cell(value):
-    return "not paired" if np.isnan(value) else f"{value:.2f}"
-
-
-def _ranks(areas, unit="seeds that all strategies have"):
+def _ranks(areas):
+    """Tabulate ranks and their tests; None where no block has all strategies."""
     try:
         ranking = rank_strategies(areas)
     except ValueError:
-        return "<p>No ranks: no seed has all strategies.</p>"
-    order = np.argsort(ranking.mean_ranks, kind="stable")
-    rows = [
-        [
-            ranking.names[i],
-            f"{ranking.mean_ranks[i]:.2f}",
-            *("" if i == j else f"{ranking.p_pairs[i, j]:.3f}" for j in order),
-        ]
-        for i in order
-    ]
-    header = ["strategy", "mean rank", *(ranking.names[j] for j in order)]
-    note = (
-        f"Ranks of the area under the curve over {ranking.n_blocks} {unit}. Friedman's "
-        f"test: {_p_value(ranking.p_value)}. The columns are p of Wilcoxon's "
-        "signed-rank test, corrected as Holm does; with n of them none is below "
-        "2 / 2^n, 0.0625 for five."
-    )
-    return f"<h3>Ranks</h3>{_table(header, rows, 'wide turned')}<p>{note}</p>"
-
-
-def _p_value(p):
+        return None
+    order = ranking.mean_ranks.sort_values(kind="stable").index
+    table = _cells(ranking.p_pairs.loc[order, order], digits=3, diagonal="")
+    table.insert(0, "mean rank", _cells(ranking.mean_ranks))
+    p = ranking.p_value
+    friedman = f"p = {p:.4f}" if p >= 0.0001 else "p < 0.0001"
     if np.isnan(p):
-        return "not with fewer than three strategies or two seeds"
-    return f"p = {p:.4f}" if p >= 0.0001 else "p &lt; 0.0001"
+        friedman = "not with fewer than three strategies or two seeds"
+    table = table.rename_axis("strategy")
+    return {"table": table, "n_blocks": ranking.n_blocks, "friedman": friedman}
 
 
 def _overlap(cells):
     picks = {}
     for cell in cells:
-        rows = [
-            cell.purchases[name] for name in cell.purchases if name.startswith("round_")
-        ]
+        rows = [v for name, v in cell.purchases.items() if name.startswith("round_")]
         bought = np.concatenate([np.empty(0, dtype=np.int64), *rows])
         picks.setdefault(cell.config.strategy, {})[cell.config.seed] = bought
-    matrix = overlap(picks)
-    rows = [
-        [name, *("" if np.isnan(v) else f"{v:.2f}" for v in row)]
-        for name, row in zip(picks, matrix, strict=True)
-    ]
-    note = "Rows that both bought over rows that either did, mean over shared seeds."
-    table = _table(["overlap", *picks], rows, "wide turned")
-    return f"<h3>What they bought</h3>{table}<p>{note}</p>"
+    return _cells(overlap(picks)).rename_axis("overlap")
 
 
-def _table(header, rows, kind="wide"):
-    head = "".join(f"<th>{escape(str(each))}</th>" for each in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(each))}</td>" for each in row) + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="{kind}"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def items(texts):
-    """Write a list.
-
-    Parameters
-    ----------
-    texts : iterable of str
-
-    Returns
-    -------
-    html : str
-    """
-    lines = "".join(f"<li>{escape(each)}</li>" for each in texts)
-    return f"<ul>{lines}</ul>"
+def _cells(values, digits=2, nothing="", diagonal=None):
+    """Write numbers, NaN as `nothing`."""
+    texts = values.map(lambda v: nothing if np.isnan(v) else f"{v:.{digits}f}")
+    if diagonal is not None:
+        texts = texts.mask(np.eye(len(values), dtype=bool), diagonal)
+    return texts

@@ -4,7 +4,10 @@ import csv
 import io
 import json
 import re
+import sys
 from base64 import b64decode
+from html import unescape
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,16 +17,16 @@ from PIL import Image
 from skal.__main__ import main
 from skal.experiment.config import RunConfig
 from skal.experiment.options import UsageError
-from skal.report import tables
+from skal.report import pictures, report
 from skal.report.report import COLUMNS, write_report
 
-draw_image = tables._image
+encode = pictures.encode
 
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
     """Leave out the pixels, which take most of the time."""
-    monkeypatch.setattr(tables, "_image", lambda figure, text, width=None: "<img>")
+    monkeypatch.setattr(pictures, "encode", lambda figure: "")
 
 
 def test_pictures_keep_their_colours():
@@ -31,8 +34,7 @@ def test_pictures_keep_their_colours():
     axes = figure.subplots()
     for k in range(20):
         axes.plot([0, 1], [k, k], color=f"C{k % 10}", linewidth=3)
-    text = draw_image(figure, "lines")
-    data = b64decode(re.search(r"base64,([^\"]+)", text)[1])
+    data = b64decode(encode(figure))
     figure.savefig(whole := io.BytesIO(), format="png", dpi=160)
     assert len(data) < len(whole.getvalue()) / 2
     pictures = [Image.open(f).convert("RGB") for f in (io.BytesIO(data), whole)]
@@ -131,12 +133,74 @@ def test_numbers_of_the_page(folder):
 
 
 def test_page_stands_alone(folder, monkeypatch):
-    monkeypatch.setattr(tables, "_image", draw_image)
+    monkeypatch.setattr(pictures, "encode", encode)
     page = write_report(folder).html.read_text()
     # Accuracy, its paired difference, NLL, ECE, class balance and the matrix.
     assert page.count("data:image/png;base64,") == 6
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
     assert "<script" not in page
+
+
+def test_numbers_stand_with_their_strategies(tmp_path):
+    """Also where the strategies do not come in the order of the alphabet."""
+    for seed in range(2):
+        make_run(tmp_path / "1", "random", seed, [0.5, 0.6, 0.7])
+        make_run(tmp_path / "2", "margin", seed, [0.5, 0.8, 0.9])
+        make_run(tmp_path / "3", "badge", seed, [0.3, 0.4, 0.5])
+    text = text_of(write_report(tmp_path))
+    zero = "± 0.000"
+    assert (
+        f"margin 0.750 {zero} +0.150 to +0.150 0.900 {zero} 20 / 20 / 20 44% "
+        f"random 0.600 {zero} 0.700 {zero} 30 / 30 / 30 "
+        f"badge 0.400 {zero} -0.200 to -0.200 0.500 {zero} never / never / never "
+        "never there"
+    ) in text
+    rows = "random 0.00 1.00 margin 0.67 1.00 badge 0.00 0.00"
+    assert f"better random margin badge {rows}" in text
+
+
+def test_texts_are_escaped(folder, monkeypatch):
+    name, read = "<b title='x'>\"&amp;</b>", report.read_cell
+
+    def rename(path):
+        cell = read(path)
+        mine = cell.config.strategy.replace("margin", name)
+        names = {"strategy": mine, "data_name": f"{name}.csv", "run_id": ""}
+        config = SimpleNamespace(**{**vars(cell.config), **names})
+        records = [{**record, "strategy": mine} for record in cell.records]
+        stored = {"training": name, "device_name": name}
+        return cell._replace(config=config, records=records, stored=stored)
+
+    monkeypatch.setattr(report, "read_cell", rename)
+    written = write_report(folder)
+    page = written.html.read_text()
+    assert "<b " not in page and "</b>" not in page and "&amp;amp;" in page
+    text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page)))
+    # Title, header and rows of all five tables, note and command.
+    assert f"Active learning on {name}.csv" in text
+    assert f"better {name} random" in text and f"overlap {name} random" in text
+    assert f"{name} 0.680 ± 0.012" in text and f"{name} 3 0.500" in text
+    assert f"{name} is trained unlike the others: {name}" in text
+    assert f"cpu ({name}), 1 thread" in text
+    with written.csv.open() as file:
+        assert {row["strategy"] for row in csv.DictReader(file)} == {"random", name}
+
+
+def test_without_matplotlib(folder, monkeypatch):
+    make_run(folder, "random", 0, [0.9], n_initial=50, n_rounds=0)
+    for module in [m for m in sys.modules if m.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, module, None)
+    text = text_of(write_report(folder))
+    assert "No pictures without matplotlib: skal[plot] ." in text
+    assert "is beaten 0.00 0.33" in text
+    assert "Trained on all 50 labels: 0.900." in text
+
+
+def test_runs_that_have_no_round_yet(tmp_path):
+    make_run(tmp_path, "margin", 0, [], done=False)
+    written = write_report(tmp_path)
+    assert written.csv.read_text() == ",".join(COLUMNS) + "\n"
+    assert "margin, seed 0, has 0 of 3 rounds and is left out" in text_of(written)
 
 
 def test_csv_has_a_row_a_round(folder):
@@ -147,7 +211,7 @@ def test_csv_has_a_row_a_round(folder):
 
 
 def test_reports_are_the_same_again(folder, monkeypatch):
-    monkeypatch.setattr(tables, "_image", draw_image)
+    monkeypatch.setattr(pictures, "encode", encode)
     first = [path.read_bytes() for path in write_report(folder)[:2]]
     assert first == [path.read_bytes() for path in write_report(folder)[:2]]
 
