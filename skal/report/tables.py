@@ -130,10 +130,8 @@ def _summaries(rounds, curves, areas):
         target = means[BASELINE].iloc[-1] - 1e-12
         needed = {name: _needed(curves[name], target) for name in areas}
         scores[f"labels to {target:.3f}"] = pd.Series(needed)
-        saved = {
-            k: labels_saved(v, means[BASELINE], [target])[0] for k, v in means.items()
-        }
-        scores["labels saved"] = pd.Series(saved).map(_share)
+        saved = {name: _saved(means, name, target) for name in areas}
+        scores["labels saved"] = pd.Series(saved)
         scores.loc[BASELINE, ["minus random", "labels saved"]] = ""
     # Round 0 has no query.
     queries = rounds["query_s"].where(rounds["round"] > 0).groupby(rounds["strategy"])
