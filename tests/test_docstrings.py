@@ -6,6 +6,7 @@ import re
 import pytest
 
 import skal
+import skal.analysis
 import skal.models
 import skal.plotting
 import skal.query
@@ -30,7 +31,7 @@ WITHOUT_REFERENCE = {"RandomQuery", "top_k"}
 
 MODULES = (
     *(skal, skal.query, skal.selection, skal.models, skal.plotting),
-    skal.testing,
+    *(skal.testing, skal.analysis),
 )
 PUBLIC = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 STRATEGIES = dict(all_strategies())

@@ -22,6 +22,7 @@ def test_import_loads_nothing_heavy():
     loaded = {name.partition(".")[0] for name in child.stdout.split()}
     assert "skal" in loaded
     assert not loaded & {"torch", "sklearn", "skorch", "scipy", "matplotlib"}
+    assert not loaded & {"pandas", "jinja2"}
 
 
 def test_stub_names_what_is_loaded_on_first_use():

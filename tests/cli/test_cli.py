@@ -44,6 +44,7 @@ def test_help_and_bad_names_load_nothing_heavy(arguments):
         "except SystemExit:\n"
         "    pass\n"
         "heavy = {'torch', 'sklearn', 'numpy', 'scipy', 'pandas', 'skorch'}\n"
+        "heavy.add('jinja2')\n"
         "print('loaded:', heavy & set(sys.modules))\n"
     )
     done = subprocess.run(

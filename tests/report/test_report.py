@@ -5,9 +5,10 @@ import io
 import json
 import re
 import sys
+import tomllib
 from base64 import b64decode
 from html import unescape
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,13 +161,12 @@ def test_numbers_stand_with_their_strategies(tmp_path):
 
 
 def test_texts_are_escaped(folder, monkeypatch):
-    name, read = "<b title='x'>\"&amp;</b>", report.read_cell
+    name, read = "<b title='x'>\"&amp;<br>", report.read_cell
 
     def rename(path):
         cell = read(path)
         mine = cell.config.strategy.replace("margin", name)
-        names = {"strategy": mine, "data_name": f"{name}.csv", "run_id": ""}
-        config = SimpleNamespace(**{**vars(cell.config), **names})
+        config = cell.config.model_copy(update={"strategy": mine, "data": name})
         records = [{**record, "strategy": mine} for record in cell.records]
         stored = {"training": name, "device_name": name}
         return cell._replace(config=config, records=records, stored=stored)
@@ -174,10 +174,10 @@ def test_texts_are_escaped(folder, monkeypatch):
     monkeypatch.setattr(report, "read_cell", rename)
     written = write_report(folder)
     page = written.html.read_text()
-    assert "<b " not in page and "</b>" not in page and "&amp;amp;" in page
+    assert "<b " not in page and "<br>" not in page and "&amp;amp;" in page
     text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page)))
     # Title, header and rows of all five tables, note and command.
-    assert f"Active learning on {name}.csv" in text
+    assert f"Active learning on {name}" in text
     assert f"better {name} random" in text and f"overlap {name} random" in text
     assert f"{name} 0.680 ± 0.012" in text and f"{name} 3 0.500" in text
     assert f"{name} is trained unlike the others: {name}" in text
@@ -201,6 +201,16 @@ def test_runs_that_have_no_round_yet(tmp_path):
     written = write_report(tmp_path)
     assert written.csv.read_text() == ",".join(COLUMNS) + "\n"
     assert "margin, seed 0, has 0 of 3 rounds and is left out" in text_of(written)
+
+
+def test_templates_are_installed():
+    root = Path(report.__file__).parents[2]
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("not in a checkout")
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["skal.report"]
+    for path in Path(report.__file__).parent.iterdir():
+        assert path.suffix in (".py", "") or any(map(path.match, patterns)), path
 
 
 def test_csv_has_a_row_a_round(folder):
