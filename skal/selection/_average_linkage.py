@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist, squareform
 
 from skal.selection._base import check_matrix, check_norms
@@ -19,7 +20,9 @@ N_BYTES = 2**24  # of one block of distances
 N_DENSE = 1024  # so many clusters always have a matrix of their distances
 
 
-def average_linkage(points, *, metric="sqeuclidean"):
+def average_linkage(
+    points: ArrayLike | torch.Tensor, *, metric: str = "sqeuclidean"
+) -> NDArray[np.float64]:
     """Merge, again and again, the two clusters with the least mean distance.
 
     Parameters

@@ -5,9 +5,10 @@ from numbers import Integral
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from skal.selection._base import check_matrix, check_n_select
-from skal.utils.seeds import check_generator
+from skal.utils.seeds import SeedLike, check_generator
 
 # Doubles in one block of temporaries.
 BLOCK = 2**18
@@ -16,13 +17,13 @@ SATURATED = 1e-2
 
 
 def batch_bald(
-    proba_samples,
-    n_select,
+    proba_samples: ArrayLike | torch.Tensor,
+    n_select: int,
     *,
-    max_configurations=10_000,
-    n_particles=10_000,
-    random_state=None,
-):
+    max_configurations: int = 10_000,
+    n_particles: int = 10_000,
+    random_state: SeedLike = None,
+) -> NDArray[np.int64]:
     """Take, again and again, the row whose label adds most to what the others tell.
 
     The gain of a row is ``I(y; omega | x, y_1 ... y_b)``, its mutual information with
@@ -254,7 +255,9 @@ def _warn_saturated(n_picks, n_select, gain, n_draws):
     )
 
 
-def mutual_information(proba_samples):
+def mutual_information(
+    proba_samples: ArrayLike | torch.Tensor,
+) -> NDArray[np.float64] | torch.Tensor:
     """Compute the BALD score: what a row's label tells about which draw is right.
 
     ``I(y; omega | x) = H(mean_t p_t) - mean_t H(p_t)`` [1]_ in nats, for each row

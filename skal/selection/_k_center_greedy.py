@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from skal.selection._base import check_matrix, check_n_select
 from skal.selection._distances import (
@@ -10,10 +11,16 @@ from skal.selection._distances import (
     differences,
     lower_bounds,
 )
-from skal.utils.seeds import check_generator
+from skal.utils.seeds import SeedLike, check_generator
 
 
-def k_center_greedy(points, n_select, *, centers=None, random_state=None):
+def k_center_greedy(
+    points: ArrayLike | torch.Tensor,
+    n_select: int,
+    *,
+    centers: ArrayLike | torch.Tensor | None = None,
+    random_state: SeedLike = None,
+) -> NDArray[np.int64]:
     """Take, again and again, the row farthest from its nearest centre.
 
     Parameters

@@ -2,15 +2,24 @@
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from skal.selection._base import check_matrix, check_n_select
 from skal.selection._distances import N_ROWS, Cover, at_pairs, lower_bounds
-from skal.utils.seeds import check_generator
+from skal.utils.seeds import SeedLike, check_generator
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 256
 
 
-def kmeans_plusplus(factors, n_select, *, first="norm", random_state=None):
+def kmeans_plusplus(
+    factors: ArrayLike
+    | torch.Tensor
+    | tuple[ArrayLike | torch.Tensor, ArrayLike | torch.Tensor],
+    n_select: int,
+    *,
+    first: str = "norm",
+    random_state: SeedLike = None,
+) -> NDArray[np.int64]:
     """Draw rows with probability proportional to the squared distance to those drawn.
 
     Parameters

@@ -2,15 +2,22 @@
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster
 
 from skal.selection._average_linkage import average_linkage
 from skal.selection._base import check_matrix
 from skal.selection._distances import N_ROWS, nearest, working_dtype
-from skal.utils.seeds import check_generator
+from skal.utils.seeds import SeedLike, check_generator
 
 
-def linkage_clusters(points, min_mean_size, *, max_linked=50_000, random_state=None):
+def linkage_clusters(
+    points: ArrayLike | torch.Tensor,
+    min_mean_size: float,
+    *,
+    max_linked: int = 50_000,
+    random_state: SeedLike = None,
+) -> NDArray[np.int64]:
     """Cut the tree of average linkage where the clusters have a least mean size.
 
     Parameters

@@ -2,16 +2,22 @@
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from skal.selection._base import check_matrix, check_norms
 from skal.selection._distances import closest, origin_of
-from skal.utils.seeds import check_generator
+from skal.utils.seeds import SeedLike, check_generator
 
 # Pairs of a target and a point whose distances are held at a time.
 N_PAIRS = 2**22
 
 
-def nearest_distinct(points, targets, *, random_state=None):
+def nearest_distinct(
+    points: ArrayLike | torch.Tensor,
+    targets: ArrayLike | torch.Tensor,
+    *,
+    random_state: SeedLike = None,
+) -> NDArray[np.int64]:
     """Take one point for each target, of all pairs the nearest first.
 
     Greedy: of all targets without a point and all points without a target, the pair

@@ -2,12 +2,15 @@
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from skal.selection._base import check_n_select
-from skal.utils.seeds import check_generator
+from skal.utils.seeds import SeedLike, check_generator
 
 
-def top_k(scores, n_select, *, random_state=None):
+def top_k(
+    scores: ArrayLike | torch.Tensor, n_select: int, *, random_state: SeedLike = None
+) -> NDArray[np.int64]:
     """Take the positions of the largest scores, best first.
 
     Ties are broken by a random key: position would prefer some classes where the rows

@@ -6,9 +6,10 @@ import re
 import warnings
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any
 
 
-def all_strategies():
+def all_strategies() -> list[tuple[str, type[Any]]]:
     """List the public strategies of `skal.query` and of other packages.
 
     A package names each of its strategies in an entry point of the group
@@ -72,7 +73,7 @@ def _load(point, base):
     return cls
 
 
-def command_line_name(cls):
+def command_line_name(cls: type[Any]) -> str:
     """Name of a strategy on the command line: `KCenterGreedyQuery`, k-center-greedy.
 
     Parameters
