@@ -2,17 +2,24 @@
 
 from collections import namedtuple
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from skal.analysis.statistics import mean_curve
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PenaltyMatrix = namedtuple("PenaltyMatrix", "wins checkpoints n_seeds")
 Ranking = namedtuple("Ranking", "mean_ranks n_blocks statistic p_value p_pairs")
 
 
-def doubling_checkpoints(n_labeled, baseline=None, saturation=0.99):
+def doubling_checkpoints(
+    n_labeled: ArrayLike, baseline: ArrayLike | None = None, saturation: float = 0.99
+) -> NDArray:
     """Choose the rounds at which strategies are compared.
 
     Those with n_0 and n_0 + 2^(k-1) B labels, k = 1, 2, ..., up to the first round in
@@ -56,8 +63,13 @@ def doubling_checkpoints(n_labeled, baseline=None, saturation=0.99):
 
 
 def penalty_matrix(
-    curves, *, checkpoints=None, baseline="random", alpha=0.05, holm=False
-):
+    curves: "pd.DataFrame",
+    *,
+    checkpoints: ArrayLike | None = None,
+    baseline: str = "random",
+    alpha: float = 0.05,
+    holm: bool = False,
+) -> PenaltyMatrix:
     """Count how often each strategy is significantly better than each other one.
 
     At each checkpoint the differences of two strategies, paired by seed, are put to a
@@ -156,7 +168,7 @@ def penalty_matrix(
     return PenaltyMatrix(wins / len(checkpoints), np.asarray(checkpoints), n_seeds)
 
 
-def penalties(wins):
+def penalties(wins: "pd.DataFrame | ArrayLike") -> "pd.Series":
     """Compute how often each strategy is beaten, lower is better.
 
     Parameters
@@ -194,7 +206,7 @@ def _t_test(gaps):
     return list(2 * stats.t.sf(t, gaps.shape[1] - 1))
 
 
-def holm_adjust(p_values):
+def holm_adjust(p_values: ArrayLike) -> NDArray:
     """Adjust p values for their number, step by step [1]_.
 
     Parameters
@@ -224,7 +236,7 @@ def holm_adjust(p_values):
     return adjusted
 
 
-def rank_strategies(values):
+def rank_strategies(values: "pd.DataFrame") -> Ranking:
     """Rank strategies within blocks and test the differences.
 
     Rank 1 is the highest value, ties share their mean rank. Friedman's test asks
@@ -284,7 +296,7 @@ def rank_strategies(values):
     return Ranking(ranks.mean(), len(table), statistic, p_value, p_pairs)
 
 
-def signed_rank(differences):
+def signed_rank(differences: ArrayLike) -> float:
     """Compute the two-sided p of Wilcoxon's signed-rank test, exactly.
 
     Parameters

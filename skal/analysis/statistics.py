@@ -5,13 +5,21 @@ Records are a table with a line for each round of each run and the columns "stra
 or dicts.
 """
 
+from collections.abc import Iterable, Mapping
 from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def as_frame(records, *columns):
+
+def as_frame(
+    records: "pd.DataFrame | Iterable[dict[str, Any]]", *columns: str
+) -> "pd.DataFrame":
     """Make a table of records.
 
     Parameters
@@ -47,7 +55,9 @@ def as_frame(records, *columns):
     return frame
 
 
-def learning_curves(records, score_name="accuracy"):
+def learning_curves(
+    records: "pd.DataFrame | Iterable[dict[str, Any]]", score_name: str = "accuracy"
+) -> "pd.DataFrame":
     """Gather the curves of all runs.
 
     Parameters
@@ -93,7 +103,7 @@ def learning_curves(records, score_name="accuracy"):
     return curves.reindex(columns=names, level="strategy").astype(float)
 
 
-def mean_curve(curves):
+def mean_curve(curves: "pd.DataFrame") -> "pd.Series":
     """Compute the mean of the curves of several runs.
 
     Parameters
@@ -117,7 +127,7 @@ def mean_curve(curves):
     return curves.dropna().mean(axis=1)
 
 
-def areas_by_seed(curves):
+def areas_by_seed(curves: "pd.DataFrame") -> "pd.DataFrame":
     """Compute the areas under all learning curves.
 
     Parameters
@@ -146,7 +156,9 @@ def areas_by_seed(curves):
     return areas.unstack("strategy")[curves.columns.unique("strategy")]
 
 
-def mean_interval(values, confidence=0.95):
+def mean_interval(
+    values: ArrayLike, confidence: float = 0.95
+) -> tuple[NDArray, NDArray]:
     """Compute the mean of independent values and its t interval.
 
     Parameters
@@ -174,7 +186,7 @@ def mean_interval(values, confidence=0.95):
     return mean, stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values)
 
 
-def area_under_curve(n_labeled, scores):
+def area_under_curve(n_labeled: ArrayLike, scores: ArrayLike) -> float:
     """Compute the area under a learning curve by trapezoids, over its width.
 
     In the units of the score, so that a constant curve gives its constant; a short
@@ -205,7 +217,7 @@ def area_under_curve(n_labeled, scores):
     return float(widths @ (scores[1:] + scores[:-1]) / 2 / widths.sum())
 
 
-def labels_to_target(n_labeled, scores, target):
+def labels_to_target(n_labeled: ArrayLike, scores: ArrayLike, target: float) -> float:
     """Find the first number of labels with a score of at least the target.
 
     Parameters
@@ -231,7 +243,7 @@ def labels_to_target(n_labeled, scores, target):
     return float(n_labeled[reached[0]]) if len(reached) else np.inf
 
 
-def label_quartiles(labels):
+def label_quartiles(labels: ArrayLike) -> NDArray:
     """Compute the quartiles of labels to target over runs, never included.
 
     The p-quantile is the smallest value that at least a share p of the runs does not
@@ -260,7 +272,7 @@ def label_quartiles(labels):
     return np.quantile(labels, [0.25, 0.5, 0.75], method="inverted_cdf")
 
 
-def labels_saved(curve, baseline, scores):
+def labels_saved(curve: Any, baseline: Any, scores: ArrayLike) -> NDArray:
     """Compute the share of labels that a strategy saves over another one.
 
     Equals 1 - n / n_baseline, with the numbers of labels at which the curves first
@@ -303,7 +315,7 @@ def _labels_at(curve, score):
     return np.interp(score, curve.iloc[ends], curve.index[ends])
 
 
-def class_balance(class_counts):
+def class_balance(class_counts: ArrayLike) -> NDArray:
     """Compute how evenly purchases are spread over the classes.
 
     The entropy of the shares over its maximum, the logarithm of the number of classes:
@@ -329,7 +341,7 @@ def class_balance(class_counts):
     return np.clip(entropy / np.log(counts.shape[-1]), 0, 1)
 
 
-def overlap(picks):
+def overlap(picks: Mapping[str, Mapping[int, NDArray]]) -> "pd.DataFrame":
     """Compute the overlap between the purchases of strategies.
 
     The Jaccard index, rows that both bought over rows that either did, averaged over

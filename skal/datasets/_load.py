@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -36,19 +37,19 @@ _FASHION = (
 
 
 def load_dataset(
-    name,
-    root=None,
+    name: str | os.PathLike,
+    root: str | os.PathLike | None = None,
     *,
-    test_path=None,
-    label_column=-1,
-    header=None,
-    separator=None,
-    decimal=None,
-    missing_labels=None,
-    background="white",
-    test_size=0.2,
-    random_state=0,
-):
+    test_path: str | os.PathLike | None = None,
+    label_column: int | str = -1,
+    header: bool | None = None,
+    separator: str | None = None,
+    decimal: str | None = None,
+    missing_labels: str | Collection[str] | None = None,
+    background: str = "white",
+    test_size: float = 0.2,
+    random_state: int = 0,
+) -> Bunch:
     """Load the training and test rows of a data set.
 
     Parameters

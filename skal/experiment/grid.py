@@ -3,9 +3,10 @@
 import os
 import pickle
 from collections import Counter, namedtuple
-from collections.abc import Iterable
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
@@ -21,17 +22,17 @@ Comparison = namedtuple("Comparison", "results failures notes")
 
 
 def compare(
-    strategies,
-    seeds=5,
+    strategies: Sequence[str],
+    seeds: int | Sequence[int] = 5,
     *,
-    out="save",
-    data_root=None,
-    n_jobs=1,
-    backend="loky",
-    scheduler=None,
-    watch=None,
-    **options,
-):
+    out: str | os.PathLike = "save",
+    data_root: str | os.PathLike | None = None,
+    n_jobs: int = 1,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    watch: Callable[..., AbstractContextManager] | None = None,
+    **options: Any,
+) -> Comparison:
     """Run every strategy with every seed, or read what has already been run.
 
     Seed k gives every strategy the same split, first labels and first model, so that

@@ -1,12 +1,16 @@
 """One run: a data set, a network, a strategy, a seed."""
 
+import os
+from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
 from skal.datasets import DamagedImageError
+from skal.experiment.config import RunConfig
 from skal.experiment.data import fingerprint, load_data, pool_rows
 from skal.experiment.networks import build_estimator
 from skal.experiment.options import UsageError
@@ -18,7 +22,13 @@ from skal.plotting import sketch_curve
 from skal.utils.rows import take
 
 
-def run_experiment(config, *, out="save", data_root=None, on_round=None):
+def run_experiment(
+    config: RunConfig,
+    *,
+    out: str | os.PathLike = "save",
+    data_root: str | os.PathLike | None = None,
+    on_round: Callable[[dict[str, Any]], Any] | None = None,
+) -> RunResult:
     """Run one experiment, or read it when it has already been run.
 
     A run that was interrupted goes on from its last stored round: that round's model is

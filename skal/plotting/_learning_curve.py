@@ -1,11 +1,18 @@
 """Score against the number of labels."""
 
 from collections import namedtuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from skal.analysis import as_frame, learning_curves, mean_interval
 from skal.plotting._base import make_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 _MARKERS = "osD^vPX<>p"
 _LINES = ("-", "-.", ":")
@@ -64,12 +71,12 @@ class LearningCurveDisplay:
 
     def __init__(
         self,
-        curves,
+        curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
         *,
-        score_name="accuracy",
-        seeds=None,
-        baseline="random",
-        full_data=None,
+        score_name: str = "accuracy",
+        seeds: Mapping[str, ArrayLike] | None = None,
+        baseline: str = "random",
+        full_data: float | None = None,
     ):
         self.curves = {
             name: (np.asarray(n_labeled), np.atleast_2d(scores))
@@ -90,14 +97,14 @@ class LearningCurveDisplay:
     @classmethod
     def from_records(
         cls,
-        records,
+        records: "pd.DataFrame | Iterable[dict[str, Any]]",
         *,
-        strategies=None,
-        score_name="accuracy",
-        baseline="random",
-        full_data=None,
-        ax=None,
-    ):
+        strategies: Sequence[str] | None = None,
+        score_name: str = "accuracy",
+        baseline: str = "random",
+        full_data: float | None = None,
+        ax: "Axes | None" = None,
+    ) -> Self:
         """Draw the rounds of one or several runs.
 
         Parameters
@@ -159,7 +166,7 @@ class LearningCurveDisplay:
         )
         return display.plot(ax=ax)
 
-    def mean(self, name):
+    def mean(self, name: str) -> NDArray:
         """Compute the mean score of a strategy's runs.
 
         Parameters
@@ -172,7 +179,7 @@ class LearningCurveDisplay:
         """
         return self.curves[name][1].mean(axis=0)
 
-    def interval(self, name):
+    def interval(self, name: str) -> tuple[NDArray, NDArray]:
         """Compute the 95 % t interval of the mean over a strategy's runs.
 
         Parameters
@@ -187,7 +194,7 @@ class LearningCurveDisplay:
         mean, half = mean_interval(self.curves[name][1])
         return mean - half, mean + half
 
-    def gain(self, name):
+    def gain(self, name: str) -> Gain:
         """Compute a strategy's mean difference from the baseline, paired by seed.
 
         Parameters
@@ -219,7 +226,7 @@ class LearningCurveDisplay:
         n_labeled, scores = self.curves[name]
         return pandas.DataFrame(scores.T, index=n_labeled, columns=self.seeds[name])
 
-    def frame(self):
+    def frame(self) -> "pd.DataFrame":
         """Give the numbers as a table.
 
         Returns
@@ -243,7 +250,7 @@ class LearningCurveDisplay:
             parts.append(mine.assign(n_pairs=n_pairs))
         return pandas.concat(parts, ignore_index=True)
 
-    def plot(self, ax=None, *, gain=False):
+    def plot(self, ax: "Axes | None" = None, *, gain: bool = False) -> Self:
         """Draw each strategy's mean with its 95 % interval, and the full-data line.
 
         Parameters

@@ -1,9 +1,17 @@
 """Who beats whom: the penalty matrix."""
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skal.analysis import learning_curves, penalties, penalty_matrix
 from skal.plotting._base import make_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 class PairwiseComparisonDisplay:
@@ -46,7 +54,14 @@ class PairwiseComparisonDisplay:
     array([0.  , 0.25])
     """
 
-    def __init__(self, names, wins, *, checkpoints=(), n_seeds=None):
+    def __init__(
+        self,
+        names: Sequence[str],
+        wins: ArrayLike,
+        *,
+        checkpoints: ArrayLike = (),
+        n_seeds: ArrayLike | None = None,
+    ):
         self.names = list(names)
         self.wins = np.asarray(wins, dtype=float)
         if self.wins.shape != (len(self.names), len(self.names)):
@@ -58,7 +73,14 @@ class PairwiseComparisonDisplay:
         self.penalties = penalties(self.wins).to_numpy()
 
     @classmethod
-    def from_records(cls, records, *, score_name="accuracy", ax=None, **options):
+    def from_records(
+        cls,
+        records: "pd.DataFrame | Iterable[dict[str, Any]]",
+        *,
+        score_name: str = "accuracy",
+        ax: "Axes | None" = None,
+        **options: Any,
+    ) -> Self:
         """Compare the runs of several strategies, paired by seed, and draw.
 
         Parameters
@@ -83,7 +105,7 @@ class PairwiseComparisonDisplay:
         display = cls(wins.index, wins, checkpoints=checkpoints, n_seeds=n_seeds)
         return display.plot(ax=ax)
 
-    def frame(self):
+    def frame(self) -> "pd.DataFrame":
         """Give the numbers as a table.
 
         Returns
@@ -98,7 +120,7 @@ class PairwiseComparisonDisplay:
         index = pandas.Index([*self.names, "penalty"], name="better")
         return pandas.DataFrame(rows, index=index, columns=self.names)
 
-    def plot(self, ax=None):
+    def plot(self, ax: "Axes | None" = None) -> Self:
         """Draw the matrix, with the penalties below it.
 
         Parameters

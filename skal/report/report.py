@@ -1,6 +1,7 @@
 """A report of all runs below a folder: report.html and results.csv."""
 
 import json
+import os
 from collections import namedtuple
 from pathlib import Path
 
@@ -30,7 +31,7 @@ _SIZES = ("n_initial", "batch_size", "n_rounds")
 Report = namedtuple("Report", "html csv notes")
 
 
-def write_report(folder):
+def write_report(folder: str | os.PathLike) -> Report:
     """Write report.html and results.csv about all runs below a folder.
 
     Runs of one data set, network and sizes are compared with each other, seed by seed;
