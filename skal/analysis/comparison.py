@@ -1,8 +1,9 @@
 """Which of several strategies is better: tests paired by seed."""
 
 from collections import namedtuple
+from collections.abc import Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,7 +67,7 @@ def penalty_matrix(
     curves: "pd.DataFrame",
     *,
     checkpoints: ArrayLike | None = None,
-    baseline: str = "random",
+    baseline: str | None = "random",
     alpha: float = 0.05,
     holm: bool = False,
 ) -> PenaltyMatrix:
@@ -82,7 +83,7 @@ def penalty_matrix(
         same split, initial set and initial model for all strategies.
     checkpoints : array-like of int, default=None
         Numbers of labels at which to compare; None takes :func:`doubling_checkpoints`.
-    baseline : str, default="random"
+    baseline : str or None, default="random"
         The strategy whose convergence ends the checkpoints; where it is absent they go
         to the end.
     alpha : float, default=0.05
@@ -236,7 +237,9 @@ def holm_adjust(p_values: ArrayLike) -> NDArray:
     return adjusted
 
 
-def rank_strategies(values: "pd.DataFrame") -> Ranking:
+def rank_strategies(
+    values: "pd.DataFrame | Mapping[str, Mapping[Any, float]]",
+) -> Ranking:
     """Rank strategies within blocks and test the differences.
 
     Rank 1 is the highest value, ties share their mean rank. Friedman's test asks

@@ -240,7 +240,7 @@ def labels_to_target(n_labeled: ArrayLike, scores: ArrayLike, target: float) -> 
     inf
     """
     reached = np.flatnonzero(np.asarray(scores) >= target)
-    return float(n_labeled[reached[0]]) if len(reached) else np.inf
+    return float(np.asarray(n_labeled)[reached[0]]) if len(reached) else np.inf
 
 
 def label_quartiles(labels: ArrayLike) -> NDArray:
@@ -272,7 +272,9 @@ def label_quartiles(labels: ArrayLike) -> NDArray:
     return np.quantile(labels, [0.25, 0.5, 0.75], method="inverted_cdf")
 
 
-def labels_saved(curve: Any, baseline: Any, scores: ArrayLike) -> NDArray:
+def labels_saved(
+    curve: "pd.Series", baseline: "pd.Series", scores: ArrayLike
+) -> NDArray:
     """Compute the share of labels that a strategy saves over another one.
 
     Equals 1 - n / n_baseline, with the numbers of labels at which the curves first
@@ -301,7 +303,9 @@ def labels_saved(curve: Any, baseline: Any, scores: ArrayLike) -> NDArray:
     >>> labels_saved(badge, random, [0.7, 0.8, 0.9]).round(3)
     array([0.333, 0.333,   nan])
     """
-    counts = [(_labels_at(curve, s), _labels_at(baseline, s)) for s in scores]
+    counts = [
+        (_labels_at(curve, s), _labels_at(baseline, s)) for s in np.asarray(scores)
+    ]
     return np.array([1 - n / b if b < np.inf else np.nan for n, b in counts])
 
 

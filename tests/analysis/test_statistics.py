@@ -100,6 +100,9 @@ def test_labels_to_target_is_the_first_crossing():
     curve = [20, 40, 60, 80], [0.5, 0.8, 0.7, 0.9]
     found = [labels_to_target(*curve, target) for target in (0.5, 0.75, 0.9, 0.91)]
     assert found == [20, 40, 80, np.inf]
+    # By position, whatever the index.
+    table = pd.DataFrame({"n": [20, 40], "score": [0.5, 0.9]}, index=[7, 1])
+    assert labels_to_target(table["n"], table["score"], 0.8) == 40
 
 
 @pytest.mark.parametrize(
