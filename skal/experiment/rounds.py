@@ -47,8 +47,10 @@ class Rounds:
         """Whether all rounds are recorded."""
         if not self.records:
             return False
-        all_bought = self.records[-1]["n_labeled"] == len(self.rows)
-        return all_bought or len(self.records) > self.config.n_rounds
+        config = self.config
+        planned = config.n_initial + config.n_rounds * config.batch_size
+        # Rounds go into the search for a second class, so that they may be fewer.
+        return self.records[-1]["n_labeled"] >= min(planned, len(self.rows))
 
     def _replay(self):
         """Take over the stored rounds, or refuse those of other data."""
@@ -142,11 +144,11 @@ class RecordedLoop(ActiveLearningLoop):
     comes out as it was, and with it all that follows.
     """
 
-    def _buy_initial(self, answer):
+    def _buy_initial(self, data, answer, planned):
         if not self.rounds_.stored:
-            return super()._buy_initial(answer)
+            return super()._buy_initial(data, answer, planned)
         for number, (rows, record) in enumerate(self.rounds_.stored):
-            bought = self._buy(rows, answer, number)
+            bought = self._labels.buy(rows, answer, number)
             self.n_iter_ = number
             if number + 1 < len(self.rounds_.stored):
                 super()._after_round(_loop_record(record))

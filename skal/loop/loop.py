@@ -1,6 +1,5 @@
 """`ActiveLearningLoop`: buy labels round by round, for a model that uses them well."""
 
-import warnings
 from numbers import Integral
 from time import perf_counter
 
@@ -8,47 +7,33 @@ import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.metrics import check_scoring
 
-from skal.loop.data_checks import DataChecksMixin
-from skal.loop.ledger import LabelLedger
+from skal.loop.answers import fingerprint, write_answers
+from skal.loop.codes import Labels
+from skal.loop.data_checks import check_data
+from skal.loop.initial import buy_second_class, first_rows, initial_order, initial_size
+from skal.loop.model import score_model, train_model
 from skal.loop.prediction import CodedClassifierMixin
 from skal.loop.trial import try_estimator
-from skal.net.pool_features import PoolFeatures
-from skal.net.training import (
-    final_estimator,
-    fit_isolated,
-    is_net,
-    label_dtype,
-    private_clone,
-    warn_of_instances,
-)
+from skal.net.training import private_clone, warn_of_instances
 from skal.pool import PoolView
 from skal.query import QueryStrategy
-from skal.utils.labels import encode, known_labels
-from skal.utils.rows import (
-    DatasetRows,
-    is_dataset,
-    n_rows,
-    take,
-)
-from skal.utils.seeds import check_generator, check_seed, derive_seed, isolated_rng
+from skal.utils.seeds import check_seed, derive_seed
 from skal.utils.validation import (
     CallbackSupportMixin,
     HasMethods,
     Interval,
     StrOptions,
     callback_task,
+    check_is_fitted,
     check_params,
-    check_row_numbers,
     fit_context,
     routed_params,
-    slice_rows,
     with_callbacks,
 )
 
 
 class ActiveLearningLoop(
     CodedClassifierMixin,
-    DataChecksMixin,
     CallbackSupportMixin,
     MetaEstimatorMixin,
     BaseEstimator,
@@ -76,7 +61,10 @@ class ActiveLearningLoop(
         (simulation only); by a strategy that needs no model, over the raw rows; or the
         given rows (then `n_initial` is ignored).
     n_rounds : int or None, default=10
-        Rounds after the initial one; None goes on until the pool is empty.
+        Rounds after the initial one; None goes on until the pool is empty. Where the
+        first set has one class only, whole batches are bought in random order until
+        there are two; they count as initial, and as many rounds fewer are made: never
+        are more than ``n_initial + n_rounds * batch_size`` labels bought.
     oracle : None, "ask" or callable, default=None
         None simulates with a complete `y`, and asks where some labels are missing.
         "ask" always asks. A callable ``oracle(indices) -> labels`` answers; an answer
@@ -85,7 +73,7 @@ class ActiveLearningLoop(
         Marks missing labels in `y`: a number, NaN, None or a string.
     classes : array-like, default=None
         All classes. None takes those of `y`: of the whole `y` in a simulation, else of
-        the labels so far.
+        the labels so far, and warns where one appears after a model was trained.
     scoring : str, callable, list, tuple, dict or None, default=None
         Scores of `X_test` after each round, as in scikit-learn; None uses the
         estimator's own `score`.
@@ -111,20 +99,24 @@ class ActiveLearningLoop(
     strategy_ : QueryStrategy
         The fitted strategy.
     classes_ : array of shape (n_classes,)
-        The classes in sorted order.
+        The classes, in the order of their codes: sorted, but those that appear after
+        the first model was trained, in ask or oracle mode without `classes`, come
+        last, since a code never changes.
     next_query_ : int64 array
-        Rows to label next, best first; empty unless a person is asked.
+        Positions of the rows to label next, best first; empty unless a person is
+        asked.
     labeled_indices_ : int64 array of shape (n_labeled,)
-        Labelled rows in order of purchase; sorted in ask mode.
+        Positions of the labelled rows in order of purchase; sorted in ask mode.
     labeled_iter_ : int64 array of shape (n_samples,)
-        Round in which a row was labelled: 0 initial, k round k, -1 never.
+        Round in which a row was labelled: 0 initial, k round k, -1 never. In ask mode
+        each `fit` with new labels is a round.
     transduction_ : array of shape (n_samples,)
         The labels bought so far, `missing_label` elsewhere; kept up to date, so that an
         interrupted fit loses none: pass it as `y` with the same oracle to go on.
     history_ : dict of arrays of shape (n_iter_ + 1,)
         `round, n_labeled, n_queried, fit_time, query_time` (seconds) and
         `test_<scorer>`. `n_queried` and `query_time` describe the purchase that led to
-        the round.
+        the round. It goes on over the fits of ask mode.
     n_iter_ : int
         Rounds after the initial one.
     termination_condition_ : {"n_rounds", "pool_exhausted", "query_pending", "callback"}
@@ -147,6 +139,9 @@ class ActiveLearningLoop(
     asking step by step buy the same rows and train bitwise the same model, unless the
     strategy keeps something of the model over rounds, as `ClusterMarginQuery`. Fits of
     networks in several threads of one process share torch's generator: use processes.
+
+    What a parameter of the estimator says of classes, it says of the caller's labels:
+    the keys of `class_weight` are labels, ``criterion__weight`` is in sorted order.
 
     Before anything is bought or trained, a bare net's fresh clone is shown two rows, so
     that a missing embedding layer or outputs that are no distribution are found early.
@@ -223,8 +218,22 @@ class ActiveLearningLoop(
 
     @fit_context(prefer_skip_nested_validation=False)
     @with_callbacks
-    def fit(self, X, y=None, *, X_test=None, y_test=None, **params):
+    def fit(
+        self,
+        X,
+        y=None,
+        *,
+        X_test=None,
+        y_test=None,
+        skip=None,
+        skip_label=None,
+        **params,
+    ):
         """Buy labels and train, round by round.
+
+        In ask mode a further `fit` of the same loop goes on, also after it was
+        pickled: `labeled_iter_`, `history_` and the codes of the classes are continued
+        where `X` is the same and every row that was labelled still is.
 
         Parameters
         ----------
@@ -233,9 +242,14 @@ class ActiveLearningLoop(
         y : array-like of shape (n_samples,), default=None
             Labels of any type; complete in a simulation, with `missing_label` where a
             person or an oracle is to be asked. None reads a Dataset's own labels, or
-            means that nothing is labelled where there is an oracle.
+            means that nothing is labelled where there is an oracle. Read by position,
+            never by the index of a Series.
         X_test, y_test : rows and labels, default=None
             Scored after each round; never trained on, never seen by the strategy.
+        skip : array-like of int, default=None
+            Positions of rows that nobody can decide: not asked for, not trained on.
+        skip_label : object, default=None
+            A second mark, beside `missing_label`: rows where `y` holds it are skipped.
         **params : dict
             Passed on to the estimator's `fit` by metadata routing; values with one
             entry a row are cut to the labelled rows.
@@ -253,124 +267,169 @@ class ActiveLearningLoop(
         for strategy in (self.strategy, self.initial):
             if isinstance(strategy, QueryStrategy):
                 check_params(strategy)
-        X, y, missing, mode = self._check_data(X, y)
-        self._check_initial(X, mode)
-        test = self._check_test(X_test, y_test)
+        test = {"X_test": X_test, "y_test": y_test}
+        data = check_data(self, X, y, **test, skip=skip, skip_label=skip_label)
         if self.scoring is not None:
             check_scoring(self, scoring=self.scoring)
         warn_of_instances(self.estimator)
-        self._start(X, y, missing, mode)
-        total = 0 if mode == "ask" else self.n_rounds
+        if self.warm_start:  # raises where the estimator cannot
+            private_clone(self.estimator, 2, warm_start=True)
+        self._start(data, skip_label)
+        total = 0 if data.mode == "ask" else self.n_rounds
         context = self._init_callback_context(
             task_name="fit", max_subtasks=None if total is None else total + 1
         )
-        with callback_task(context, self, X=X, y=y):
-            if mode == "ask":
-                self._ask(X, test, fit_params, context)
+        with callback_task(context, self, X=data.X, y=data.y):
+            if data.mode == "ask":
+                self._ask(data, fit_params, context)
             else:
-                answer = self.oracle if mode == "oracle" else lambda rows: y[rows]
-                self._buy_rounds(X, answer, test, fit_params, context)
+                self._buy_rounds(data, fit_params, context)
         return self
 
-    # -- checks ---------------------------------------------------------------------
+    def label(self, y, rows, answers):
+        """Write a person's answers into a copy of `y`.
 
-    def _check_initial(self, X, mode):
-        initial = self.initial
-        if initial is None:
-            return
-        if isinstance(initial, str):
-            if mode != "simulate":
-                raise ValueError(
-                    "initial='balanced' needs to know all labels, which only a "
-                    "simulation does; pass initial=None, rows or a strategy."
-                )
-        elif isinstance(initial, QueryStrategy):
-            needs = sorted(set(initial.requires) - {"embeddings", "features"})
-            needs = [name for name in needs if not name.startswith("labeled.")]
-            if needs:
-                raise ValueError(
-                    f"initial={type(initial).__name__}() reads {needs} of a model, and "
-                    "there is none yet; pass a strategy that needs none, such as "
-                    "RandomQuery() or KMeansQuery()."
-                )
-            if is_dataset(X) and initial.requires:
-                raise ValueError(
-                    f"initial={type(initial).__name__}() compares raw rows, but X is a "
-                    "Dataset, whose items are no rows of numbers; pass initial=None or "
-                    "RandomQuery()."
-                )
-        else:
-            check_row_numbers(initial, n_rows(X), "initial")
+        Parameters
+        ----------
+        y : array, list, tuple, tensor or Series of shape (n_samples,)
+            As in `fit`; never changed.
+        rows : array-like of int
+            Positions that were asked for in `next_query_`, whatever the index of `y`.
+        answers : array-like of shape (n_rows,)
+            Their labels, in the same order; `missing_label`, or the `skip_label` of
+            the last `fit`, where there is none.
+
+        Returns
+        -------
+        y : same kind as `y`
+            Of a type that holds the answers.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where rows were not asked for, where there is not one answer a row, or
+            where answers are no labels, of another type than those of `y`, or not
+            among `classes`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from skal import ActiveLearningLoop, MarginQuery
+        >>> X, y = np.arange(20.0).reshape(10, 2), [None] * 10
+        >>> loop = ActiveLearningLoop(
+        ...     LogisticRegression(), MarginQuery(), n_initial=2, missing_label=None,
+        ...     oracle="ask", initial=[7, 2],
+        ... ).fit(X, y)
+        >>> loop.label(y, loop.next_query_, ["cat", "dog"])
+        [None, None, 'dog', None, None, None, None, 'cat', None, None]
+        """
+        check_is_fitted(self)
+        return write_answers(
+            y,
+            rows,
+            answers,
+            asked=self._labels.asked,
+            marks=[self.missing_label, self._skip_label],
+            classes=self.classes,
+        )
+
+    # -- what is known --------------------------------------------------------------
+
+    @property
+    def labeled_indices_(self):
+        """Labelled rows in order of purchase; sorted in ask mode."""
+        check_is_fitted(self)
+        return self._labels.order
+
+    @property
+    def labeled_iter_(self):
+        """Round in which each row was labelled."""
+        check_is_fitted(self)
+        return self._labels.iteration.copy()
+
+    @property
+    def transduction_(self):
+        """The labels bought so far."""
+        check_is_fitted(self)
+        return self._labels.transduction()
+
+    @property
+    def history_(self):
+        """Dict of one array a column, with an entry for each round."""
+        check_is_fitted(self)
+        names = dict.fromkeys(name for record in self._records for name in record)
+        return {
+            name: np.array([record.get(name, np.nan) for record in self._records])
+            for name in names
+        }
 
     # -- rounds ---------------------------------------------------------------------
 
-    def _start(self, X, y, missing, mode):
-        """Set up the state of a fit; a simulation begins with nothing labelled."""
-        if self.warm_start:  # raises where the estimator cannot
-            private_clone(self.estimator, 2, warm_start=True)
-        if not (self.warm_start and mode == "ask"):
-            self.__dict__.pop("estimator_", None)
-        self.seed_ = check_seed(self.random_state)
-        self.strategy_ = clone(self.strategy)
-        self.next_query_ = np.empty(0, dtype=np.int64)
-        self.history_ = {}
-        self.n_iter_ = 0
-        self._ledger = LabelLedger(
-            y,
-            np.ones_like(missing) if mode == "simulate" else missing,
+    def _start(self, data, skip_label):
+        """Set up the state of a fit, or go on from that of the last one."""
+        labels = Labels(
+            data.y,
+            np.ones_like(data.missing) if data.mode == "simulate" else data.missing,
             self.missing_label,
-            None if mode == "oracle" and self.classes is None else self.classes_,
-            any_type=mode == "oracle",
+            data.classes if data.fixed else None,
+            any_type=data.mode == "oracle",
         )
-        self._publish()
+        labels.skipped |= data.skipped
+        before = self.__dict__.get("_labels")
+        sketch = fingerprint(data.X) if data.mode == "ask" else None
+        goes_on = sketch and sketch == self.__dict__.get("_sketch")
+        goes_on = goes_on and labels.continues(before)
+        seed = self.random_state
+        if not goes_on or isinstance(seed, Integral):
+            self.seed_ = check_seed(seed)
         try_estimator(
             self.estimator,
-            X,
+            data.X,
             self.strategy,
-            n_classes=len(self.classes_),
+            n_classes=len(labels.classes),
             embedding_layer=self.embedding_layer,
             random_state=self.seed_,
         )
-        self._initial_rows = self._order_initial(X, y, mode)
-
-    def _publish(self):
-        """Show the state of the ledger, after every purchase, so that none is lost."""
-        self.classes_ = self._ledger.classes
-        self.labeled_indices_ = self._ledger.order
-        self.labeled_iter_ = self._ledger.iteration
-        self.transduction_ = known_labels(self._ledger.labels, slice(None))
-
-    def _order_initial(self, X, y, mode):
-        """All rows, those of the initial set first; returns (rows, size of the set)."""
-        n_samples = len(y)
-        seed = derive_seed(self.seed_, 0, "initial")
-        rng = check_generator(seed)
-        shuffled = rng.permutation(n_samples)
-        n_initial = min(self.n_initial, n_samples)
-        if self.initial is None:
-            return shuffled, n_initial
-        if isinstance(self.initial, str):
-            rank = np.empty(n_samples, dtype=np.int64)
-            codes = encode(y, self.classes_)[shuffled]
-            for code in range(len(self.classes_)):
-                (of_class,) = np.nonzero(codes == code)
-                rank[of_class] = np.arange(len(of_class))
-            first = shuffled[np.lexsort((rng.permutation(n_samples), rank))[:n_initial]]
-        elif isinstance(self.initial, QueryStrategy):
-            view = PoolView(None, X, random_state=seed)
-            first = clone(self.initial).fit(view).query(view, n_initial)
+        self.n_iter_, same_codes = 0, False
+        if goes_on:
+            self.n_iter_, same_codes = labels.go_on(before, len(self._records))
         else:
-            first = np.asarray(self.initial, dtype=np.int64)
-        return np.concatenate([first, np.setdiff1d(shuffled, first)]), len(first)
+            self._records, self._query_time = [], 0.0
+        if not (goes_on and len(before)):
+            self._first = None
+        if not (self.warm_start and same_codes):
+            self.__dict__.pop("estimator_", None)
+        self._labels, self._sketch, self._skip_label = labels, sketch, skip_label
+        self.strategy_ = clone(self.strategy)
+        self.next_query_ = np.empty(0, dtype=np.int64)
 
-    def _buy_rounds(self, X, answer, test, fit_params, context):
+    def _first_set(self, data):
+        """Choose the first set when it is needed, once; see `initial_order`."""
+        if self._first is None:
+            self._first = initial_order(
+                self.initial,
+                initial_size(self.initial, self.n_initial, len(data.y)),
+                data.X,
+                data.y,
+                data.skipped,
+                derive_seed(self.seed_, 0, "initial"),
+            )
+        return self._first
+
+    def _buy_rounds(self, data, fit_params, context):
         """Simulate, or ask a callable."""
-        bought, query_time = self._buy_initial(answer), 0.0
+        labels, planned = self._labels, len(data.y)
+        answer = self.oracle if data.mode == "oracle" else lambda rows: data.y[rows]
+        if self.n_rounds is not None:
+            size = initial_size(self.initial, self.n_initial, len(data.y))
+            planned = (len(labels) or size) + self.n_rounds * self.batch_size
+        bought, query_time = self._buy_initial(data, answer, planned), 0.0
         while True:
             with callback_task(context and context.subcontext("round"), self) as stop:
-                self._train(X, test, fit_params, bought, query_time)
-            pool = self._ledger.pool()
-            if self.n_iter_ == self.n_rounds and len(pool):
+                self._train(data, fit_params, bought, query_time)
+            pool, n_left = labels.pool(), planned - len(labels)
+            if len(pool) and (self.n_iter_ == self.n_rounds or n_left <= 0):
                 self.termination_condition_ = "n_rounds"
                 return
             if stop and len(pool):
@@ -378,135 +437,71 @@ class ActiveLearningLoop(
                 return
             bought, query_time = 0, 0.0
             while bought == 0 and len(pool):  # all rows of a batch may be skipped
-                picks, seconds = self._query(X, pool)
+                n_samples = min(self.batch_size, n_left)
+                picks, seconds = self._query(data.X, pool, n_samples)
                 query_time += seconds
-                bought = self._buy(picks, answer, self.n_iter_ + 1)
-                pool = self._ledger.pool()
+                bought = labels.buy(picks, answer, self.n_iter_ + 1)
+                pool = labels.pool()
             if bought == 0:
                 self.termination_condition_ = "pool_exhausted"
                 return
             self.n_iter_ += 1
 
-    def _buy_initial(self, answer):
-        """Buy the initial set, and further rows until it has two classes."""
-        rows, size = self._initial_rows
-        first = rows[:size] if len(self._ledger) == 0 else rows[:0]
-        bought = self._buy(first, answer, 0)
-        for row in rows[len(first) :]:
-            if len(self._ledger.known_classes()) >= 2:
-                break
-            if row in self._ledger.pool():
-                bought += self._buy(row[None], answer, 0)
-        if len(first) and bought > len(first):
-            warnings.warn(
-                f"the initial set of {len(first)} rows held one class only, so "
-                f"{bought} were bought; initial='balanced' or a larger n_initial "
-                "avoids this.",
-                UserWarning,
-                stacklevel=6,
-            )
-        if len(self._ledger.known_classes()) < 2:
-            raise ValueError(
-                "the oracle was asked for every row and gave fewer than two classes; "
-                "its answers are in transduction_."
-            )
+    def _buy_initial(self, data, answer, planned):
+        """Buy the first set, and further batches until it has two classes."""
+        labels, bought = self._labels, 0
+        if len(labels) == 0:
+            bought = labels.buy(self._first_set(data)[0], answer, 0)
+        if labels.n_seen < 2:
+            rows = np.concatenate(self._first_set(data))
+            bought += buy_second_class(labels, answer, rows, self.batch_size, planned)
         return bought
 
-    def _ask(self, X, test, fit_params, context):
+    def _ask(self, data, fit_params, context):
         """Train on what is labelled and choose what a person should label next."""
-        pool = self._ledger.pool()
-        if len(self._ledger.known_classes()) < 2:
+        labels = self._labels
+        pool = labels.pool()
+        if labels.n_seen < 2:
             self.__dict__.pop("estimator_", None)
-            rows, size = self._initial_rows
-            rows = rows[self.labeled_iter_[rows] < 0]
-            n_open = np.isin(rows, self._initial_rows[0][:size]).sum()
-            # One class only after the whole initial set: one further row at a time.
-            self.next_query_ = rows[: max(n_open, 1)]
-        else:
-            with callback_task(context and context.subcontext("round"), self):
-                self._train(X, test, fit_params, len(self._ledger), 0.0)
             if len(pool):
-                self.next_query_, _ = self._query(X, pool)
+                first, rest = self._first_set(data)
+                self.next_query_ = first_rows(labels, first, rest, self.batch_size)
+        else:
+            n_queried = int((labels.iteration == self.n_iter_).sum())
+            with callback_task(context and context.subcontext("round"), self):
+                self._train(data, fit_params, n_queried, self._query_time)
+            if len(pool):
+                picks, self._query_time = self._query(data.X, pool, self.batch_size)
+                self.next_query_ = picks
+        labels.asked[self.next_query_] = True
         self.termination_condition_ = "query_pending" if len(pool) else "pool_exhausted"
 
-    def _buy(self, rows, answer, iteration):
-        try:
-            return self._ledger.buy(rows, answer, iteration)
-        finally:
-            self._publish()
-
     def _seed(self, purpose):
-        return derive_seed(self.seed_, len(self._ledger), purpose)
+        return derive_seed(self.seed_, len(self._labels), purpose)
 
-    def _train(self, X, test, fit_params, n_queried, query_time):
-        """Fit a private clone on all labels so far, score it, record the round."""
-        rows, codes = self._ledger.labeled()
+    def _train(self, data, fit_params, n_queried, query_time):
+        """Train on all labels so far, score the model, record the round."""
         start = perf_counter()
-        estimator = self._model(X, codes)
-        y_train = codes.astype(label_dtype(estimator))
-        if is_dataset(X):
-            X_train = DatasetRows(X, rows, y_train)
-        else:
-            X_train = self._for_estimator(take(X, rows))
-        fit_isolated(
-            estimator,
-            X_train,
-            y_train,
-            self._seed("fit"),
-            **slice_rows(n_rows(X), fit_params, rows),
+        self.estimator_ = train_model(
+            self, data.X, self._labels, fit_params=fit_params, seed=self._seed("fit")
         )
-        self.estimator_ = estimator
+        self._first = None  # was for the time without a model
         record = {
             "round": self.n_iter_,
-            "n_labeled": len(rows),
+            "n_labeled": len(self._labels),
             "n_queried": n_queried,
             "fit_time": perf_counter() - start,
             "query_time": query_time,
         }
-        if test is not None:
-            record.update(self._score_test(*test))
+        if data.test is not None:
+            record.update(score_model(self, *data.test, self._seed("test")))
         self._after_round(record)
-
-    def _model(self, X, codes):
-        """Make the estimator to fit: a private clone, or the last round's."""
-        estimator = self._last_model(codes)
-        if estimator is None:
-            estimator = private_clone(
-                self.estimator, len(self.classes_), self.warm_start
-            )
-        features = PoolFeatures(
-            estimator, X, self._ledger.pool(), embedding_layer=self.embedding_layer
-        )
-        return self.strategy_.prepare(estimator, pool_features=features)
-
-    def _last_model(self, codes):
-        """Get the last round's model where training goes on from it, else None."""
-        last = getattr(self, "estimator_", None) if self.warm_start else None
-        if last is None:
-            return None
-        final = final_estimator(last)
-        if is_net(final):
-            if "classes" in final.get_params(deep=False):
-                final.classes = list(range(len(self.classes_)))
-            return last
-        # Others have one column a class seen, and must start afresh for a new one.
-        return last if np.array_equal(final.classes_, np.unique(codes)) else None
-
-    def _score_test(self, X_test, y_test):
-        with isolated_rng(self._seed("test")):
-            if self.scoring is None:
-                return {"test_score": self.score(X_test, y_test)}
-            scores = check_scoring(self, scoring=self.scoring)(self, X_test, y_test)
-        if not isinstance(scores, dict):
-            name = self.scoring if isinstance(self.scoring, str) else "score"
-            scores = {name: scores}
-        return {f"test_{name}": score for name, score in scores.items()}
 
     def _after_round(self, record):
         """Take note of a round; `experiment` extends this."""
-        for name, value in record.items():
-            values = self.history_.get(name, np.empty(0, dtype=np.asarray(value).dtype))
-            self.history_[name] = np.append(values, value)
+        # Asked again without a new label, the round is the same one.
+        self._records = [r for r in self._records if r["round"] < record["round"]]
+        self._records.append(record)
         if self.verbose:
             scores = [f"{k} {v:.4f}" for k, v in record.items() if k[:5] == "test_"]
             print(
@@ -516,10 +511,10 @@ class ActiveLearningLoop(
                 f"{record['query_time']:.1f} s to query"
             )
 
-    def _query(self, X, pool):
+    def _query(self, X, pool, n_samples):
         """Let the strategy choose from the pool; returns rows of X and seconds."""
         start = perf_counter()
-        labeled, codes = self._ledger.labeled()
+        labeled, codes = self._labels.labeled()
         view = PoolView.of_rows(
             self.estimator_,
             X,
@@ -540,5 +535,5 @@ class ActiveLearningLoop(
                 f"{type(aux.module_).__name__}: {len(aux.history)} epochs, train_loss "
                 f"{aux.history[-1, 'train_loss']:.4f}, {perf_counter() - start:.1f} s"
             )
-        picks = self.strategy_.query(view, self.batch_size)
+        picks = self.strategy_.query(view, n_samples)
         return pool[picks], perf_counter() - start

@@ -1,10 +1,14 @@
 """Predict in the caller's labels with an estimator that was fitted on codes."""
 
+from copy import copy
+
 import numpy as np
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import ClassifierTags, check_consistent_length, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
+from torch import Tensor
 
 from skal.net.training import final_estimator, is_net
 from skal.utils.labels import check_labels, encode, known_labels
@@ -34,11 +38,41 @@ def _estimator_has(name):
 
 
 class CodedClassifierMixin:
-    """Delegate predictions to `estimator_`, whose labels are codes of `classes_`.
+    """Prediction half of a meta-estimator whose `estimator_` knows codes, not labels.
 
-    The host has the parameters `estimator` and `missing_label`, and after `fit` the
-    attributes `estimator_`, `classes_` and `seed_`.
+    The host has the parameters `estimator` and `missing_label`. Its `fit` validates
+    rows with `_check_rows(X, reset=True)`, gives them to the estimator as
+    `_for_estimator` makes them, and sets `seed_` (an int), `_labels` (a `Labels`,
+    whose classes the codes number; from then on the host counts as fitted) and
+    `estimator_` (fitted on the codes; absent as long as there is no model).
     """
+
+    _columns = None
+
+    @property
+    def classes_(self):
+        """The classes, one for each column of the probabilities."""
+        check_is_fitted(self)
+        classes = self._labels.classes
+        return classes if self._columns is None else classes[self._columns]
+
+    def _sorted_view(self):
+        """Show the columns in the sorted order that scorers of scikit-learn expect."""
+        order = np.argsort(self._labels.classes)
+        if (order == np.arange(len(order))).all():
+            return self
+        view = copy(self)
+        view._columns = order
+        return view
+
+    def _check_model(self):
+        check_is_fitted(self)
+        if not hasattr(self, "estimator_"):
+            raise NotFittedError(
+                f"there is no model yet: the {len(self._labels)} labels so far are of "
+                f"{self._labels.n_seen} of the two classes that it takes at least. "
+                "Label the rows in next_query_ and call fit again."
+            )
 
     def _takes_sparse(self):
         return is_net(self.estimator) or get_tags(self.estimator).input_tags.sparse
@@ -63,21 +97,33 @@ class CodedClassifierMixin:
 
     def _delegate(self, method, X, params):
         """Call a method of the fitted estimator; leave global generators alone."""
-        check_is_fitted(self, "estimator_")
+        self._check_model()
         params = routed_params(self, method, params)
-        X = self._for_estimator(self._check_rows(X))
+        X = self._for_estimator(self._protected(self._check_rows(X)))
         with isolated_rng(derive_seed(self.seed_, 0, "predict")):
             return getattr(self.estimator_, method)(X, **params)
 
-    def _spread(self, known, fill):
-        """Give every class its column; columns of unseen classes get `fill`."""
-        n_classes = len(self.classes_)
+    def _protected(self, X):
+        """Rows that transformers may write to without changing the caller's."""
+        steps = self.estimator.get_params().values()
+        read_only = isinstance(X, np.ndarray) and not X.flags.writeable
+        if read_only or not any(hasattr(step, "transform") for step in steps):
+            return X
+        copying = getattr(X, "clone" if isinstance(X, Tensor) else "copy", None)
+        return X if copying is None or is_dataset(X) else copying()
+
+    def _by_code(self, known, fill):
+        """Give every code its column; columns of unseen classes get `fill`."""
+        n_classes = len(self._labels.classes)
         if known.shape[1] >= n_classes:  # further outputs belong to no class
             return known[:, :n_classes]
         codes = np.asarray(final_estimator(self.estimator_).classes_, dtype=np.int64)
         spread = np.full((len(known), n_classes), fill, dtype=known.dtype)
         spread[:, codes] = known
         return spread
+
+    def _shown(self, by_code):
+        return by_code if self._columns is None else by_code[:, self._columns]
 
     @available_if(_estimator_has("predict"))
     def predict(self, X, **params):
@@ -96,9 +142,10 @@ class CodedClassifierMixin:
             In the caller's labels.
         """
         codes = np.asarray(self._delegate("predict", X, params)).astype(np.int64)
-        if len(codes) and codes.max() >= len(self.classes_):
-            codes = self._spread(self._delegate("predict_proba", X, {}), 0.0).argmax(1)
-        return self.classes_[codes]
+        classes = self._labels.classes
+        if len(codes) and codes.max() >= len(classes):
+            codes = self._by_code(self._delegate("predict_proba", X, {}), 0.0).argmax(1)
+        return classes[codes]
 
     @available_if(_estimator_has("predict_proba"))
     def predict_proba(self, X, **params):
@@ -116,10 +163,10 @@ class CodedClassifierMixin:
         proba : array of shape (n_samples, n_classes)
         """
         known = self._delegate("predict_proba", X, params)
-        proba = self._spread(known, 0.0)
+        proba = self._by_code(known, 0.0)
         if known.shape[1] > proba.shape[1]:
             proba = proba / proba.sum(1, keepdims=True)
-        return proba
+        return self._shown(proba)
 
     @available_if(_estimator_has("predict_proba"))
     def predict_log_proba(self, X, **params):
@@ -155,11 +202,11 @@ class CodedClassifierMixin:
         decision : array of shape (n_samples,) or (n_samples, n_classes)
         """
         known = self._delegate("decision_function", X, params)
-        if len(final_estimator(self.estimator_).classes_) == len(self.classes_):
-            return known
+        if len(final_estimator(self.estimator_).classes_) == len(self._labels.classes):
+            return known if known.ndim == 1 else self._shown(known)
         if known.ndim == 1:
             known = np.column_stack([-known, known])
-        return self._spread(known, np.finfo(known.dtype).min)
+        return self._shown(self._by_code(known, np.finfo(known.dtype).min))
 
     @available_if(_estimator_has("score"))
     def score(self, X, y=None, **params):
@@ -183,7 +230,7 @@ class CodedClassifierMixin:
         ValueError
             Where every label is missing.
         """
-        check_is_fitted(self, "estimator_")
+        self._check_model()
         if y is None and is_dataset(X):
             y = dataset_targets(X)
         if y is None:
@@ -191,7 +238,8 @@ class CodedClassifierMixin:
         params = routed_params(self, "score", params)
         X = self._check_rows(X)
         check_consistent_length(X, y)
-        y, missing = check_labels(y, self.missing_label)
+        classes = self._labels.classes
+        y, missing = check_labels(y, self.missing_label, classes=classes)
         if missing.all():
             raise ValueError(
                 f"every label of y is missing_label={self.missing_label!r}; there is "
@@ -199,13 +247,13 @@ class CodedClassifierMixin:
             )
         rows = np.flatnonzero(~missing)
         params = slice_rows(n_rows(X), params, rows)
-        codes = encode(known_labels(y, rows), self.classes_, strict=False)
-        X = X if len(rows) == n_rows(X) else take(X, rows)
+        codes = encode(known_labels(y, rows), classes, strict=False)
+        X = self._protected(X) if len(rows) == n_rows(X) else take(X, rows)
         with isolated_rng(derive_seed(self.seed_, 0, "predict")):
             return self.estimator_.score(self._for_estimator(X), codes, **params)
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "seed_")
+        return hasattr(self, "_labels")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -55,7 +55,38 @@ def is_no_label(label):
     )
 
 
-def check_labels(y, missing_label):
+def read_labels(y):
+    """Make an array of labels of any container, without changing a single one.
+
+    Parameters
+    ----------
+    y : array, list, tuple, tensor, pandas or polars Series
+        Lists, and columns that NumPy has no type for, are read item by item: NumPy
+        would turn marks among names into text, and large numbers beside holes into
+        floats.
+
+    Returns
+    -------
+    y : array of shape (n_samples,)
+        Of the type of the labels where that holds them all, else of objects.
+    """
+    foreign = hasattr(y, "to_list") and not isinstance(
+        getattr(y, "dtype", None), np.dtype
+    )
+    if foreign or (isinstance(y, list | tuple) and not any(map(_is_nested, y))):
+        items = y.to_list() if foreign else list(y)
+        array = np.empty(len(items), dtype=object)
+        array[:] = items
+        y = _natural(array)
+    y = column_or_1d(y, warn=True)
+    return y if y.dtype.kind in "iufbOU" else y.astype(object)
+
+
+def _is_nested(item):
+    return hasattr(item, "__len__") and not isinstance(item, str | bytes)
+
+
+def check_labels(y, missing_label, *, classes=None, text_marks=True):
     """Validate `y` and find its missing entries.
 
     Parameters
@@ -64,6 +95,10 @@ def check_labels(y, missing_label):
         Labels, some of which may be `missing_label`.
     missing_label : object
         The mark of a missing label.
+    classes : array-like, default=None
+        Names that are classes for certain, such as "None".
+    text_marks : bool, default=True
+        Raise where a label is the text of a mark, such as "-1" or "nan".
 
     Returns
     -------
@@ -73,13 +108,10 @@ def check_labels(y, missing_label):
     Raises
     ------
     ValueError
-        Where known labels are continuous, NaN, None or of mixed types.
+        Where known labels are continuous, NaN, None or of mixed types, or the text of
+        a mark.
     """
-    if isinstance(y, list | tuple) and any(label is None for label in y):
-        y = np.array(y, dtype=object)
-    y = column_or_1d(y, warn=True)
-    if y.dtype.kind not in "iufbOU":
-        y = y.astype(object)
+    y = read_labels(y)
     missing = missing_mask(y, missing_label)
     known = known_labels(y, ~missing)
     if known.dtype.kind in "fO" and any(is_no_label(label) for label in known):
@@ -91,26 +123,55 @@ def check_labels(y, missing_label):
         raise ValueError("y holds infinity; labels must be finite.")
     if len(known):
         try:
-            np.unique(known)
+            distinct = np.unique(known)
         except TypeError as error:
             raise ValueError(
                 "y mixes labels of types that cannot be sorted, such as numbers and "
                 "strings; make them all of one type."
             ) from error
-        check_classification_targets(known)
+        if text_marks and known.dtype.kind == "U":
+            _refuse_text_marks(distinct.tolist(), missing_label, classes)
+        if not _are_integers(known):
+            check_classification_targets(known)
     return y, missing
+
+
+def _are_integers(known):
+    """Recognise integers that no type of NumPy holds."""
+    return known.dtype == object and all(isinstance(k, int) for k in known)
+
+
+def _refuse_text_marks(names, missing_label, classes):
+    marks = {"nan", "None", "<NA>", "NaT", str(missing_label)}
+    if isinstance(missing_label, Number):
+        marks |= {str(float(missing_label)), f"{missing_label:g}"}
+    known = () if classes is None else classes
+    found = sorted(marks & set(names) - {str(name) for name in known})
+    if found:
+        raise ValueError(
+            f"y holds the text {found[0]!r} beside missing_label={missing_label!r}: a "
+            "mark of missing labels that NumPy turned into text? Keep labels and marks "
+            "apart with a list or np.array(..., dtype=object), or pass "
+            f"missing_label={found[0]!r}. If it is a class, name all classes in "
+            "`classes`."
+        )
+
+
+def _natural(labels):
+    """Give an object array the type of its labels where that changes none."""
+    items = labels.tolist()
+    try:
+        natural = np.array(items)
+        same = natural.ndim == 1 and len(items) and natural.tolist() == items
+    except (OverflowError, TypeError, ValueError):
+        return labels
+    return natural if same else labels
 
 
 def known_labels(y, mask):
     """Labels of `y` under `mask`, object arrays turned into their natural type."""
     known = y[mask]
-    if known.dtype != object:
-        return known
-    natural = np.array(known.tolist()) if len(known) else known
-    # np.array(["a", 1]) would turn numbers into strings, silently.
-    if natural.dtype.kind in "US" and any(not isinstance(k, str) for k in known):
-        return known
-    return natural if natural.ndim == 1 else known
+    return _natural(known) if known.dtype == object else known
 
 
 def encode(y, classes, *, name="y", strict=True):
@@ -121,7 +182,7 @@ def encode(y, classes, *, name="y", strict=True):
     y : array of shape (n_samples,)
         Labels.
     classes : array of shape (n_classes,)
-        The sorted classes.
+        The classes, in any order.
     name : str, default="y"
         The parameter that an error names.
     strict : bool, default=True
@@ -131,22 +192,16 @@ def encode(y, classes, *, name="y", strict=True):
     -------
     codes : int64 array of shape (n_samples,)
     """
-    y = known_labels(np.asarray(y), slice(None))
-    codes, found = np.zeros(len(y), dtype=int), np.zeros(len(y), dtype=bool)
-    if len(classes):
-        try:
-            codes = np.searchsorted(classes, y)
-            found = classes[np.minimum(codes, len(classes) - 1)] == y
-            found = np.broadcast_to(found, len(y))
-        except TypeError:  # labels of another type than the classes
-            pass
-    if strict and not found.all():
-        strangers = list(dict.fromkeys(np.asarray(y)[~found].tolist()))[:5]
+    y, classes = np.asarray(y).tolist(), np.asarray(classes).tolist()
+    # Python's numbers are compared exactly, whatever their types.
+    codes = {label: code for code, label in enumerate(classes)}
+    if strict and not codes.keys() >= set(y):
+        strangers = [label for label in dict.fromkeys(y) if label not in codes][:5]
         raise ValueError(
-            f"{name} holds labels outside classes {classes.tolist()}: {strangers}. "
+            f"{name} holds labels outside classes {classes}: {strangers}. "
             "Pass every class as `classes`, or correct the labels."
         )
-    return np.where(found, codes, len(classes)).astype(np.int64)
+    return np.array([codes.get(label, len(codes)) for label in y], dtype=np.int64)
 
 
 def find_classes(y, missing, missing_label, classes, *, simulate, guess):
@@ -200,7 +255,8 @@ def find_classes(y, missing, missing_label, classes, *, simulate, guess):
         raise ValueError(
             f"y must hold at least two classes, got 1 class: {known.tolist()}."
         )
-    if guess and len(known) == 0 and missing_label != missing_label:
+    is_nan = missing_label is not None and is_no_label(missing_label)
+    if guess and is_nan and not len(known):
         raise ValueError(
             "Input y contains NaN only. If nothing is labelled yet, say so with "
             "oracle='ask' or classes=...; otherwise pass the labels."

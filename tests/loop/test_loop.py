@@ -212,10 +212,13 @@ def test_initial_rows_and_strategy():
 def test_one_class_initial_set_grows_and_warns():
     y = (np.arange(400) >= 370).astype(int)
     with pytest.warns(UserWarning, match="initial='balanced'"):
-        loop = make_loop(n_initial=2, n_rounds=0, random_state=1).fit(X_DIGITS, y)
-    first = y[loop.labeled_indices_]
-    assert len(first) > 2 and first[-1] != first[0] and len(set(first[:-1])) == 1
-    assert loop.history_["n_queried"].tolist() == [len(first)]
+        loop = make_loop(n_initial=2, n_rounds=40, random_state=1).fit(X_DIGITS, y)
+    first = y[loop.labeled_iter_ == 0]
+    n_first = loop.history_["n_queried"][0]
+    assert n_first == len(first) > 2 and (n_first - 2) % 5 == 0 and len(set(first)) == 2
+    assert len(set(y[loop.labeled_indices_[: n_first - 5]])) == 1
+    assert loop.history_["n_labeled"].tolist() == [*range(n_first, 203, 5)]
+    assert loop.termination_condition_ == "n_rounds"
 
 
 # -- ask and oracle -----------------------------------------------------------------
@@ -243,7 +246,7 @@ def test_asking_equals_simulating(estimator, warm_start):
 def test_asking_with_one_class_only():
     y_true = (np.arange(400) >= 370).astype(int)
     with pytest.warns(UserWarning, match="one class"):
-        simulated = make_loop(n_initial=2, n_rounds=0, random_state=1)
+        simulated = make_loop(n_initial=2, n_rounds=40, random_state=1)
         simulated.fit(X_DIGITS, y_true)
     asked = make_loop(n_initial=2, random_state=1, oracle="ask")
     y = np.full(400, -1)
@@ -254,7 +257,8 @@ def test_asking_with_one_class_only():
         bought += asked.next_query_.tolist()
         y[asked.next_query_] = y_true[asked.next_query_]
         asked.fit(X_DIGITS, y)
-    assert bought == simulated.labeled_indices_.tolist()
+    assert bought == simulated.labeled_indices_[: len(bought)].tolist()
+    assert len(bought) == simulated.history_["n_queried"][0]
 
 
 def test_ask_mode_with_everything_labelled_never_simulates():
@@ -295,7 +299,8 @@ def test_oracle_may_skip_rows():
     def oracle(rows):
         return [-1 if row % 3 == 0 else Y_DIGITS[row] for row in rows]
 
-    loop = make_loop(oracle=oracle, n_rounds=None, batch_size=40).fit(X_DIGITS[:90])
+    options = {"n_rounds": None, "batch_size": 40, "classes": range(10)}
+    loop = make_loop(oracle=oracle, **options).fit(X_DIGITS[:90])
     assert (loop.labeled_indices_ % 3 != 0).all() and len(loop.labeled_indices_) == 60
     assert loop.termination_condition_ == "pool_exhausted"
 
@@ -314,13 +319,13 @@ def test_no_bought_label_is_lost():
             raise ConnectionError("the labeller went home")
         return Y_DIGITS[rows]
 
-    loop = make_loop(oracle=oracle, n_rounds=5)
+    loop = make_loop(oracle=oracle, n_rounds=5, classes=range(10))
     with pytest.raises(ConnectionError):
         loop.fit(X_DIGITS)
     assert len(loop.labeled_indices_) == 15
     known = np.array([k != -1 for k in loop.transduction_])
     assert (loop.transduction_[known] == Y_DIGITS[known]).all() and known.sum() == 15
-    again = make_loop(oracle=lambda rows: Y_DIGITS[rows], n_rounds=1)
+    again = make_loop(oracle=lambda rows: Y_DIGITS[rows], n_rounds=1, classes=range(10))
     again.fit(X_DIGITS, loop.transduction_)
     assert again.history_["n_labeled"].tolist() == [15, 20]
 
@@ -748,12 +753,14 @@ def test_oracle_answers_keep_their_length_and_type():
     for blank, mark in (("", ""), (-1, -1), (None, None)):
         y = np.full(400, blank, dtype=object if blank is None else None)
         loop = make_loop(oracle=lambda rows: names[rows], missing_label=mark)
-        loop.fit(X_DIGITS, y)
+        with pytest.warns(UserWarning, match="Pass all classes"):
+            loop.fit(X_DIGITS, y)
         bought = loop.labeled_indices_
         assert (loop.transduction_[bought] == names[bought]).all()
         assert set(loop.predict(X_DIGITS)) <= set(names)
     y = np.full(400, -1, dtype=np.int8)
-    loop = make_loop(oracle=lambda rows: Y_DIGITS[rows] + 500).fit(X_DIGITS, y)
+    loop = make_loop(oracle=lambda rows: Y_DIGITS[rows] + 500, n_rounds=0)
+    loop.fit(X_DIGITS, y)
     assert loop.classes_.min() >= 500
 
 
@@ -780,7 +787,8 @@ def test_answers_that_are_no_list_are_named(answer):
 
 def test_test_rows_before_any_class_is_known():
     loop = make_loop(oracle=lambda rows: Y_DIGITS[rows])
-    loop.fit(X_DIGITS, X_test=X_DIGITS, y_test=Y_DIGITS)
+    with pytest.warns(UserWarning, match="Pass all classes"):
+        loop.fit(X_DIGITS, X_test=X_DIGITS, y_test=Y_DIGITS)
     assert len(loop.history_["test_score"]) == 3
     loop = make_loop(oracle="ask")
     loop.fit(X_DIGITS, np.full(400, -1), X_test=X_DIGITS, y_test=Y_DIGITS)

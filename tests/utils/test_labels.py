@@ -120,7 +120,6 @@ def test_holes_of_pandas_are_missing(y, mark):
         (np.array(["a", NAN, "b"], dtype=object), None, "missing_label=None"),
         (pd.Series(["x", None], dtype="string"), -1, "NaN"),
         (pd.Series([1, None], dtype="Int64"), -1, "NaN"),
-        (pd.Series([1, None], dtype="Int64"), None, "missing_label=None"),
         (np.array(["a", 1], dtype=object), -1, "mixes labels"),
         ([0.5, 1.5, 2.5], -1, "continuous"),
         ([[0, 1], [1, 0]], -1, "1d array"),

@@ -1,0 +1,169 @@
+"""The first labelled set: which rows, in which order."""
+
+import warnings
+
+import numpy as np
+from sklearn.base import clone
+
+from skal.pool import PoolView
+from skal.query import QueryStrategy
+from skal.utils.labels import known_labels
+from skal.utils.rows import is_dataset, n_rows
+from skal.utils.seeds import check_generator
+from skal.utils.validation import check_row_numbers
+
+
+def check_initial(initial, X, mode):
+    """Raise where a loop in this mode cannot begin as `initial` says."""
+    if initial is None:
+        return
+    if isinstance(initial, str):
+        if mode != "simulate":
+            raise ValueError(
+                "initial='balanced' needs to know all labels, which only a simulation "
+                "does; pass initial=None, rows or a strategy."
+            )
+    elif isinstance(initial, QueryStrategy):
+        needs = sorted(set(initial.requires) - {"embeddings", "features"})
+        needs = [name for name in needs if not name.startswith("labeled.")]
+        if needs:
+            raise ValueError(
+                f"initial={type(initial).__name__}() reads {needs} of a model, and "
+                "there is none yet; pass a strategy that needs none, such as "
+                "RandomQuery() or KMeansQuery()."
+            )
+        if is_dataset(X) and initial.requires:
+            raise ValueError(
+                f"initial={type(initial).__name__}() compares raw rows, but X is a "
+                "Dataset, whose items are no rows of numbers; pass initial=None or "
+                "RandomQuery()."
+            )
+    else:
+        check_row_numbers(initial, n_rows(X), "initial")
+
+
+def initial_size(initial, n_initial, n_samples):
+    """Size of the first set."""
+    given = initial is not None and not isinstance(initial, str | QueryStrategy)
+    return len(initial) if given else min(n_initial, n_samples)
+
+
+def initial_order(initial, size, X, y, skipped, seed):
+    """Order all rows for the time before there is a model.
+
+    Parameters
+    ----------
+    initial : None, "balanced", QueryStrategy or array-like of int
+        As in `ActiveLearningLoop`.
+    size : int
+        Of the first set.
+    X : rows
+    y : array of shape (n_samples,)
+        Read where `initial` is "balanced".
+    skipped : bool array of shape (n_samples,)
+        Rows that are not wanted.
+    seed : int
+
+    Returns
+    -------
+    first : int64 array
+        The first set, without skipped rows.
+    rest : int64 array
+        All other rows, shuffled.
+    """
+    rng = check_generator(seed)
+    shuffled = rng.permutation(len(skipped))
+    wanted = shuffled[~skipped[shuffled]]
+    if initial is None:
+        first = wanted[:size]
+    elif isinstance(initial, str):
+        _, codes = np.unique(known_labels(y, wanted), return_inverse=True)
+        rank = np.empty(len(wanted), dtype=np.int64)
+        for code in np.unique(codes):
+            (of_class,) = np.nonzero(codes == code)
+            rank[of_class] = np.arange(len(of_class))
+        first = wanted[np.lexsort((rng.permutation(len(wanted)), rank))[:size]]
+    elif isinstance(initial, QueryStrategy):
+        if skipped.any():
+            view = PoolView.of_rows(
+                None, X, np.flatnonzero(~skipped), random_state=seed
+            )
+        else:
+            view = PoolView(None, X, random_state=seed)
+        first = view.indices[clone(initial).fit(view).query(view, size)]
+    else:
+        first = np.asarray(initial, dtype=np.int64)
+        first = first[~skipped[first]]
+    return first, shuffled[~np.isin(shuffled, first)]
+
+
+def first_rows(labels, first, rest, batch_size):
+    """Choose what a person labels next while there is no model.
+
+    Parameters
+    ----------
+    labels : Labels
+    first, rest : int64 arrays
+        See `initial_order`.
+    batch_size : int
+
+    Returns
+    -------
+    rows : int64 array
+        The first set; when some of it was answered the rest, in whole batches.
+    """
+    n_rows = labels.open[first].sum()
+    if n_rows < max(len(first), 1):
+        n_rows = max(n_rows, batch_size)
+    rows = np.concatenate([first, rest])
+    return rows[labels.open[rows]][:n_rows]
+
+
+def buy_second_class(labels, answer, rows, batch_size, planned):
+    """Buy batches until there are two classes.
+
+    Parameters
+    ----------
+    labels : Labels
+    answer : callable
+        See `Labels.buy`.
+    rows : int64 array
+        In this order; those that were asked for are passed over.
+    batch_size : int
+    planned : int
+        How many labels there may be in the end.
+
+    Returns
+    -------
+    n_bought : int
+
+    Raises
+    ------
+    ValueError
+        Where there are not two classes among so many labels.
+    """
+    rows, before = rows[labels.open[rows]], len(labels)
+    while labels.n_seen < 2 and len(rows) and len(labels) < planned:
+        batch, rows = np.split(rows, [min(batch_size, planned - len(labels))])
+        labels.buy(batch, answer, 0)
+    if labels.n_seen < 2 and len(rows):
+        raise ValueError(
+            f"{len(labels)} labels, all that n_initial, n_rounds and batch_size="
+            f"{batch_size} plan, are of one class, and nothing can be trained on them; "
+            "pass initial='balanced', a larger n_initial or more rounds. They are in "
+            "transduction_."
+        )
+    if labels.n_seen < 2:
+        raise ValueError(
+            "the oracle was asked for every row and gave fewer than two classes; its "
+            "answers are in transduction_."
+        )
+    bought = len(labels) - before
+    warnings.warn(
+        f"the initial set of {before} rows held one class only, so {bought} more were "
+        "bought, at the cost of later rounds; initial='balanced' or a larger n_initial "
+        "avoids this.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return bought

@@ -1,0 +1,95 @@
+"""The model of a round: made or gone on with, trained, scored."""
+
+import numpy as np
+from sklearn.metrics import check_scoring
+
+from skal.loop.class_params import coded_params
+from skal.net.pool_features import PoolFeatures
+from skal.net.training import (
+    final_estimator,
+    fit_isolated,
+    is_net,
+    label_dtype,
+    private_clone,
+)
+from skal.utils.rows import DatasetRows, is_dataset, n_rows, take
+from skal.utils.seeds import isolated_rng
+from skal.utils.validation import slice_rows
+
+
+def train_model(loop, X, labels, *, fit_params, seed):
+    """Fit a private clone, or the last round's model, on all labels so far.
+
+    Parameters
+    ----------
+    loop : ActiveLearningLoop
+        Its parameters, `strategy_` and, where there is one, `estimator_` are used.
+    X : rows
+    labels : Labels
+    fit_params : dict
+        Values with one entry a row are cut to the labelled rows.
+    seed : int
+
+    Returns
+    -------
+    estimator : estimator
+        Fitted on codes.
+    """
+    rows, codes = labels.labeled()
+    estimator = _last_model(loop, labels, codes)
+    if estimator is None:
+        classes, fixed = labels.classes, labels.fixed
+        estimator = private_clone(loop.estimator, len(classes), loop.warm_start)
+        params = coded_params(loop.estimator, classes, given=loop.classes, fixed=fixed)
+        estimator.set_params(**params)
+    features = PoolFeatures(
+        estimator, X, labels.pool(), embedding_layer=loop.embedding_layer
+    )
+    estimator = loop.strategy_.prepare(estimator, pool_features=features)
+    y_train = codes.astype(label_dtype(estimator))
+    if is_dataset(X):
+        X_train = DatasetRows(X, rows, y_train)
+    else:
+        X_train = loop._for_estimator(take(X, rows))
+    params = slice_rows(n_rows(X), fit_params, rows)
+    return fit_isolated(estimator, X_train, y_train, seed, **params)
+
+
+def _last_model(loop, labels, codes):
+    """Get the last round's model where training goes on from it, else None."""
+    last = getattr(loop, "estimator_", None) if loop.warm_start else None
+    if last is None:
+        return None
+    final = final_estimator(last)
+    if is_net(final):
+        if "classes" in final.get_params(deep=False):
+            final.classes = list(range(len(labels.classes)))
+        return last
+    # Others have one column a class seen, and must start afresh for a new one.
+    return last if np.array_equal(final.classes_, np.unique(codes)) else None
+
+
+def score_model(loop, X_test, y_test, seed):
+    """Score the model of a loop on the test rows.
+
+    Parameters
+    ----------
+    loop : ActiveLearningLoop
+        With a model.
+    X_test, y_test : rows and labels
+    seed : int
+
+    Returns
+    -------
+    scores : dict of str to float
+        By the name of the column in `history_`.
+    """
+    with isolated_rng(seed):
+        if loop.scoring is None:
+            return {"test_score": loop.score(X_test, y_test)}
+        scorer = check_scoring(loop, scoring=loop.scoring)
+        scores = scorer(loop._sorted_view(), X_test, y_test)
+    if not isinstance(scores, dict):
+        name = loop.scoring if isinstance(loop.scoring, str) else "score"
+        scores = {name: scores}
+    return {f"test_{name}": score for name, score in scores.items()}
