@@ -7,7 +7,7 @@ import traceback
 import warnings
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from pydantic import PlainValidator
 
 from skal._version import __version__
@@ -18,22 +18,26 @@ app = App(
     name="skal",
     help="Deep active learning experiments.",
     version=f"skal {__version__}",
-    help_format="plaintext",
+    help_format="markdown",
     result_action="return_value",
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(
-        consume_multiple=True, allow_repeating=True, negative_iterable=()
+        consume_multiple=True,
+        allow_repeating=True,
+        negative_iterable=(),
+        json_dict=False,
+        json_list=False,
     ),
 )
-_NO_NEGATIVE = Parameter(negative="")
-Flag = Annotated[bool, _NO_NEGATIVE]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Pairs = Annotated[
     list[str],
     PlainValidator(pairs),
     Parameter(
         name="--strategy-option",
         consume_multiple=False,
-        help="a parameter of the strategy, as in first=uniform; repeatable",
+        show_default=False,
+        help="KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.",
     ),
 ]
 
@@ -62,9 +66,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     debug = "--debug" in argv
     try:
-        if not argv:
-            commands = ", ".join(name for name in app if name[0] != "-")
-            raise UsageError(f"a COMMAND is missing: {commands}; see skal --help.")
+        _check_words(argv)
         with warnings.catch_warnings():
             if not debug:
                 warnings.showwarning = _warn
@@ -80,7 +82,25 @@ def main(argv=None):
         return 2 if isinstance(error, UsageError | CycloptsError | OSError) else 1
 
 
+def _check_words(argv):
+    """Refuse what cyclopts would let pass."""
+    if not argv:
+        commands = ", ".join(name for name in app if name[0] != "-")
+        raise UsageError(f"a COMMAND is missing: {commands}; see skal --help.")
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if name in ("--debug", "--header", "--no-header") and equals:
+            raise UsageError(f"{name} takes no value, got {value!r}.")
+        if name.startswith("--") and "_" in name:
+            raise UsageError(
+                f"Unknown option: {name}. Did you mean {name.replace('_', '-')}?"
+            )
+
+
 def _message(error):
+    if isinstance(error, UnusedCliTokensError):
+        words = " ".join(error.unused_tokens)
+        return f"unexpected arguments: {words}; options start with --, see --help."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"{error}. Results are whole up to the last round; make room, and the "

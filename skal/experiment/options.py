@@ -252,7 +252,7 @@ def each(check):
     def check_all(values):
         if isinstance(values, list) and values:
             return [check(value) for value in values]
-        raise ValueError(f"must be a list, got {values!r}")
+        raise ValueError(f"must be a list of at least one, got {values!r}")
 
     return check_all
 

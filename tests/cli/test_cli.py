@@ -106,6 +106,36 @@ def test_numbers_out_of_range(arguments, capsys):
     assert repr(arguments[1]) in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("rnu", "Did you mean run?"),
+        ("run extra", "unexpected arguments: extra;"),
+        ("run --seed 3 --header yes", "unexpected arguments: yes;"),
+        ("run --header=no", "--header takes no value, got 'no'"),
+        ("list --debug=1", "--debug takes no value, got '1'"),
+        ("run --n_rounds 3", "Unknown option: --n_rounds. Did you mean --n-rounds?"),
+        ("run --epohcs 3", "Did you mean --epochs?"),
+        ("run --epoch 3", "Did you mean --epochs?"),
+        ("run --strategy-option.first uniform", "Did you mean --strategy-option?"),
+        ("run --lr", "--lr requires an argument"),
+        ("show", "FOLDER requires an argument"),
+        ("show nothing", "'nothing' is not the folder of a run."),
+        ("compare --strategies", "--strategies"),
+    ],
+)
+def test_words_in_the_wrong_place(arguments, message, capsys):
+    assert main(arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("skal: ") and error.count("\n") == 1
+    assert message in error.replace('"', "")
+
+
+def test_the_last_of_an_option_counts(configs):
+    main("run --seed 1 --strategy margin --seed 2 --label-column -1 --lr=1e-1".split())
+    assert configs[0][0] == RunConfig(seed=2, strategy="margin", lr=0.1)
+
+
 def test_no_command_is_a_usage_error(capsys):
     assert main([]) == 2
     assert "COMMAND" in capsys.readouterr().err
@@ -261,7 +291,10 @@ def test_from_a_file(ending, tmp_path, capsys):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("strategies: margin\n", "strategies must be a list, got 'margin'"),
+        (
+            "strategies: margin\n",
+            "strategies must be a list of at least one",
+        ),
         ("strategies: [margin\n", "is not YAML"),
         ("3: margin\n", "unknown key '3'"),
         ("seeds: 2\nseed-list: [4]\n", "seed-list is not allowed with --seeds"),
