@@ -54,12 +54,11 @@ def check_dialect(separator, decimal):
     separator = _WORDS.get(separator, separator)
     if separator not in (None, WHITESPACE) and len(separator) != 1:
         raise ValueError(
-            "separator must be one character, 'tab' or 'whitespace', got "
-            f"{separator!r}."
+            f"separator={separator!r} must be one character, 'tab' or 'whitespace'."
         )
     if decimal not in (None, ".", ",") or decimal == separator == ",":
         raise ValueError(
-            f"decimal must be '.' or ',', and not the separator, got {decimal!r}."
+            f"decimal={decimal!r} must be '.' or ',', and not the separator."
         )
     return separator
 
@@ -138,7 +137,8 @@ def check_rows(path, separator, stop=None):
                 raise ValueError(
                     f"{str(path)!r}, separated by {shown}, has {len(row)} columns in "
                     f"line {line} and {len(rows[0])} in line {first_line}; give every "
-                    "row the same columns, or name another separator."
+                    "row the same columns, or say what separates them, as in "
+                    "separator=';'."
                 )
             if len(rows) < _N_SNIFFED:
                 rows.append(row)
@@ -153,8 +153,8 @@ def check_rows(path, separator, stop=None):
     if len(rows[0]) == 1:
         raise ValueError(
             f"{str(path)!r} has one column only ({rows[0][0][:40]!r}): columns must "
-            "be separated by commas, semicolons, tabs, | or whitespace, or by the "
-            "separator you name."
+            "be separated by commas, semicolons, tabs, | or whitespace; or say by "
+            "what, as in separator=':'."
         )
     return rows
 

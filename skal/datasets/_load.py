@@ -208,8 +208,8 @@ def _check_background(background):
         ImageColor.getrgb(background)
     except (AttributeError, TypeError, ValueError):
         raise ValueError(
-            "background must be a colour as Pillow names them, such as 'white' or "
-            f"'#8080ff', got {background!r}."
+            f"background={background!r} must be a colour as Pillow names them, such as "
+            "'white' or '#8080ff'."
         ) from None
 
 

@@ -68,6 +68,14 @@ def _jobs(value):
         raise ValueError(f"{error}; or -1 for one a core") from None
 
 
+# Options that came later do not change the fingerprint where they are not used.
+_LATER = {
+    "separator": None,
+    "decimal": None,
+    "missing_labels": None,
+    "background": "white",
+}
+
 Count = Annotated[int, Check(whole(1))]
 Whole = Annotated[int, Check(whole(0))]
 Size = Annotated[int | str, Check(size)]
@@ -86,16 +94,26 @@ class RunOptions(Options):
     Parameters
     ----------
     data : str, default="digits"
-        A name, openml:ID, or the path of a .npz, of a text file, of a folder.
+        A name, openml:ID, or the path of a .npz, .parquet or text file, or of a folder.
     test_data : str or None, default=None
         The test split, like data.
     test_size : float or int, default=0.2
         Share (below 1) or number of the rows split off for the test, where the data
         set has no test split.
     label_column : int or str, default=-1
-        Column of the labels in a text file.
+        Column of the labels in a table.
     header : bool or None, default=None
         Whether the first line of a text file names the columns; None: find out.
+    separator : str or None, default=None
+        Between the columns of a text file: a character, tab or whitespace; None: find
+        out.
+    decimal : str or None, default=None
+        Decimal mark of a text file, . or a comma; None: find out.
+    missing_labels : str or None, default=None
+        What stands for a missing label, where NA or the like is a class; "" for empty
+        cells.
+    background : str, default="white"
+        Colour under transparent images.
     pool_size : int or None, default=None
         Buy from a random part of the training rows; None: from all.
     model : str, default="mlp"
@@ -139,6 +157,10 @@ class RunOptions(Options):
     test_size: Annotated[float | int, Check(_test_size)] = 0.2
     label_column: Annotated[int | str, Check(_column)] = -1
     header: Annotated[bool, Check(yes_or_no)] | None = None
+    separator: Text | None = None
+    decimal: Annotated[str, Check(one_of((".", ",")))] | None = None
+    missing_labels: str | None = None
+    background: Text = "white"
     pool_size: Count | None = None
     model: Annotated[Model | str, _model] = "mlp"
     embedding_layer: Text = "auto"
@@ -322,7 +344,12 @@ def options_hash(options):
     -------
     fingerprint : str
     """
-    text = json.dumps(options, sort_keys=True)
+    counted = {
+        name: value
+        for name, value in options.items()
+        if name not in _LATER or value != _LATER[name]
+    }
+    text = json.dumps(counted, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

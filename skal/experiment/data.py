@@ -21,6 +21,11 @@ _FLAGS = {
     "header=True": "--header",
     "header=False": "--no-header",
     "header=": "--header ",
+    "separator=": "--separator ",
+    "decimal=": "--decimal ",
+    "missing_labels=": "--missing-labels ",
+    "missing_labels": "--missing-labels",
+    "background=": "--background ",
     "root=": "--data-root ",
 }
 
@@ -46,12 +51,15 @@ def load_data(config, root=None):
             test_size=config.test_size,
             label_column=config.label_column,
             header=config.header,
+            separator=config.separator,
+            decimal=config.decimal,
+            missing_labels=config.missing_labels,
+            background=config.background,
             random_state=config.seed,
         )
-    except (OSError, ValueError) as error:
-        message = str(error)
-        for argument, flag in _FLAGS.items():
-            message = re.sub(rf"\b{argument}", flag, message)
+    except (ImportError, OSError, ValueError) as error:
+        arguments = rf"\b({'|'.join(_FLAGS)})"
+        message = re.sub(arguments, lambda found: _FLAGS[found[0]], str(error))
         raise UsageError(message) from error
 
 

@@ -346,7 +346,7 @@ def test_opaque_alpha_changes_nothing(tmp_path):
 @pytest.mark.parametrize("background", ["no colour", "", None, 3])
 def test_background_that_is_no_colour(tmp_path, background):
     save_images(tmp_path)
-    with pytest.raises(ValueError, match="background must be a colour as Pillow"):
+    with pytest.raises(ValueError, match="background=.* must be a colour as Pillow"):
         load_dataset(tmp_path, background=background)
 
 

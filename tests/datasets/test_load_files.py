@@ -384,9 +384,17 @@ def test_marks_inside_of_text_do_not_separate(tmp_path, lines):
             "by ';', has 3 columns in line 3 and 2 in line 1",
         ),
         (["1;a", "2;b"], {"separator": ","}, "one column only .'1;a'.*separator"),
-        (["1;a", "2;b"], {"separator": ";;"}, "separator must be one character, 'tab'"),
-        (["1;a", "2;b"], {"decimal": "x"}, "decimal must be '.' or ',', .* got 'x'"),
-        (["1,a"], {"separator": ",", "decimal": ","}, "decimal must be .* got ','"),
+        (
+            ["1;a", "2;b"],
+            {"separator": ";;"},
+            "separator=';;' must be one character, 'tab'",
+        ),
+        (["1;a", "2;b"], {"decimal": "x"}, "decimal='x' must be '.' or ','"),
+        (
+            ["1,a"],
+            {"separator": ",", "decimal": ","},
+            "decimal=',' must .* not the sep",
+        ),
     ],
 )
 def test_marks_that_cannot_be_known(tmp_path, lines, options, message):

@@ -50,9 +50,27 @@ def test_a_test_file_of_its_own(table, tmp_path):
         assert set(queries) == {"initial", "round_1"}
 
 
+def test_options_of_a_text_file(table):
+    text = table.read_text().replace(",", ";").replace(".", ",").replace("a;", "NA;")
+    table.write_text(text)
+    options = {"separator": ";", "decimal": ",", "missing_labels": ""}
+    config = RunConfig(data=str(table), label_column=0, **options)
+    assert load_data(config).classes == ("NA", "b", "c")
+    assert config.hash != RunConfig(data=str(table), label_column=0).hash
+    message = "'NA' in rows 0.*say with --missing-labels"
+    with pytest.raises(UsageError, match=message):
+        load_data(RunConfig(data=str(table), label_column=0))
+
+
 @pytest.mark.parametrize(
     "options, match",
     [
+        ({"separator": ";;"}, "^--separator ';;' must be one character"),
+        ({"separator": "|"}, "one column only.*as in --separator ':'"),
+        ({"separator": ",", "decimal": ","}, "^--decimal ',' must be .* not the sep"),
+        ({"decimal": "x"}, "^--decimal cannot be 'x'"),
+        ({"background": "no"}, "^--background 'no' must be a colour"),
+        ({"background": "red"}, "^--background 'red' does not apply"),
         ({"model": "cnn"}, r"--model cnn needs images.*\(3,\)"),
         ({"n_initial": 97}, "--n-initial 97 is larger than the pool of 96 rows"),
         ({"batch_size": "120%"}, "--batch-size must be a percentage.*120%"),
