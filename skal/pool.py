@@ -1,17 +1,18 @@
 """`PoolView`: what a strategy may ask about one fitted estimator and some rows."""
 
-import warnings
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import torch
 from scipy import sparse
 from skorch.utils import to_device
 
+from skal.net.dropout import sample_dropout
 from skal.net.evaluation import (
+    check_count,
     check_has_layers,
     check_has_proba,
+    has_method,
     predict_batches,
     running,
 )
@@ -106,21 +107,29 @@ class PoolView:
         self.embedding_layer = embedding_layer
         self.random_state = None if random_state is None else check_seed(random_state)
         self.run_seed = self.random_state
+        self.y = None
         self._X = sparse.csr_matrix(X) if sparse.issparse(X) else X
         if not hasattr(self._X, "__getitem__") or isinstance(X, list | tuple):
             self._X = np.asarray(X)
         self._rows = None
+        self._labeled_data = (X_labeled, None, y_labeled)
         self._final = final_estimator(estimator)
         self._net = self._final if is_net(self._final) else None
         self._classes = None if classes is None else np.asarray(classes)
-        self._labeled_data = (X_labeled, y_labeled)
         self._cache = {}
         self._expected = None
-        self.y = None
 
     @classmethod
     def of_rows(
-        cls, estimator, X, rows, *, labeled_rows=None, y_labeled=None, **kwargs
+        cls,
+        estimator,
+        X,
+        rows,
+        *,
+        labeled_rows=None,
+        y_labeled=None,
+        run_seed=None,
+        **kwargs,
     ):
         """View rows of the loop's `X` without copying them.
 
@@ -129,18 +138,34 @@ class PoolView:
         estimator, X, y_labeled, **kwargs
             As in the constructor.
         rows, labeled_rows : int64 arrays
-            Row numbers in `X` of the pool and of the labelled set.
+            Row numbers in `X` of the pool and of the labelled set; `rows` None is all.
+        run_seed : int, default=None
+            See the attribute; None takes `random_state`.
 
         Returns
         -------
         view : PoolView
         """
         view = cls(estimator, X, **kwargs)
-        view._rows = np.asarray(rows, dtype=np.int64)
+        view._rows = None if rows is None else np.asarray(rows, dtype=np.int64)
         if labeled_rows is not None:
-            view._labeled_data = (X, y_labeled)
-            view._labeled_rows = np.asarray(labeled_rows, dtype=np.int64)
+            labeled_rows = np.asarray(labeled_rows, dtype=np.int64)
+            view._labeled_data = (X, labeled_rows, y_labeled)
+        if run_seed is not None:
+            view.run_seed = run_seed
         return view
+
+    def _view(self, X, rows, estimator):
+        """View rows of `X` under an estimator, all else being as it is here."""
+        return type(self).of_rows(
+            estimator,
+            X,
+            rows,
+            classes=self._classes,
+            embedding_layer=self.embedding_layer,
+            random_state=self.random_state,
+            run_seed=self.run_seed,
+        )
 
     def __len__(self):
         return n_rows(self._X) if self._rows is None else len(self._rows)
@@ -174,15 +199,8 @@ class PoolView:
         if not self.has_labeled:
             raise ValueError("this PoolView has no labelled rows; pass X_labeled.")
         if "labeled" not in self._cache:
-            X, y = self._labeled_data
-            view = type(self)(
-                self.estimator,
-                X,
-                classes=self._classes,
-                embedding_layer=self.embedding_layer,
-                random_state=self.random_state,
-            )
-            view._rows = getattr(self, "_labeled_rows", None)
+            X, rows, y = self._labeled_data
+            view = self._view(X, rows, self.estimator)
             if y is not None:
                 view.y = encode(np.asarray(y), self.classes, name="y_labeled")
             self._cache["labeled"] = view
@@ -194,18 +212,21 @@ class PoolView:
         if self._classes is not None:
             return self._classes
         if self.estimator is None:
-            return np.unique(np.asarray(self._labeled_data[1]))
+            return np.unique(np.asarray(self._labeled_data[2]))
         return np.asarray(self._final.classes_)
 
     @property
     def features(self):
         """Rows after the transformers of a Pipeline, as the final estimator sees them.
 
-        Lazy and row-indexable for a Dataset.
+        Lazy and row-indexable for a Dataset. Transformers get a copy of the rows, since
+        those with ``copy=False`` write to what they are given.
         """
         if "features" not in self._cache:
-            rows = self._X if self._rows is None else take(self._X, self._rows)
-            for transformers in transformers_of(self.estimator):
+            rows, found = self._X, transformers_of(self.estimator)
+            if self._rows is not None or found:
+                rows = take(rows, self.indices)
+            for transformers in found:
                 with isolated_rng(self.random_state or 0):
                     rows = transformers.transform(rows)
             self._cache["features"] = rows
@@ -225,6 +246,29 @@ class PoolView:
     def logits(self):
         """Scores whose softmax is `proba`, of shape (n_samples, n_classes)."""
         return self._output("logits")
+
+    @property
+    def decision_values(self):
+        """Values of `decision_function` where there are no probabilities, else None.
+
+        Of shape (n_samples, n_classes): of two classes minus and plus half the value,
+        of a class that the estimator does not know minus infinity.
+        """
+        final = self._final
+        if final is None or has_method(final, "predict_proba"):
+            return None
+        if "decision_values" not in self._cache:
+            check_has_proba(final, or_decisions=True)
+            values = self._computed(final.decision_function)
+            if values.ndim == 1:
+                values = np.column_stack([-values / 2, values / 2])
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"{type(final).__name__} gives NaN or infinite decision values: "
+                    "clean X."
+                )
+            self._cache["decision_values"] = self._spread(values, -np.inf)
+        return self._cache["decision_values"]
 
     @property
     def embeddings(self):
@@ -255,7 +299,7 @@ class PoolView:
         """Bias of the head of shape (n_classes,), or None where it has none."""
         return self._head("bias")
 
-    def sample_proba(self, posterior, *, random_state=None):
+    def sample_proba(self, posterior, *, random_state=None, each=None):
         """Probabilities under each draw of a posterior.
 
         Parameters
@@ -264,12 +308,16 @@ class PoolView:
             See :mod:`skal.posterior`.
         random_state : int, default=None
             Seed of the draws; None takes that of the pool.
+        each : callable, default=None
+            Gets the samples in pieces, which are not kept: ``each(piece, place,
+            n_draws)``, where `place` are two slices, of rows and of draws, so that
+            ``samples[place] = piece`` would make the whole.
 
         Returns
         -------
         samples : tensor of shape (n_samples, n_draws, n_classes)
             Draw t is the same model for every row. Kept: asked again with the same
-            parameters and seed, they come at once.
+            parameters and seed, they come at once. None where they went to `each`.
 
         Raises
         ------
@@ -277,66 +325,61 @@ class PoolView:
             Where the estimator cannot have the posterior.
         """
         posterior.check(self.estimator)
-        if self._net is not None:
-            self._net.check_is_fitted()
+        self._check_ready()
         seed = self.random_state if random_state is None else random_state
+        if each is not None:
+            posterior.sample(self, check_seed(seed), each)
+            return None
         key = ("sample_proba", repr(posterior.get_params()), seed)
         if key not in self._cache:
-            seed = check_seed(seed)
-            if len(self) == 0:
-                raise ValueError("the pool is empty: X has no rows.")
-            if hasattr(posterior, "draws"):
-                samples = self._draw(posterior, seed)
-            else:
-                members = posterior.members(self.estimator, *self._training_set(), seed)
-                samples = torch.stack([self._of(m).proba for m in members], dim=1)
-            self._cache[key] = samples
+            samples = []
+
+            def keep(piece, place, n_draws):
+                if not samples:
+                    shape = (len(self), n_draws, piece.shape[2])
+                    samples.append(piece.new_empty(shape))
+                samples[0][place] = piece
+
+            posterior.sample(self, check_seed(seed), keep)
+            self._cache[key] = samples[0]
         return self._cache[key]
 
-    def _draw(self, posterior, seed):
-        """Run the network once, and what follows its first dropout for each draw."""
-        net, module = self._net, self._net.module_
-        nonlinearity = net._get_predict_nonlinearity()
-        samples, differ = Collected(len(self)), False
-        with running(net, seed), posterior.draws(module, seed) as draws:
-            for batch in self._batches():
-                outputs = draws.outputs(partial(net.evaluation_step, batch))
-                outputs = [z[0] if isinstance(z, tuple) else z for z in outputs]
-                differ = differ or any(not z.equal(outputs[0]) for z in outputs)
-                proba = nonlinearity(to_device(torch.cat(outputs), "cpu"))
-                samples.add(proba.unflatten(0, (len(outputs), -1)).transpose(0, 1))
-        self._check_count(samples.count)
-        check_distribution(samples.rows.flatten(0, 1), net, self._classes)
-        if not draws.applied:
-            raise ValueError(
-                "no dropout layer of the network ran in its forward pass, so all draws "
-                "are the same; call one there, or use DeepEnsemble."
-            )
-        if not differ:
-            warnings.warn(
-                f"all {len(outputs)} draws gave the same outputs for {len(self)} rows: "
-                "does what the network returns use what its dropout layers return? "
-                "Else take more draws or a larger p.",
-                UserWarning,
-                stacklevel=3,
-            )
-        return samples.rows.to(outputs[0].device)
+    def sample_dropout(self, n_draws, seed, each):
+        """Run the network once, and what follows its first dropout for each draw.
 
-    def _of(self, member):
-        """View the same rows with another model."""
-        if member is self.estimator or member is self._final:
-            return self
-        view = PoolView(
-            member, self._X, classes=self._classes, random_state=self.random_state
+        Parameters
+        ----------
+        n_draws, seed : int
+            See `skal.net.dropout.DropoutDraws`.
+        each : callable
+            As for `sample_proba`.
+        """
+        sample_dropout(
+            self._net, self._batches(), len(self), n_draws, seed, self._classes, each
         )
-        view._rows = self._rows
+
+    def under(self, estimator):
+        """View the same rows under another model, to read its `proba`.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted to the same classes.
+
+        Returns
+        -------
+        view : PoolView
+            This one where the estimator is its own.
+        """
+        if final_estimator(estimator) is self._final:
+            return self
+        view = self._view(self._X, self._rows, estimator)
         view.prefetch(["proba"])
         return view
 
-    def _training_set(self):
-        """Labelled rows and labels as they were given, or (None, None)."""
-        X, y = self._labeled_data
-        rows = getattr(self, "_labeled_rows", None)
+    def training_set(self):
+        """Give labelled rows and labels as they were given, or (None, None)."""
+        X, rows, y = self._labeled_data
         if rows is None:
             return X, y
         return DatasetRows(X, rows, y) if is_dataset(X) else take(X, rows), y
@@ -354,9 +397,8 @@ class PoolView:
 
     def _output(self, name):
         if name not in self._cache:
-            if len(self) == 0:
-                raise ValueError("the pool is empty: X has no rows.")
             if self.estimator is None:
+                self._check_ready()
                 raise ValueError(f"{name} needs a fitted estimator; there is none yet.")
             if self._net is None:
                 self._predict()
@@ -366,41 +408,64 @@ class PoolView:
                 self._forward()
         return self._cache[name]
 
+    def _check_ready(self):
+        if len(self) == 0:
+            raise ValueError("the pool is empty: X has no rows.")
+        if self._net is not None:
+            self._net.check_is_fitted()
+
+    def _computed(self, method):
+        """Call a method of an estimator without a network with the features."""
+        self._check_ready()
+        with isolated_rng(self.random_state or 0):
+            return np.asarray(method(self.features))
+
+    def _spread(self, known, fill):
+        """Give each class its column; those that the estimator does not know `fill`."""
+        own = encode(np.asarray(self._final.classes_), self.classes, name="classes_")
+        spread = np.full((len(known), len(self.classes)), fill, dtype=known.dtype)
+        spread[:, own] = known
+        return torch.from_numpy(spread)
+
     def _predict(self):
         """Probabilities of an estimator without a network, a column for each class."""
-        final = self._final
-        check_has_proba(final)
-        with isolated_rng(self.random_state or 0):
-            known = final.predict_proba(self.features)
-        codes = encode(np.asarray(final.classes_), self.classes, name="classes_")
-        proba = np.zeros((len(known), len(self.classes)), dtype=known.dtype)
-        proba[:, codes] = known
-        proba = torch.from_numpy(proba)
-        check_distribution(proba, final)
+        check_has_proba(self._final)
+        proba = self._spread(self._computed(self._final.predict_proba), 0)
+        check_distribution(proba, self._final)
         log_proba = proba.log()
         self._cache.update(proba=proba, log_proba=log_proba, logits=log_proba)
 
+    def _run(self, hooks, take_output):
+        """Run the network once over all rows in order, handing on what it gives."""
+        count = 0
+        with running(self._net, self.random_state or 0), hooks:
+            for batch in self._batches():
+                output = self._net.evaluation_step(batch, training=False)
+                output = output[0] if isinstance(output, tuple) else output
+                count += len(output)
+                take_output(output)
+        check_count(self._net, count, len(self))
+
     def _forward(self):
-        """Run the network once over all rows."""
-        self._net.check_is_fitted()
-        net, module = self._net, self._net.module_
+        """Read everything that one pass of the network gives."""
+        self._check_ready()
+        net = self._net
         nonlinearity = net._get_predict_nonlinearity()
-        probe = HeadProbe(module, self.embedding_layer)
+        probe = HeadProbe(net.module_, self.embedding_layer)
         keep = self._expected is None or bool(OF_HEAD & self._expected)
         probas, outputs, heads, embeddings = (Collected(len(self)) for _ in range(4))
-        with running(self._net, self.random_state or 0), probe:
-            for batch in self._batches():
-                output = net.evaluation_step(batch, training=False)
-                output = output[0] if isinstance(output, tuple) else output
-                # The nonlinearity runs on the CPU, as in skorch's predict_proba.
-                probas.add(nonlinearity(to_device(output, "cpu")))
-                outputs.add(output)
-                embedding, head_output = probe.read(output)
-                if head_output is not None and head_output is not output:
-                    heads.add(head_output)
-                if keep and embedding is not None:
-                    embeddings.add(embedding)
-        self._check_count(outputs.count)
+
+        def read(output):
+            # The nonlinearity runs on the CPU, as in skorch's predict_proba.
+            probas.add(nonlinearity(to_device(output, "cpu")))
+            outputs.add(output)
+            embedding, head_output = probe.read(output)
+            if head_output is not None and head_output is not output:
+                heads.add(head_output)
+            if keep and embedding is not None:
+                embeddings.add(embedding)
+
+        self._run(probe, read)
         proba = probas.rows
         check_distribution(proba, net, self._classes)
         logits = find_logits([z.rows for z in (heads, outputs) if z.count], proba)
@@ -437,24 +502,16 @@ class PoolView:
         """
         check_has_layers(self._final)
         if positions is not None:
-            view = PoolView(self.estimator, self._X, random_state=self.random_state)
-            view._rows = np.asarray(positions, dtype=np.int64)
-            if self._rows is not None:
-                view._rows = self._rows[view._rows]
-            return view.hidden_means(layers)
-        if len(self) == 0:
-            raise ValueError("the pool is empty: X has no rows.")
-        net, means = self._net, {}
-        net.check_is_fitted()
-        probe = HiddenMeans(net.module_, layers)
-        with running(self._net, self.random_state or 0), probe:
-            for batch in self._batches():
-                output = net.evaluation_step(batch, training=False)
-                output = output[0] if isinstance(output, tuple) else output
-                for name, rows in probe.read(len(output)).items():
-                    means.setdefault(name, Collected(len(self))).add(rows)
-        for collected in means.values():
-            self._check_count(collected.count)
+            rows = self.indices[np.asarray(positions, dtype=np.int64)]
+            return self._view(self._X, rows, self.estimator).hidden_means(layers)
+        self._check_ready()
+        probe, means = HiddenMeans(self._net.module_, layers), {}
+
+        def read(output):
+            for name, rows in probe.read(len(output)).items():
+                means.setdefault(name, Collected(len(self))).add(rows)
+
+        self._run(probe, read)
         return {name: collected.rows for name, collected in means.items()}
 
     @contextmanager
@@ -495,11 +552,3 @@ class PoolView:
         if transformers_of(self.estimator):
             return predict_batches(self._net, self.features)
         return predict_batches(self._net, self._X, self._rows)
-
-    def _check_count(self, n_outputs):
-        if n_outputs != len(self):
-            raise ValueError(
-                f"{type(self._net).__name__} gave {n_outputs} rows of outputs for a "
-                f"pool of {len(self)} rows; leave drop_last and sampler out of "
-                "iterator_valid__..., and let the network give one row a sample."
-            )

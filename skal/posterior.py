@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from skal.net.dropout import DropoutDraws, active_dropouts
+from skal.net.dropout import active_dropouts
 from skal.net.pickling import Parcel, learned_bytes
 from skal.net.training import final_estimator, fit_isolated, is_net
 from skal.utils.seeds import derive_seed, isolated_rng
@@ -102,19 +102,17 @@ class MCDropout(BaseEstimator):
         """Return the estimator as it is: this posterior needs no other training."""
         return estimator
 
-    def draws(self, module, seed):
-        """Make the context in which a network gives its draws.
+    def sample(self, pool, seed, each):
+        """Hand on the predictions of a network under each draw.
 
         Parameters
         ----------
-        module : nn.Module
+        pool : PoolView
         seed : int
-
-        Returns
-        -------
-        draws : DropoutDraws
+        each : callable
+            As for `skal.PoolView.sample_proba`.
         """
-        return DropoutDraws(module, self.n_draws, seed)
+        pool.sample_dropout(self.n_draws, seed, each)
 
 
 class DeepEnsemble(BaseEstimator):
@@ -213,21 +211,24 @@ class DeepEnsemble(BaseEstimator):
             predict_mean=self.predict == "mean",
         )
 
-    def members(self, estimator, X, y, seed):
-        """List the members: those of a fitted ensemble, or newly trained ones.
+    def sample(self, pool, seed, each):
+        """Hand on the predictions of each member: fitted ones, or newly trained ones.
 
         Parameters
         ----------
-        estimator : estimator
-            Fitted; an `EnsembleClassifier`, or the first member.
-        X, y : rows and labels
-            What the first member was trained on; None without.
+        pool : PoolView
+            Its estimator is an `EnsembleClassifier`, or the first member.
         seed : int
-
-        Returns
-        -------
-        members : list of fitted estimators
+            Of the members that are trained.
+        each : callable
+            As for `skal.PoolView.sample_proba`.
         """
+        members = self._members(pool.estimator, *pool.training_set(), seed)
+        for draw, member in enumerate(members):
+            place = slice(0, len(pool)), slice(draw, draw + 1)
+            each(pool.under(member).proba[:, None], place, len(members))
+
+    def _members(self, estimator, X, y, seed):
         if isinstance(estimator, EnsembleClassifier):
             return estimator.members_
         if X is None or y is None:

@@ -10,11 +10,11 @@ import torch
 from scipy import sparse
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, StandardScaler
+from sklearn.svm import SVC, LinearSVC
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 from torch.nn import functional as F
@@ -986,6 +986,85 @@ def test_no_predict_proba():
     assert PoolView(calibrated, rows()).proba.shape == (N_ROWS, N_CLASSES)
 
 
+@pytest.mark.parametrize("model", [LinearSVC(), SGDClassifier(), SVC()], ids=str)
+def test_decision_values_where_there_are_no_probabilities(model):
+    X, y = rows(dtype=np.float64), labels()
+    model.fit(X, y)
+    pool = PoolView(make_pipeline(FunctionTransformer(), model), X)
+    np.testing.assert_array_equal(pool.decision_values, model.decision_function(X))
+    assert pool.decision_values is pool.decision_values
+    more = PoolView(model, X, classes=[-1, *range(N_CLASSES)]).decision_values
+    assert (more[:, 0] == -np.inf).all()
+    np.testing.assert_array_equal(more[:, 1:], model.decision_function(X))
+
+
+def test_decision_values_of_two_classes_differ_by_the_value():
+    X, y = rows(dtype=np.float64), labels() > 0
+    model = LinearSVC().fit(X, y)
+    values = PoolView(model, X).decision_values
+    np.testing.assert_array_equal(
+        values[:, 1] - values[:, 0], model.decision_function(X)
+    )
+    np.testing.assert_array_equal(values.argmax(1) == 1, model.predict(X))
+    proba = values.softmax(1)[:, 1]
+    np.testing.assert_allclose(proba, 1 / (1 + np.exp(-model.decision_function(X))))
+
+
+def test_no_decision_values_beside_probabilities():
+    X, y = rows(), labels()
+    for model in (LogisticRegression().fit(X, y), untrained(Net), None):
+        assert PoolView(model, X).decision_values is None
+
+
+def test_decision_values_that_cannot_be_taken():
+    X, y = rows(dtype=np.float64), labels()
+    pairs = SVC(decision_function_shape="ovo").fit(X, y)
+    with pytest.raises(ValueError, match="set decision_function_shape='ovr'"):
+        PoolView(pairs, X).decision_values  # noqa: B018
+    model = LinearSVC().fit(X, y)
+    model.coef_[0, 0] = np.inf
+    with pytest.raises(ValueError, match="LinearSVC gives NaN or infinite decision"):
+        PoolView(model, X).decision_values  # noqa: B018
+
+
+def doubled_in_place(X):
+    X *= 2
+    return X
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [StandardScaler(copy=False), FunctionTransformer(doubled_in_place)],
+    ids=["scaler", "function"],
+)
+@pytest.mark.parametrize("container", ["array", "frame", "memmap", "sparse"])
+@pytest.mark.parametrize("net", [True, False])
+def test_transformers_that_write_to_their_input_change_no_rows(
+    transformer, container, net, tmp_path
+):
+    X, y = rows(), labels()
+    if container == "sparse" and isinstance(transformer, StandardScaler):
+        transformer = MaxAbsScaler(copy=False)
+    final = untrained(Net) if net else LogisticRegression().fit(X, y)
+    model = make_pipeline(transformer.fit(X.copy()), final)
+    held = X.copy()
+    if container == "frame":
+        held = pd.DataFrame(held)
+    elif container == "sparse":
+        held = sparse.csr_matrix(held)
+    elif container == "memmap":
+        X.tofile(tmp_path / "X.bin")
+        held = np.memmap(tmp_path / "X.bin", np.float32, "r", shape=X.shape)
+    expected = final.predict_proba(transformer.transform(X.copy()))
+    pool = PoolView(model, held, X_labeled=held, y_labeled=y)
+    some = PoolView.of_rows(model, held, [3, 1])
+    np.testing.assert_allclose(pool.proba, expected, rtol=1e-5)
+    np.testing.assert_allclose(pool.labeled.proba, expected, rtol=1e-5)
+    np.testing.assert_allclose(some.proba, expected[[3, 1]], rtol=1e-5)
+    after = held.toarray() if container == "sparse" else np.asarray(held)
+    np.testing.assert_array_equal(after, X)
+
+
 # -- labelled rows, row numbers, seeds ----------------------------------------------
 
 
@@ -1057,7 +1136,9 @@ def test_random_state():
         with pytest.raises(ValueError, match="random_state"):
             seed(bad)
     pool = PoolView(net, rows(), X_labeled=rows(3), random_state=5)
-    assert pool.labeled.random_state == 5
+    assert pool.labeled.random_state == pool.run_seed == 5
+    pool = PoolView.of_rows(net, rows(), [1], random_state=5, run_seed=7)
+    assert (pool.random_state, pool.run_seed) == (5, 7)
 
 
 # -- gradients with respect to the input --------------------------------------------

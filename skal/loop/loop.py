@@ -524,8 +524,8 @@ class ActiveLearningLoop(
             classes=np.arange(len(self.classes_)),
             embedding_layer=self.embedding_layer,
             random_state=self._seed("query"),
+            run_seed=derive_seed(self.seed_, 0, "query"),
         )
-        view.run_seed = derive_seed(self.seed_, 0, "query")
         known = getattr(self.strategy_, "aux_", None)
         self.strategy_.fit(view)
         aux = getattr(self.strategy_, "aux_", None)

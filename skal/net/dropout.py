@@ -1,13 +1,21 @@
 """Give a network in evaluation mode a fixed set of dropout masks."""
 
+import warnings
 from contextlib import nullcontext
+from functools import partial
+from itertools import chain, islice
 
 import torch
+from skorch.utils import to_device
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from skal.net.evaluation import check_count, running
+from skal.net.heads import check_distribution
 from skal.utils.seeds import derive_seed
 
+# Numbers in one piece of sampled predictions: 4 MB of float32.
+PIECE = 2**20
 _BY_CHANNEL = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)
 _ALPHA = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 _DROPOUTS = (nn.Dropout, nn.AlphaDropout, *_BY_CHANNEL)
@@ -27,6 +35,56 @@ def active_dropouts(module):
     parts : list of nn.Module
     """
     return [p for p in module.modules() if isinstance(p, _DROPOUTS) and p.p > 0]
+
+
+def sample_dropout(net, batches, n_rows, n_draws, seed, classes, each):
+    """Run a net over batches once, and what follows its first dropout for each draw.
+
+    Parameters
+    ----------
+    net : skorch net
+        Fitted.
+    batches : iterator of (x, y)
+        As of `skal.net.evaluation.predict_batches`.
+    n_rows, n_draws, seed : int
+        See `DropoutDraws`.
+    classes : array or None
+        As many as the net has outputs, at most.
+    each : callable
+        Gets the probabilities in pieces; see `skal.PoolView.sample_proba`.
+    """
+    nonlinearity, count, differ = net._get_predict_nonlinearity(), 0, False
+    with running(net, seed), DropoutDraws(net.module_, n_draws, seed) as draws:
+        for batch in batches:
+            outputs = draws.outputs(partial(net.evaluation_step, batch))
+            outputs = (z[0] if isinstance(z, tuple) else z for z in outputs)
+            first, done = next(outputs), 0
+            outputs = chain([first], outputs)
+            rows = slice(count, count := count + len(first))
+            size = max(1, PIECE // max(1, first.numel()))
+            while group := list(islice(outputs, size)):
+                differ = differ or any(not z.equal(first) for z in group)
+                # The nonlinearity runs on the CPU, as in skorch's predict_proba.
+                proba = nonlinearity(to_device(torch.cat(group), "cpu"))
+                check_distribution(proba, net, classes)
+                piece = proba.to(first.device).unflatten(0, (len(group), -1))
+                place = rows, slice(done, done := done + len(group))
+                if count <= n_rows:
+                    each(piece.transpose(0, 1).contiguous(), place, n_draws)
+    check_count(net, count, n_rows)
+    if not draws.applied:
+        raise ValueError(
+            "no dropout layer of the network ran in its forward pass, so all draws "
+            "are the same; call one there, or use DeepEnsemble."
+        )
+    if not differ:
+        warnings.warn(
+            f"all {n_draws} draws gave the same outputs for {n_rows} rows: does what "
+            "the network returns use what its dropout layers return? Else take more "
+            "draws or a larger p.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 class DropoutDraws:
@@ -70,8 +128,9 @@ class DropoutDraws:
         self.n_draws, self.seed = n_draws, seed
         self.applied = False
         self._parts = active_dropouts(self.module)
-        self._masks, self._handles, self._replays = {}, [], True
-        self._layouts, self._probes = {}, None
+        self._masks, self._handles, self._layouts = {}, [], {}
+        self._probes = None
+        self._replay = _Replay()  # None: every pass is a full one
 
     def __enter__(self):
         # The fused attention of evaluation mode passes over the dropout modules.
@@ -94,47 +153,38 @@ class DropoutDraws:
             handle.remove()
 
     def outputs(self, forward):
-        """Run one batch under every set of masks.
+        """Run one batch under one set of masks after another.
 
         Parameters
         ----------
         forward : callable
             Runs the network on the batch and returns its output.
 
-        Returns
-        -------
-        outputs : list of n_draws objects
-            What `forward` returned.
+        Yields
+        ------
+        output : object
+            What `forward` returned, `n_draws` times.
         """
-        try:
-            return self._outputs(forward)
-        except _UnclearRows:
-            self._probes = True
-            forward()
-            self._probes = False
-            return self._outputs(forward)
-
-    def _outputs(self, forward):
-        if self._replays:
-            outputs = self._replayed(forward)
-            if outputs is not None:
-                return outputs
-            self._replays = False
-        return [self._run(draw, forward) for draw in range(self.n_draws)]
-
-    def _replayed(self, forward):
-        """Run once and replay; None where kept tensors were written to."""
-        self._replay, outputs = _Replay(), []
+        self._replay = self._replay and _Replay()
         for draw in range(self.n_draws):
-            outputs.append(self._run(draw, forward))
-            if not self._replay.sound():
-                return None
-            self._replay.rewind()
-        return outputs
+            self._draw = draw
+            try:
+                output = self._run(forward)
+            except _UnclearRows:
+                self._probes = True
+                forward()
+                self._probes = False
+                self._replay = self._replay and _Replay()
+                output = self._run(forward)
+            if self._replay and not self._replay.sound():
+                self._replay = None
+                output = self._run(forward)
+            if self._replay:
+                self._replay.rewind()
+            yield output
 
-    def _run(self, draw, forward):
-        self._draw = draw
-        with self._replay if self._replays else nullcontext():
+    def _run(self, forward):
+        with self._replay or nullcontext():
             return forward()
 
     def _begin(self, module, args, kwargs):
@@ -153,7 +203,7 @@ class DropoutDraws:
         """Apply mask t of a call of a dropout module to what it would pass on."""
         call = self._calls[number]
         self._calls[number] += 1
-        if self._replays:
+        if self._replay:
             self._replay.stop()
         of_x = tuple(x.shape)
         layout = self._layout(number, call, of_x)
@@ -196,12 +246,19 @@ class DropoutDraws:
 
 
 class _Replay(TorchFunctionMode):
-    """Keep the results of torch's functions until told to stop, and give them back."""
+    """Keep what torch's functions give up to the first dropout, and give it back.
+
+    The first pass records: each call of a torch function and its result, in order,
+    until `stop`. A later one runs the same Python code, but its calls get the recorded
+    results in turn; from `stop` on, or from a call of another function than was
+    recorded, it computes. It is `sound` to go on as long as no recorded tensor has been
+    written to since `stop`: what comes after the dropout must not change its input.
+    """
 
     def __init__(self):
         super().__init__()
-        self._kept, self._n_given = [], None
-        self._tensors, self._versions = [], []
+        self._kept, self._n_given = [], None  # None while the first pass records
+        self._tensors, self._versions = [], None
         self._live = False
 
     def rewind(self):

@@ -71,6 +71,16 @@ def check_has_proba(final, *, or_decisions=False):
         )
 
 
+def check_count(net, n_outputs, n_rows):
+    """Raise where a net did not give one output for each row."""
+    if n_outputs != n_rows:
+        raise ValueError(
+            f"{type(net).__name__} gave {n_outputs} rows of outputs for a pool of "
+            f"{n_rows} rows; leave drop_last and sampler out of iterator_valid__..., "
+            "and let the network give one row a sample."
+        )
+
+
 @contextmanager
 def running(net, seed):
     """Leave generators, training flags and compiled code as they are.

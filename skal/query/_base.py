@@ -211,10 +211,28 @@ class PosteriorQuery(QueryStrategy):
         posterior = self.active_posterior
         return estimator if posterior is None else posterior.prepare(estimator)
 
-    def _sample_proba(self, pool):
-        return pool.sample_proba(
-            self.active_posterior, random_state=check_seed(self._generator(pool))
-        )
+    def _sample_proba(self, pool, **options):
+        seed = check_seed(self._generator(pool))
+        return pool.sample_proba(self.active_posterior, random_state=seed, **options)
+
+    def _means(self, pool, statistics):
+        """Average over the draws, in memory that does not grow with their number.
+
+        `statistics` gives, of probabilities of shape (n_rows, n_draws, n_classes) of
+        some rows (a slice) and some draws, tensors of which each row is a sum over
+        these draws.
+        """
+        means = []
+
+        def add(piece, place, n_draws):
+            sums = statistics(piece, place[0])
+            if not means:
+                means.extend(s.new_zeros(len(pool), *s.shape[1:]) for s in sums)
+            for mean, part in zip(means, sums, strict=True):
+                mean[place[0]] += part / n_draws
+
+        self._sample_proba(pool, each=add)
+        return means
 
 
 class ScoreQuery(QueryStrategy):
@@ -298,6 +316,20 @@ class AuxiliaryQuery(QueryStrategy):
         """Fit a fresh net, kept as `aux_`; see `skal.net.auxiliary.fit_auxiliary`."""
         net = self._default_aux() if self.aux is None else self.aux
         self.aux_ = fit_auxiliary(net, X, y, **params)
+
+
+def decision_values(pool):
+    """Decision values of an estimator without probabilities, else None."""
+    return getattr(pool, "decision_values", None)  # pools made by hand have none
+
+
+def pool_margins(pool):
+    """Margin scores of probabilities or, without, differences of decision values."""
+    values = decision_values(pool)
+    if values is None:
+        return margin_scores(pool.log_proba)
+    first, second = values.topk(2, dim=1).values.unbind(1)
+    return second - first
 
 
 def margin_scores(log_proba):

@@ -14,7 +14,7 @@ import torch
 
 from skal.posterior import DeepEnsemble, MCDropout
 from skal.query._base import PosteriorQuery, ScoreQuery
-from skal.selection import batch_bald, mutual_information
+from skal.selection import batch_bald
 from skal.utils.validation import Interval, StrOptions
 
 
@@ -47,6 +47,8 @@ default="mutual_information"
     Notes
     -----
     Each row is scored alone, so near copies are bought together; see `BatchBaldQuery`.
+    The draws are averaged as they come: memory is O(n_samples n_classes), whatever
+    their number.
 
     References
     ----------
@@ -79,15 +81,43 @@ default="mutual_information"
         self.measure = measure
 
     def _score(self, pool):
-        samples = self._sample_proba(pool)
-        if self.measure == "mutual_information":
-            return mutual_information(samples)
+        if self.measure == "variation_ratio":
+            (votes,) = self._means(pool, _votes)
+            return 1 - votes.amax(1)
         if self.measure == "mean_std":
-            return samples.std(1, correction=0).mean(1)
-        votes = samples.argmax(2, keepdim=True) == torch.arange(
-            samples.shape[2], device=samples.device
-        )
-        return 1 - votes.double().mean(1).amax(1)
+            mean, squares = self._means(pool, _Deviations())
+            return (squares - mean.square()).clamp_(min=0).sqrt().mean(1)
+        mean, entropy = self._means(pool, _entropies)
+        return (torch.special.entr(mean).sum(1) - entropy).clamp_(min=0)
+
+
+def _entropies(proba, rows):
+    """Sum distributions, and their entropies, over the draws."""
+    proba = proba.clamp(min=0).double()
+    proba /= proba.sum(2, keepdim=True)
+    return proba.sum(1), torch.special.entr(proba).sum(2).sum(1)
+
+
+def _votes(proba, rows):
+    """Count the draws that vote for each class."""
+    votes = proba.new_zeros(proba[:, 0].shape, dtype=torch.float64)
+    winners = proba.argmax(2)
+    return [votes.scatter_add_(1, winners, torch.ones_like(winners).to(votes))]
+
+
+class _Deviations:
+    """Sum deviations from the first draw, and their squares, over the draws.
+
+    Those of the probabilities themselves would lose a small spread to rounding.
+    """
+
+    def __init__(self):
+        self.first = {}
+
+    def __call__(self, proba, rows):
+        proba = proba.double()
+        deviations = proba - self.first.setdefault(rows.start, proba[:, :1].clone())
+        return deviations.sum(1), deviations.square().sum(1)
 
 
 class BatchBaldQuery(_BayesianQuery):
@@ -111,6 +141,9 @@ class BatchBaldQuery(_BayesianQuery):
     The information of T draws is at most ``log T``, so a large batch exhausts it: what
     is missing then is taken in the order of BALD, with a warning. Use more draws or
     smaller batches.
+
+    All sampled predictions are kept, in memory of 4 bytes for each row, draw and class:
+    for many classes take fewer draws, or a part of the pool.
 
     References
     ----------

@@ -14,7 +14,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
-from skal.query._base import QueryStrategy, margin_scores
+from skal.query._base import QueryStrategy, decision_values, pool_margins
 from skal.selection import kmeans_plusplus, linkage_clusters, top_k
 from skal.utils.validation import Interval, StrOptions
 
@@ -39,7 +39,8 @@ class BadgeQuery(QueryStrategy):
     The outer product is never formed: extra memory is one copy of the embeddings, not
     n_classes of them. The 1 stands for the bias and is left out where the head has
     none, as in the authors' network. For an estimator without a network, ``h`` are its
-    rows, and the 1 is there.
+    rows, and the 1 is there. Where it has no `predict_proba` either, as LinearSVC,
+    ``p`` is the softmax of its decision values (of two classes, the sigmoid).
 
     References
     ----------
@@ -57,7 +58,7 @@ class BadgeQuery(QueryStrategy):
     (3,)
     """
 
-    requires = ("proba", "embeddings", "head_bias")
+    requires = ("proba", "decision_values", "embeddings", "head_bias")
     _parameter_constraints = {
         **QueryStrategy._parameter_constraints,
         "first": [StrOptions({"norm", "uniform"})],
@@ -68,7 +69,9 @@ class BadgeQuery(QueryStrategy):
         self.first = first
 
     def _query(self, pool, n_samples, rng):
-        proba, h = pool.proba, pool.embeddings
+        values = decision_values(pool)
+        proba = pool.proba if values is None else values.softmax(1)
+        h = pool.embeddings
         residual = proba.clone()
         residual.scatter_add_(
             1, proba.argmax(1, keepdim=True), -torch.ones_like(proba[:, :1])
@@ -112,9 +115,10 @@ class ClusterMarginQuery(QueryStrategy):
 
     Notes
     -----
-    Distances are squared Euclidean ones, which need no matrix of all pairs; see
-    `skal.selection.linkage_clusters`. Clusters of one size are visited by the smallest
-    margin among their rows.
+    Margins are those of `MarginQuery`, of decision values where there are no
+    probabilities. Distances are squared Euclidean ones, which need no matrix of all
+    pairs; see `skal.selection.linkage_clusters`. Clusters of one size are visited by
+    the smallest margin among their rows.
 
     Clusters are known by the numbers of the loop's rows. They are made again, from the
     embeddings of then, where the pool has other rows; and for a `PoolView` of its own,
@@ -139,7 +143,7 @@ class ClusterMarginQuery(QueryStrategy):
     (3,)
     """
 
-    requires = ("log_proba", "embeddings")
+    requires = ("log_proba", "decision_values", "embeddings")
     _parameter_constraints = {
         **QueryStrategy._parameter_constraints,
         "margin_multiple": [Interval(Real, 1, None, closed="left")],
@@ -166,7 +170,7 @@ class ClusterMarginQuery(QueryStrategy):
     def _query(self, pool, n_samples, rng):
         labels = self._labels(pool, rng.spawn(1)[0])
         n_small = math.ceil(min(self.margin_multiple * n_samples, len(pool)))
-        small = top_k(margin_scores(pool.log_proba), n_small, random_state=rng)
+        small = top_k(pool_margins(pool), n_small, random_state=rng)
         within = rng if self.within == "random" else None
         return small[_in_turn(labels[small], within)[:n_samples]]
 

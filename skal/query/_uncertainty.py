@@ -12,7 +12,14 @@ References
 
 import torch
 
-from skal.query._base import PosteriorQuery, QueryStrategy, ScoreQuery, margin_scores
+from skal.query._base import (
+    PosteriorQuery,
+    QueryStrategy,
+    ScoreQuery,
+    decision_values,
+    margin_scores,
+    pool_margins,
+)
 
 
 class RandomQuery(QueryStrategy):
@@ -39,22 +46,27 @@ class RandomQuery(QueryStrategy):
 class _UncertaintyQuery(PosteriorQuery, ScoreQuery):
     """Scores of one predicted distribution a row, of the model or of the posterior."""
 
+    _reads = ("log_proba",)
+
     @property
     def requires(self):
         """Sampled predictions where there is a posterior, else those of the model."""
-        return ("log_proba",) if self.posterior is None else ("sample_proba",)
+        return self._reads if self.posterior is None else ("sample_proba",)
 
     def _log_proba(self, pool):
         """Logarithms of the probabilities; with a posterior, of their mean over it."""
         if self.posterior is None:
             return pool.log_proba.double()
-        return self._sample_proba(pool).mean(1, dtype=torch.float64).log()
+        (mean,) = self._means(pool, lambda p, _: [p.sum(1, dtype=torch.float64)])
+        return mean.log()
 
 
 class LeastConfidenceQuery(_UncertaintyQuery):
     """Take the rows whose most probable class is least probable.
 
-    The score is ``1 - max_c p_c`` [1]_.
+    The score is ``1 - max_c p_c`` [1]_. Where the estimator has no `predict_proba`, as
+    LinearSVC, it is minus the largest decision value (of two classes, minus half the
+    absolute one).
 
     Parameters
     ----------
@@ -84,7 +96,12 @@ class LeastConfidenceQuery(_UncertaintyQuery):
     array([106,  77, 133])
     """
 
+    _reads = ("log_proba", "decision_values")
+
     def _score(self, pool):
+        values = decision_values(pool) if self.posterior is None else None
+        if values is not None:
+            return -values.amax(1)
         # The sum of the others keeps the digits that 1 - p loses near p = 1.
         proba = self._log_proba(pool).exp()
         return proba.scatter(1, proba.argmax(1, keepdim=True), 0.0).sum(1)
@@ -94,7 +111,9 @@ class MarginQuery(_UncertaintyQuery):
     """Take the rows whose two most probable classes are closest in probability.
 
     That is, those of the smallest margin ``m = p_(1) - p_(2)`` [1]_. The score is
-    ``log((1 - m) / m)``, which tells rows apart whose margin rounds to 1.
+    ``log((1 - m) / m)``, which tells rows apart whose margin rounds to 1. Where the
+    estimator has no `predict_proba`, as LinearSVC, it is minus the difference of the
+    two largest decision values (of two classes, minus the absolute value).
 
     Parameters
     ----------
@@ -124,7 +143,11 @@ class MarginQuery(_UncertaintyQuery):
     array([106,  77, 133])
     """
 
+    _reads = ("log_proba", "decision_values")
+
     def _score(self, pool):
+        if self.posterior is None:
+            return pool_margins(pool)
         return margin_scores(self._log_proba(pool))
 
 

@@ -74,7 +74,7 @@ def take(X, rows):
     if is_dataset(X):
         return DatasetRows(X, rows)
     if hasattr(X, "iloc"):
-        return X.iloc[rows]
+        return X.iloc[rows].copy()  # else it may share memory, written to in place
     if isinstance(X, Tensor):
         return X[as_tensor(rows, device=X.device)]
     if isinstance(X, np.ndarray) or sparse.issparse(X):

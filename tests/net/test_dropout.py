@@ -19,7 +19,7 @@ def draw(module, x, n_draws=8, seed=0, batch_size=None):
     outputs = []
     with torch.no_grad(), DropoutDraws(module, n_draws, seed) as draws:
         for batch in x.split(batch_size or len(x)):
-            outputs.append(torch.stack(draws.outputs(partial(module, batch)), 1))
+            outputs.append(torch.stack([*draws.outputs(partial(module, batch))], 1))
     return torch.cat(outputs)
 
 
@@ -41,9 +41,9 @@ def slow_outputs(module, x, n_draws, seed=0):
     """The same draws by full passes: nothing is recorded."""
     module.eval()
     draws = DropoutDraws(module, n_draws, seed)
-    draws._replays = False
+    draws._replay = None
     with torch.no_grad(), draws:
-        return torch.stack(draws.outputs(partial(module, x)), 1)
+        return torch.stack([*draws.outputs(partial(module, x))], 1)
 
 
 def test_masks_are_the_same_for_every_row_and_differ_between_draws():
@@ -325,7 +325,7 @@ class TestReplay:
 
         module = Grad().eval()
         with DropoutDraws(module, 3, 0) as draws:
-            outputs = draws.outputs(partial(module, torch.randn(6, 5)))
+            outputs = list(draws.outputs(partial(module, torch.randn(6, 5))))
         assert not any(output.requires_grad for output in outputs)
         assert torch.is_grad_enabled()
 

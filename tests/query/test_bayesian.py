@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
+from torch import nn
 
 from skal import (
     BaldQuery,
@@ -11,8 +13,11 @@ from skal import (
     LeastConfidenceQuery,
     MarginQuery,
 )
+from skal.net import dropout
 from skal.posterior import DeepEnsemble, MCDropout
-from skal.testing._pools import make_pool
+from skal.selection import mutual_information
+from skal.testing._pools import make_estimator, make_pool
+from skal.utils.seeds import check_seed
 
 LN2 = np.log(2)
 
@@ -30,8 +35,14 @@ class SampledPool:
     def prefetch(self, names):
         pass
 
-    def sample_proba(self, posterior, *, random_state=None):
-        return self.samples
+    def sample_proba(self, posterior, *, random_state=None, each=None):
+        """All at once, or row by row and then draw by draw."""
+        if each is None:
+            return self.samples
+        n_rows, n_draws = self.samples.shape[:2]
+        for place in np.ndindex(n_rows, n_draws):
+            place = tuple(slice(i, i + 1) for i in place)
+            each(self.samples[place], place, n_draws)
 
 
 def hidden_bits():
@@ -151,3 +162,67 @@ def test_requires_and_reads_sampled_predictions(cls):
     picks = [strategy.query(make_pool(random_state=s), 10) for s in (0, 0, 1)]
     np.testing.assert_array_equal(picks[0], picks[1])
     assert (picks[0] != picks[2]).any()
+
+
+# -- in pieces ------------------------------------------------------------------------
+
+MEASURES = [
+    (EntropyQuery(), lambda s: -(s.mean(1) * s.mean(1).log()).sum(1)),
+    (LeastConfidenceQuery(), lambda s: s.mean(1).sort(1).values[:, :-1].sum(1)),
+    (BaldQuery(), mutual_information),
+    (BaldQuery(measure="mean_std"), lambda s: s.std(1, correction=0).mean(1)),
+    (
+        BaldQuery(measure="variation_ratio"),
+        lambda s: 1 - nn.functional.one_hot(s.argmax(2)).double().mean(1).amax(1),
+    ),
+]
+
+
+@pytest.mark.parametrize("piece", [1, 50, 2**20])
+@pytest.mark.parametrize("posterior", [MCDropout(30), DeepEnsemble(3)], ids=str)
+@pytest.mark.parametrize(("strategy", "score"), MEASURES)
+def test_scores_in_pieces_are_those_of_all_samples(
+    strategy, score, posterior, piece, monkeypatch
+):
+    monkeypatch.setattr(dropout, "PIECE", piece)
+    strategy = clone(strategy).set_params(posterior=posterior)
+    pool, whole = make_pool(), make_pool()
+    seed = check_seed(strategy._generator(whole))
+    samples = whole.sample_proba(posterior, random_state=seed)
+    scores = strategy._score(pool)
+    assert scores.dtype == torch.float64
+    torch.testing.assert_close(scores, score(samples.double()), rtol=1e-9, atol=1e-12)
+    assert not any("sample_proba" in key for key in pool._cache)  # nothing is kept
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_pieces_make_the_samples_and_stay_small(batch_size, monkeypatch):
+    monkeypatch.setattr(dropout, "PIECE", 64)
+    net = make_estimator()
+    net.iterator_valid__batch_size = batch_size
+    posterior, largest = MCDropout(11), max(64, 3 * min(batch_size, 60))
+    pool = make_pool(estimator=net)
+    samples, filled = torch.full((60, 11, 3), torch.nan), 0
+
+    def each(piece, place, n_draws):
+        nonlocal filled
+        assert piece.numel() <= largest and n_draws == 11
+        assert samples[place].isnan().all()
+        samples[place] = piece
+        filled += piece.numel()
+
+    assert pool.sample_proba(posterior, each=each) is None
+    assert filled == samples.numel()
+    assert torch.equal(samples, pool.sample_proba(posterior))
+
+
+def test_a_small_spread_survives_rounding():
+    """Draws differ by 1e-9 around .5, which a difference of squares does not see."""
+    gaps = np.array([3e-9, 0, 1e-9, 2e-9])
+    samples = np.stack([0.5 + gaps, 0.5 - gaps], 1)
+    pool = SampledPool(np.stack([samples, 1 - samples], 2))
+    scores = BaldQuery(measure="mean_std")._score(pool)
+    np.testing.assert_allclose(scores, gaps, rtol=1e-6)
+    np.testing.assert_array_equal(
+        BaldQuery(measure="mean_std").query(pool, 4), [0, 3, 2, 1]
+    )

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from skal import (
+    ActiveLearningLoop,
+    BadgeQuery,
+    ClusterMarginQuery,
     EntropyQuery,
     LeastConfidenceQuery,
     MarginQuery,
@@ -118,6 +124,82 @@ def test_entropy_is_at_most_that_of_the_uniform(fake_pool, n_classes):
     assert float(scores.min()) >= 0
     assert float(scores.max()) <= math.log(n_classes) * (1 + 1e-12)
     assert float(scores[-1]) == pytest.approx(math.log(n_classes))
+
+
+# -- decision values instead of probabilities -----------------------------------------
+
+
+def svm_data(n_classes):
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.arange(120) % n_classes)
+    X = 2 * rng.standard_normal((n_classes, 5))[y] + rng.standard_normal((120, 5))
+    return X, y
+
+
+def test_scores_of_decision_values_by_hand(fake_pool):
+    values = torch.tensor(
+        [[1.0, 0.8, -3], [-0.2, -0.9, -1], [2, -1, -1], [0.5, 0, 0.1]]
+    )
+    pool = fake_pool(decision_values=values)
+    scores = MarginQuery()._score(pool)
+    np.testing.assert_allclose(scores, [-0.2, -0.7, -3, -0.4], rtol=1e-6)
+    assert order_of(MarginQuery, pool) == [0, 3, 1, 2]
+    assert order_of(LeastConfidenceQuery, pool) == [1, 3, 0, 2]
+    with pytest.raises(AttributeError):  # reads probabilities, which are not there
+        EntropyQuery()._score(pool)
+
+
+@pytest.mark.parametrize("cls", [MarginQuery, LeastConfidenceQuery])
+@pytest.mark.parametrize(
+    "model", [LinearSVC(), SGDClassifier(random_state=0)], ids=["svc", "sgd"]
+)
+def test_two_classes_are_ranked_by_the_distance_to_the_boundary(cls, model):
+    X, y = svm_data(2)
+    model = make_pipeline(StandardScaler(), model).fit(X, y)
+    nearest = np.argsort(np.abs(model.decision_function(X)))
+    np.testing.assert_array_equal(cls().query(PoolView(model, X), 10), nearest[:10])
+
+
+def test_badge_weighs_rows_by_the_softmax_of_decision_values():
+    """As a LogisticRegression of the same weights, whose logits they are."""
+    X, y = svm_data(3)
+    svc, linear = LinearSVC().fit(X, y), LogisticRegression().fit(X, y)
+    linear.coef_, linear.intercept_ = svc.coef_, svc.intercept_
+    np.testing.assert_array_equal(
+        BadgeQuery(random_state=0).query(PoolView(svc, X), 20),
+        BadgeQuery(random_state=0).query(PoolView(linear, X), 20),
+    )
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [MarginQuery(), LeastConfidenceQuery(), BadgeQuery(), ClusterMarginQuery()],
+    ids=lambda s: type(s).__name__,
+)
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_loop_over_an_svm(strategy, n_classes):
+    """A class is missing from the first labels where there are four."""
+    X, y = svm_data(n_classes)
+    loop = ActiveLearningLoop(
+        LinearSVC(),
+        strategy,
+        initial=np.flatnonzero(y != 3)[:10],
+        n_rounds=3,
+        random_state=0,
+    ).fit(X, y)
+    assert len(loop.labeled_indices_) == 40 and loop.score(X, y) > 0.7
+
+
+@pytest.mark.parametrize("model", [LinearSVC(), make_pipeline(LinearSVC())])
+def test_entropy_of_an_svm_is_refused_before_the_first_purchase(model):
+    X, _ = svm_data(2)
+
+    def oracle(rows):
+        raise AssertionError("bought")
+
+    loop = ActiveLearningLoop(model, EntropyQuery(), oracle=oracle, classes=[0, 1])
+    with pytest.raises(ValueError, match="LinearSVC has no predict_proba.*Calibrated"):
+        loop.fit(X)
 
 
 def test_random_takes_every_row_equally_often():
