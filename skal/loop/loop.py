@@ -1,9 +1,12 @@
 """`ActiveLearningLoop`: buy labels round by round, for a model that uses them well."""
 
+from collections.abc import Callable
 from numbers import Integral
 from time import perf_counter
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.metrics import check_scoring
 
@@ -185,21 +188,21 @@ class ActiveLearningLoop(
 
     def __init__(
         self,
-        estimator,
-        strategy,
+        estimator: BaseEstimator,
+        strategy: QueryStrategy,
         *,
-        batch_size=10,
-        n_initial=10,
-        initial=None,
-        n_rounds=10,
-        oracle=None,
-        missing_label=-1,
-        classes=None,
-        scoring=None,
-        embedding_layer="auto",
-        warm_start=False,
-        random_state=None,
-        verbose=0,
+        batch_size: int = 10,
+        n_initial: int = 10,
+        initial: str | QueryStrategy | ArrayLike | None = None,
+        n_rounds: int | None = 10,
+        oracle: str | Callable[[NDArray[np.int64]], Any] | None = None,
+        missing_label: Any = -1,
+        classes: ArrayLike | None = None,
+        scoring: Any = None,
+        embedding_layer: str = "auto",
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
     ):
         self.estimator = estimator
         self.strategy = strategy
@@ -220,15 +223,15 @@ class ActiveLearningLoop(
     @with_callbacks
     def fit(
         self,
-        X,
-        y=None,
+        X: Any,
+        y: Any = None,
         *,
-        X_test=None,
-        y_test=None,
-        skip=None,
-        skip_label=None,
-        **params,
-    ):
+        X_test: Any = None,
+        y_test: ArrayLike | None = None,
+        skip: ArrayLike | None = None,
+        skip_label: Any = None,
+        **params: Any,
+    ) -> Self:
         """Buy labels and train, round by round.
 
         In ask mode a further `fit` of the same loop goes on, also after it was
@@ -286,7 +289,7 @@ class ActiveLearningLoop(
                 self._buy_rounds(data, fit_params, context)
         return self
 
-    def label(self, y, rows, answers):
+    def label(self, y: Any, rows: ArrayLike, answers: Any) -> Any:
         """Write a person's answers into a copy of `y`.
 
         Parameters
@@ -337,25 +340,25 @@ class ActiveLearningLoop(
     # -- what is known --------------------------------------------------------------
 
     @property
-    def labeled_indices_(self):
+    def labeled_indices_(self) -> NDArray[np.int64]:
         """Labelled rows in order of purchase; sorted in ask mode."""
         check_is_fitted(self)
         return self._labels.order
 
     @property
-    def labeled_iter_(self):
+    def labeled_iter_(self) -> NDArray[np.int64]:
         """Round in which each row was labelled."""
         check_is_fitted(self)
         return self._labels.iteration.copy()
 
     @property
-    def transduction_(self):
+    def transduction_(self) -> NDArray:
         """The labels bought so far."""
         check_is_fitted(self)
         return self._labels.transduction()
 
     @property
-    def history_(self):
+    def history_(self) -> dict[str, NDArray]:
         """Dict of one array a column, with an entry for each round."""
         check_is_fitted(self)
         names = dict.fromkeys(name for record in self._records for name in record)

@@ -1,8 +1,10 @@
 """Predict in the caller's labels with an estimator that was fitted on codes."""
 
 from copy import copy
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import ClassifierTags, check_consistent_length, get_tags
@@ -50,7 +52,7 @@ class CodedClassifierMixin:
     _columns = None
 
     @property
-    def classes_(self):
+    def classes_(self) -> NDArray:
         """The classes, one for each column of the probabilities."""
         check_is_fitted(self)
         classes = self._labels.classes
@@ -126,7 +128,7 @@ class CodedClassifierMixin:
         return by_code if self._columns is None else by_code[:, self._columns]
 
     @available_if(_estimator_has("predict"))
-    def predict(self, X, **params):
+    def predict(self, X: Any, **params: Any) -> NDArray:
         """Predict classes.
 
         Parameters
@@ -148,7 +150,7 @@ class CodedClassifierMixin:
         return classes[codes]
 
     @available_if(_estimator_has("predict_proba"))
-    def predict_proba(self, X, **params):
+    def predict_proba(self, X: Any, **params: Any) -> NDArray:
         """Predict probabilities, a column for each of `classes_`.
 
         Parameters
@@ -169,7 +171,7 @@ class CodedClassifierMixin:
         return self._shown(proba)
 
     @available_if(_estimator_has("predict_proba"))
-    def predict_log_proba(self, X, **params):
+    def predict_log_proba(self, X: Any, **params: Any) -> NDArray:
         """Logarithms of `predict_proba`; minus infinity for an unseen class.
 
         Parameters
@@ -187,7 +189,7 @@ class CodedClassifierMixin:
             return np.log(self.predict_proba(X, **params))
 
     @available_if(_estimator_has("decision_function"))
-    def decision_function(self, X, **params):
+    def decision_function(self, X: Any, **params: Any) -> NDArray:
         """Decision values; the smallest float for an unseen class.
 
         Parameters
@@ -209,7 +211,7 @@ class CodedClassifierMixin:
         return self._shown(self._by_code(known, np.finfo(known.dtype).min))
 
     @available_if(_estimator_has("score"))
-    def score(self, X, y=None, **params):
+    def score(self, X: Any, y: Any = None, **params: Any) -> float:
         """Score with the estimator's own `score` (accuracy), over the labelled rows.
 
         Parameters
@@ -266,7 +268,7 @@ class CodedClassifierMixin:
         tags.non_deterministic = inner.non_deterministic
         return tags
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> Any:
         """Say where parameters go; see scikit-learn's guide to metadata routing.
 
         Returns
