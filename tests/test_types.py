@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-ROOMS = "loop models datasets plotting analysis testing utils".split()
+ROOMS = "loop query models datasets plotting analysis testing utils".split()
 # Rooms that load their names on first use.
 LAZY = {"experiment": ["compare", "run_experiment"], "report": ["write_report"]}
 

@@ -1,14 +1,20 @@
 """What every strategy shares: validation, seeds, and the picks of the best scores."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
 from skal.net.auxiliary import check_auxiliary, fit_auxiliary
+from skal.net.pool_features import PoolFeatures
+from skal.pool import PoolView
+from skal.posterior import DeepEnsemble, MCDropout
 from skal.selection import top_k
 from skal.utils.seeds import check_seed
 from skal.utils.validation import HasMethods, Interval, check_n_samples, check_params
@@ -44,10 +50,10 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         ]
     }
 
-    def __init__(self, *, random_state=None):
+    def __init__(self, *, random_state: int | None = None):
         self.random_state = random_state
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; those of a parameter that is None make its default first.
 
         As in ``posterior__n_draws=20`` or ``aux__max_epochs=50``.
@@ -71,7 +77,9 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         """Make what None stands for in a parameter, or None where it is itself."""
         return None
 
-    def prepare(self, estimator, *, pool_features=None):
+    def prepare(
+        self, estimator: BaseEstimator, *, pool_features: PoolFeatures | None = None
+    ) -> BaseEstimator:
         """Change how the loop's private clone of the estimator trains; default: not.
 
         Parameters
@@ -88,7 +96,7 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         """
         return estimator
 
-    def fit(self, pool):
+    def fit(self, pool: PoolView) -> Self:
         """Train what the strategy needs; most need nothing.
 
         Parameters
@@ -101,7 +109,7 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         """
         return self
 
-    def query(self, pool, n_samples):
+    def query(self, pool: PoolView, n_samples: int) -> NDArray[np.int64]:
         """Choose rows to label.
 
         Parameters
@@ -141,7 +149,7 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
             )
         return picks.astype(np.int64)
 
-    def get_state(self):
+    def get_state(self) -> dict[str, NDArray]:
         """Give what the strategy keeps over rounds; most keep nothing.
 
         The experiment stores it with each round, so that a run that was interrupted
@@ -153,7 +161,7 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         """
         return {}
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, NDArray]) -> None:
         """Take over what `get_state` of an equal strategy gave.
 
         Parameters
@@ -194,19 +202,26 @@ class PosteriorQuery(QueryStrategy):
         "posterior": [HasMethods(["check", "prepare"]), None],
     }
 
-    def __init__(self, *, posterior=None, random_state=None):
+    def __init__(
+        self,
+        *,
+        posterior: MCDropout | DeepEnsemble | None = None,
+        random_state: int | None = None,
+    ):
         super().__init__(random_state=random_state)
         self.posterior = posterior
 
     @property
-    def active_posterior(self):
+    def active_posterior(self) -> MCDropout | DeepEnsemble | None:
         """The parameter, or what None stands for."""
         return self.posterior
 
     def _default(self, name):
         return type(self)().active_posterior if name == "posterior" else None
 
-    def prepare(self, estimator, *, pool_features=None):
+    def prepare(
+        self, estimator: BaseEstimator, *, pool_features: PoolFeatures | None = None
+    ) -> BaseEstimator:
         """Let the loop train all that the posterior needs; see `QueryStrategy`."""
         posterior = self.active_posterior
         return estimator if posterior is None else posterior.prepare(estimator)
@@ -286,7 +301,9 @@ class AuxiliaryQuery(QueryStrategy):
         "aux": [NeuralNet, None],
     }
 
-    def __init__(self, *, aux=None, random_state=None):
+    def __init__(
+        self, *, aux: NeuralNet | None = None, random_state: int | None = None
+    ):
         super().__init__(random_state=random_state)
         self.aux = aux
 
@@ -297,7 +314,9 @@ class AuxiliaryQuery(QueryStrategy):
     def _default(self, name):
         return self._default_aux() if name == "aux" else None
 
-    def prepare(self, estimator, *, pool_features=None):
+    def prepare(
+        self, estimator: BaseEstimator, *, pool_features: PoolFeatures | None = None
+    ) -> BaseEstimator:
         """Check the parameters, those of `aux`, too; see `QueryStrategy`."""
         check_params(self)
         if self.aux is not None:

@@ -9,10 +9,12 @@ References
 """
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from skal.query._base import QueryStrategy, decision_values, pool_margins
 from skal.selection import kmeans_plusplus, linkage_clusters, top_k
@@ -64,7 +66,7 @@ class BadgeQuery(QueryStrategy):
         "first": [StrOptions({"norm", "uniform"})],
     }
 
-    def __init__(self, *, first="norm", random_state=None):
+    def __init__(self, *, first: str = "norm", random_state: int | None = None):
         super().__init__(random_state=random_state)
         self.first = first
 
@@ -155,11 +157,11 @@ class ClusterMarginQuery(QueryStrategy):
     def __init__(
         self,
         *,
-        margin_multiple=10,
-        min_mean_cluster_size=10,
-        within="random",
-        max_linked=50_000,
-        random_state=None,
+        margin_multiple: float = 10,
+        min_mean_cluster_size: float = 10,
+        within: str = "random",
+        max_linked: int = 50_000,
+        random_state: int | None = None,
     ):
         super().__init__(random_state=random_state)
         self.margin_multiple = margin_multiple
@@ -191,12 +193,12 @@ class ClusterMarginQuery(QueryStrategy):
         order = np.argsort(known)
         return self.labels_[order[np.searchsorted(known, rows, sorter=order)]]
 
-    def get_state(self):
+    def get_state(self) -> dict[str, NDArray]:
         """Give `rows_` and `labels_`, or nothing before the first query."""
         names = ("rows_", "labels_")
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, NDArray]) -> None:
         """Take over the clusters of another one's `get_state`.
 
         Parameters

@@ -49,7 +49,7 @@ class _UncertaintyQuery(PosteriorQuery, ScoreQuery):
     _reads = ("log_proba",)
 
     @property
-    def requires(self):
+    def requires(self) -> tuple[str, ...]:
         """Sampled predictions where there is a posterior, else those of the model."""
         return self._reads if self.posterior is None else ("sample_proba",)
 
