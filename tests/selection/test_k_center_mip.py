@@ -68,6 +68,32 @@ def test_equals_brute_force(n_outliers, n_centers, weighted):
         )
 
 
+@pytest.mark.parametrize("n_outliers", [0, 1])
+@pytest.mark.parametrize("kind", ["far centre", "far row", "far groups"])
+def test_bounds_hold_where_rows_are_far(kind, n_outliers):
+    rng = np.random.default_rng(2)
+    for far in (1e6, 1e9):
+        points, centers = 1e-2 * rng.normal(size=(9, 1)), np.array([[0.0], [0.02]])
+        if kind == "far centre":
+            centers = np.vstack([[[far]], centers])
+        elif kind == "far row":
+            points[4] = far
+        else:
+            points[:5] += far
+            centers = np.vstack([centers, centers + far])
+        problem = {"centers": centers, "n_outliers": n_outliers}
+        best = least_radius(points, 2, **problem)
+        picks, bounds = k_center_mip(points, 2, return_bounds=True, **problem)
+        assert bounds == pytest.approx((best, best), rel=1e-12)
+        assert radius(points, picks, **problem) == bounds[1]
+        for n_candidates in (3, 9):
+            picks, (lower, upper) = k_center_mip_subset(
+                points, 2, max_points=n_candidates, **problem
+            )
+            assert lower <= best * (1 + 1e-12) and best <= upper * (1 + 1e-12)
+            assert radius(points, picks, **problem) == pytest.approx(upper, rel=1e-12)
+
+
 @pytest.mark.parametrize("n_outliers", [0, 2])
 def test_radius_falls_and_never_exceeds_the_greedy_one(n_outliers):
     rng = np.random.default_rng(1)
