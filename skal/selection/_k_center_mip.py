@@ -1,7 +1,6 @@
 """Robust k-center as a mixed-integer program, by bisection over the distances."""
 
 import time
-from bisect import bisect_left
 from numbers import Integral, Real
 
 import numpy as np
@@ -70,9 +69,9 @@ def k_center_mip(
     half the greedy radius, which is no bound where rows may be left out.
 
     Each covering problem is solved for a few far rows first; those that the answer
-    leaves uncovered are added until it covers all, or there is none. Dominated rows
-    and columns are dropped, and swaps improve each answer. Every set met on the way
-    counts: the best one is returned, never worse than `k_center_greedy`.
+    leaves uncovered are added until it covers all, or there is none. Swaps improve each
+    answer. Every set met on the way counts: the best one is returned, never worse than
+    `k_center_greedy`.
 
     While nothing was cut off by the clock, equal calls give equal rows; once a
     problem was, they depend on the speed of the machine. Distances and greedy rows
@@ -112,8 +111,8 @@ def k_center_mip(
         # Differences, not products: copies are at distance 0, ties stay ties.
         mode = "donot_use_mm_for_euclid_dist"
         distances = torch.cdist(x, x, compute_mode=mode).cpu().numpy()
-    search = _Search(distances, given, weights, n_select, n_outliers)
-    picks, bounds = search.run(greedy, start + time_limit)
+    search = _Search(distances, given, weights, n_select, n_outliers, greedy)
+    picks, bounds = search.run(start + time_limit)
     order = k_center_greedy(points[picks], n_select, centers=centers, random_state=0)
     return (picks[order], bounds) if return_bounds else picks[order]
 
@@ -205,7 +204,8 @@ def k_center_mip_subset(
         if radius(others) < best:
             picks, best = others, radius(others)
         if n_outliers == 0:
-            lower = max(lower, below - far.max(initial=0))
+            reach = far.max(initial=0)
+            lower = max(lower, below - reach - 1e-12 * (below + reach))
     return picks, (float(min(lower, best)), best)
 
 
@@ -270,120 +270,95 @@ class _Search:
     Parameters
     ----------
     distances : array of shape (n_rows, n_rows)
-    nearest : array of shape (n_rows,)
+    given : array of shape (n_rows,)
         Distance to the nearest given centre.
     weights : array of shape (n_rows,)
     n_select, n_outliers : int
+    greedy : array of int
+        Rows spread far, `n_select` at least: the first answer, and the rows that
+        programs must cover first.
     """
 
-    def __init__(self, distances, nearest, weights, n_select, n_outliers):
-        self.distances, self.nearest, self.weights = distances, nearest, weights
-        self.n_select, self.n_outliers = n_select, n_outliers
+    def __init__(self, distances, given, weights, n_select, n_outliers, greedy):
+        self.distances, self.given, self.weights = distances, given, weights
+        self.n_select, self.n_outliers, self.greedy = n_select, n_outliers, greedy
+        self.rows = np.zeros(len(given), dtype=bool)
+        self.rows[greedy] = True
+        self.upper = np.inf
+        self.picks = self.offer(greedy[:n_select])
 
-    def run(self, greedy, deadline):
+    def run(self, deadline):
         """Return the best rows, and bounds on the least radius."""
-        self.picks, self.upper = greedy[: self.n_select], np.inf
-        self.offer(self.picks)
         if self.n_select == 0 or self.upper == 0:
             return self.picks, (self.upper, self.upper)
-        # Rows that the programs must cover: only ever more, for any radius.
-        self.rows = np.zeros(len(self.nearest), dtype=bool)
-        self.rows[greedy] = True
-        lower, upper = self.packing_bound(greedy), self.upper
-        radii = np.unique(
-            np.concatenate(
-                [d[(d >= lower) & (d <= upper)] for d in (self.nearest, self.distances)]
-            )
-        )
-        # radii[low] is too small, radii[high] is enough; up to `tried` nothing is known
-        # but that the clock cut it off, so it is the turn of those above.
-        low = tried = -1
+        radii = np.append(self.distances.ravel(), self.given)
+        radii = radii[(radii >= self.packing_bound()) & (radii <= self.upper)]
+        radii = np.unique(radii)
+        # radii[proven] is too small, radii[high] is enough; up to `low` nothing is
+        # known but that the clock cut it off, so it is the turn of those above.
+        proven = low = -1
         high = len(radii) - 1
-        while high - low > 1 and (now := time.monotonic()) < deadline:
-            tried = low if high - tried <= 1 else tried
-            middle = (tried + high) // 2
-            share = 1 if high - low == 2 else 0.5
+        while high - proven > 1 and (now := time.monotonic()) < deadline:
+            if high - low <= 1:
+                low = proven
+            middle = (low + high) // 2
+            share = 1 if high - proven == 2 else 0.5
             enough = self.covers(radii[middle], now + share * (deadline - now))
             high = int(np.searchsorted(radii, self.upper))
-            if enough is False:
-                low = max(low, min(self.same_until(radii, middle), high - 1))
-            tried = max(low, middle if enough is None else tried)
+            low = low if enough else middle
+            proven = middle if enough is False else proven
             if enough is None and deadline == np.inf:
                 break  # Not the clock, but the solver gave up.
-        return self.picks, (float(radii[low + 1]), self.upper)
+        return self.picks, (float(radii[min(proven + 1, high)]), self.upper)
 
-    def packing_bound(self, greedy):
+    def packing_bound(self):
         """Half the distance between greedy rows too many to be covered one by one."""
-
-        def too_many(n):
-            weights = np.sort(self.weights[greedy[:n]])
-            return weights[: n - self.n_select].sum() > self.n_outliers
-
-        counts = range(len(greedy) + 1)
-        n = bisect_left(counts, True, lo=self.n_select + 1, key=too_many)
-        if n > len(greedy):
-            return 0.0
-        last = greedy[n - 1]
-        gaps = self.distances[last, greedy[: n - 1]]
-        return _half(min(gaps.min(), self.nearest[last]))
-
-    def same_until(self, radii, i):
-        """Largest position whose program has the same rows and columns as that of i."""
-        known = self.distances[self.rows].ravel(), self.nearest[self.rows]
-        next_one = min(d[d > radii[i]].min(initial=np.inf) for d in known)
-        return int(np.searchsorted(radii, next_one)) - 1
+        for n in range(self.n_select + 1, len(self.greedy) + 1):
+            *others, last = self.greedy[:n]
+            left_out = np.sort(self.weights[self.greedy[:n]])[: n - self.n_select]
+            if left_out.sum() > self.n_outliers:
+                return _half(min(self.distances[last, others].min(), self.given[last]))
+        return 0.0
 
     def offer(self, picks):
         """Keep `picks` where their radius is less than that of the best so far."""
         near = self.distances[:, picks].min(1, initial=np.inf)
-        radius = _radius(np.minimum(near, self.nearest), self.weights, self.n_outliers)
-        if radius < self.upper:
-            self.upper, self.picks = radius, picks.copy()
+        radius = _radius(np.minimum(near, self.given), self.weights, self.n_outliers)
+        if radius < self.upper or self.upper == np.inf:
+            self.upper, self.picks = radius, picks
+        return self.picks
 
     def covers(self, radius, deadline):
         """Whether some rows cover the others within `radius`; None: out of time."""
-        demand = (self.nearest > radius) & (self.weights > 0)
-        cover = self.distances <= radius
-        picks = self.picks
+        demand = (self.given > radius) & (self.weights > 0)
+        cover, picks = self.distances <= radius, self.picks
         while True:
             picks = self.improve(picks, cover, demand, deadline)
             if self.upper <= radius:
                 return True
             rows = np.flatnonzero(self.rows & demand)
-            columns, solved = self.program(cover[rows], self.weights[rows], deadline)
-            if columns is None:
+            picks, solved = self.program(cover[rows], rows, deadline)
+            if picks is None:
                 return solved
-            near = self.distances[:, columns].min(1, initial=np.inf)
-            picks = self.fill(columns, np.minimum(near, self.nearest))
+            rest = self.greedy[~np.isin(self.greedy, picks)]
+            picks = np.append(picks, rest[: self.n_select - len(picks)])
             self.offer(picks)
             if self.upper <= radius:
                 return True
+            near = self.distances[:, picks].min(1)
             near[self.rows | ~demand] = -1
             if near.max() <= radius:
                 return None  # The solver's tolerance let too much weight out.
             for _ in range(self.n_select):
                 row = near.argmax()
-                if near[row] <= radius:
-                    break
-                self.rows[row] = True
-                near = np.minimum(near, self.distances[row])
-
-    def fill(self, picks, near):
-        """Add the farthest rows to `picks`, up to `n_select`."""
-        picks = list(picks)
-        near[picks] = -1
-        while len(picks) < self.n_select:
-            picks.append(int(near.argmax()))
-            near = np.minimum(near, self.distances[picks[-1]])
-            near[picks[-1]] = -1
-        return np.array(picks, dtype=np.int64)
+                if near[row] > radius:
+                    self.rows[row] = True
+                    near = np.minimum(near, self.distances[row])
 
     def improve(self, picks, cover, demand, deadline):
         """Swap single rows as long as more weight is covered."""
-        picks = picks.copy()
-        self.offer(picks)
+        picks, swapped = picks.copy(), True
         count = cover[:, picks].sum(1)
-        swapped = True
         while swapped:
             swapped = False
             for i, old in enumerate(picks):
@@ -399,8 +374,8 @@ class _Search:
         self.offer(picks)
         return picks
 
-    def program(self, cover, weights, deadline):
-        """Cover the rows of `cover` by at most `n_select` of its columns.
+    def program(self, cover, rows, deadline):
+        """Cover `rows` by at most `n_select` of the columns of `cover`.
 
         Returns
         -------
@@ -408,24 +383,19 @@ class _Search:
         solved : bool or None
             False where there is no answer, None where there was not the time.
         """
-        if len(cover) == 0:
+        if len(rows) == 0:
             return np.empty(0, dtype=np.int64), True
-        cover, weights, columns = _reduce(cover, weights, self.n_outliers)
         left = deadline - time.monotonic()
         if left <= 0:
             return None, None
-        n_columns = cover.shape[1]
+        n_columns, weights = cover.shape[1], self.weights[rows]
         soft = np.flatnonzero(weights <= self.n_outliers)
-        n_soft = len(soft)
-        count = np.concatenate([np.ones(n_columns), np.zeros(n_soft)])
-        lost = np.concatenate([np.zeros(n_columns), weights[soft]])
-        ones = (np.ones(n_soft), (soft, np.arange(n_soft)))
-        matrix = sparse.hstack(
-            [
-                sparse.csr_array(cover.astype(np.float64)),
-                sparse.csr_array(ones, shape=(len(cover), n_soft)),
-            ]
-        )
+        count = np.append(np.ones(n_columns), np.zeros(len(soft)))
+        lost = np.append(np.zeros(n_columns), weights[soft])
+        left_out = sparse.identity(len(rows), format="csc")[:, soft]
+        matrix = sparse.csr_array(cover.astype(np.float64))
+        matrix = sparse.hstack([matrix, left_out], format="csr")
+        limits = [self.n_select, self.n_outliers]
         result = milp(
             # Any answer will do, hence the gap; the count as objective guides the
             # solver, which proves much faster than without that there is none.
@@ -434,51 +404,10 @@ class _Search:
             bounds=Bounds(0, 1),
             constraints=[
                 LinearConstraint(matrix, 1, np.inf),
-                LinearConstraint(
-                    [count, lost], -np.inf, [self.n_select, self.n_outliers]
-                ),
+                LinearConstraint([count, lost], -np.inf, limits),
             ],
             options={"time_limit": left, "mip_rel_gap": 1e9},
         )
         if result.x is not None:
-            return columns[result.x[:n_columns] > 0.5], True
+            return np.flatnonzero(result.x[:n_columns] > 0.5), True
         return None, (False if result.status == 2 else None)
-
-
-def _reduce(cover, weights, n_outliers):
-    """Drop columns inside another, and rows covered whenever another one is.
-
-    Equal rows are merged. A row heavier than `n_outliers` must be covered.
-    """
-    columns = np.arange(cover.shape[1])
-    shape = None
-    while cover.shape != shape:
-        shape = cover.shape
-        first, _ = _distinct(cover)
-        keep = first[~_inside(cover[:, first]).any(1)]
-        cover, columns = cover[:, keep], columns[keep]
-        first, owner = _distinct(cover.T)
-        cover, weights = cover[first], np.bincount(owner, weights)
-        must = weights > n_outliers
-        keep = ~_inside(~cover.T)[:, must].any(1)
-        cover, weights = cover[keep], weights[keep]
-    return cover, weights, columns
-
-
-def _distinct(matrix):
-    """First position of each distinct column, and for each column which it is."""
-    packed = np.ascontiguousarray(np.packbits(matrix, axis=0).T)
-    _, first, owner = np.unique(
-        packed.view(f"V{packed.shape[1]}").ravel(),
-        return_index=True,
-        return_inverse=True,
-    )
-    return first, owner
-
-
-def _inside(matrix):
-    """Whether column i is a proper subset of column j, at (i, j)."""
-    columns = matrix.astype(np.float32)
-    common = columns.T @ columns
-    size = common.diagonal()
-    return (common == size[:, None]) & (size > size[:, None])
