@@ -44,16 +44,7 @@ def progress_bar(config):
         Takes the record of a round and counts it.
     """
     console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rounds"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[score]}"),
-        console=console,
-        transient=True,
-    )
+    bar = _progress(console, TextColumn("{task.fields[score]}"))
     title = f"{config.strategy} on {config.data_name}"
     task = bar.add_task(title, total=config.n_rounds + 1, score="")
 
@@ -64,6 +55,19 @@ def progress_bar(config):
     # A bar that is merely disabled still ends with an empty line in older versions.
     with bar if console.is_terminal else nullcontext():
         yield advance
+
+
+def _progress(console, *columns):
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rounds"),
+        TimeElapsedColumn(),
+        *columns,
+        console=console,
+        transient=True,
+    )
 
 
 @contextmanager
@@ -86,15 +90,7 @@ def grid_bar(configs, out, interval=0.5):
     if not console.is_terminal:
         yield
         return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rounds"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
+    bar = _progress(console)
     lengths = [config.n_rounds + 1 for config in configs]
     total = bar.add_task(f"{len(configs)} runs", total=sum(lengths))
     folders = [RunFolder(out, config) for config in configs]
