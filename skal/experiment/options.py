@@ -40,7 +40,9 @@ class Options(BaseModel):
 
     @classmethod
     def _message(cls, error):
-        reason = error.get("ctx", {}).get("error", error["msg"])
+        own = error["msg"].replace("Input should be", "must be")
+        own += f", got {error['input']!r}"
+        reason = error.get("ctx", {}).get("error", own)
         if not error["loc"]:
             return f"{reason}."
         name = str(error["loc"][0])

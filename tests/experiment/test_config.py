@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from skal.experiment.config import RunConfig
@@ -49,3 +52,28 @@ def test_the_hash_tells_strategy_options_apart():
     one, other = (RunConfig(strategy_options=o) for o in ({}, {"first": "uniform"}))
     assert one.hash != other.hash
     assert one.hash == RunConfig().hash
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"missing_labels": 3}, "--missing-labels must be a valid string, got 3."),
+        ({"epohcs": 3}, "There is no option 'epohcs'; did you mean 'epochs'? Allowed"),
+        ({"header": "yes"}, "--header must be true or false, got 'yes'."),
+        ({"lr": True}, "--lr must be a number above 0, got True."),
+        ({"epochs": 3.0}, "--epochs must be a whole number of at least 1, got 3.0."),
+        ({"device": ["cpu"]}, "--device must be a text, got ['cpu']."),
+        ({"strategy": 3}, "--strategy cannot be '3'. Allowed are asal, "),
+    ],
+)
+def test_python_is_told_what_the_command_line_is_told(options, message):
+    with pytest.raises(UsageError) as found:
+        RunConfig(**options)
+    assert str(found.value).startswith(message)
+
+
+def test_numbers_of_numpy_and_paths_are_taken():
+    given = {"epochs": np.int64(3), "lr": np.float32(0.5), "data": Path("some/a.csv")}
+    config = RunConfig(**given)
+    assert (config.epochs, config.lr, config.data) == (3, 0.5, "some/a.csv")
+    assert type(config.epochs) is int and type(config.lr) is float
