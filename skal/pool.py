@@ -226,9 +226,9 @@ class PoolView:
             rows, found = self._X, transformers_of(self.estimator)
             if self._rows is not None or found:
                 rows = take(rows, self.indices)
-            for transformers in found:
-                with isolated_rng(self.random_state or 0):
-                    rows = transformers.transform(rows)
+            with isolated_rng(self.random_state or 0):
+                for transformer in found:
+                    rows = transformer.transform(rows)
             self._cache["features"] = rows
         return self._cache["features"]
 

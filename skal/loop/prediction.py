@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import ClassifierTags, check_consistent_length, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
@@ -17,7 +16,6 @@ from skal.utils.labels import check_labels, encode, known_labels
 from skal.utils.rows import (
     DatasetRows,
     dataset_targets,
-    frame_to_array,
     is_dataset,
     n_rows,
     take,
@@ -85,16 +83,7 @@ class CodedClassifierMixin:
         )
 
     def _for_estimator(self, X):
-        """Rows as the estimator takes them: plain and writable for a bare net."""
-        if is_net(self.estimator):
-            if hasattr(X, "iloc"):
-                X = frame_to_array(X)
-            if sparse.issparse(X):
-                return sparse.csr_matrix(X)  # skorch cannot index sparse arrays by row
-            if isinstance(X, np.ndarray) and not X.dtype.isnative:
-                X = X.astype(X.dtype.newbyteorder("="))
-            if isinstance(X, np.ndarray) and not X.flags.writeable:
-                return DatasetRows(X, np.arange(len(X)))
+        """Rows as the estimator takes them: of a Dataset, without its labels."""
         return DatasetRows(X, np.arange(len(X))) if is_dataset(X) else X
 
     def _delegate(self, method, X, params):

@@ -11,15 +11,9 @@ from skorch.dataset import unpack_data
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skal.net.training import cast_inputs, is_net
-from skal.utils.rows import (
-    DatasetRows,
-    frame_to_array,
-    is_dataset,
-    n_rows,
-    native,
-    take,
-)
+from skal.net.inputs import CastInputs, cast_inputs, net_rows
+from skal.net.training import is_net
+from skal.utils.rows import DatasetRows, is_dataset, is_frame, n_rows, native, take
 from skal.utils.seeds import isolated_rng
 
 
@@ -138,7 +132,7 @@ def predict_batches(net, X, rows=None):
     x, y : as the net's own loader gives them, the inputs cast
     """
     options = net.get_params_for("iterator_valid")
-    X = frame_to_array(X) if hasattr(X, "iloc") else X
+    X = net_rows(net, X) if is_frame(X) else X
     if options.get("shuffle"):
         raise ValueError(
             "iterator_valid__shuffle=True would mix up the rows of the pool; leave "
@@ -147,8 +141,7 @@ def predict_batches(net, X, rows=None):
     plain = (
         (isinstance(X, np.ndarray | torch.Tensor) or sparse.issparse(X))
         and net.dataset is SkorchDataset
-        and type(net).get_dataset is NeuralNet.get_dataset
-        and type(net).get_iterator is NeuralNet.get_iterator
+        and not _overridden(net, "get_dataset", "get_iterator")
         and net.iterator_valid is DataLoader
         and not net.get_params_for("dataset")
         and set(options) <= {"batch_size", "num_workers", "pin_memory"}
@@ -167,12 +160,18 @@ def predict_batches(net, X, rows=None):
             # A copy, as a loader makes: the network may write to it, and the bits
             # of a matrix product depend on how its operands lie in memory.
             batch = batch.detach().clone(memory_format=torch.contiguous_format)
-            yield cast_inputs(batch, net.module_), torch.zeros(stop - start)
+            yield cast_inputs(batch, net), torch.zeros(stop - start)
         return
     if is_dataset(X):
         X = DatasetRows(X, np.arange(n_rows(X)) if rows is None else rows)
     elif rows is not None:
         X = take(X, rows)
+    X = net_rows(net, X)
     for batch in net.get_iterator(net.get_dataset(X), training=False):
         x, y = unpack_data(batch)
-        yield cast_inputs(x, net.module_), y
+        yield cast_inputs(x, net), y
+
+
+def _overridden(net, *names):
+    own = [c for c in type(net).__mro__ if c not in (CastInputs, NeuralNet)]
+    return any(name in vars(cls) for cls in own for name in names)

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import sparse
 
 from skal.net.training import is_net, transformers_of
-from skal.utils.rows import frame_to_array, n_rows, native, take
+from skal.utils.rows import frame_to_array, is_frame, n_rows, native, take
 
 
 class PoolFeatures:
@@ -55,9 +55,9 @@ class PoolFeatures:
             The kind of container that the transformers give; lazy for a Dataset.
         """
         rows = take(self.X, self.rows[positions])
-        for transformers in transformers_of(self.estimator):
-            rows = transformers.transform(rows)
+        for transformer in transformers_of(self.estimator):
+            rows = transformer.transform(rows)
         if is_net(self.estimator):
-            rows = frame_to_array(rows) if hasattr(rows, "iloc") else rows
+            rows = frame_to_array(rows) if is_frame(rows) else rows
             rows = native(rows) if isinstance(rows, np.ndarray) else rows
         return rows

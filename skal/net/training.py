@@ -7,89 +7,97 @@ from contextlib import contextmanager
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.dataset import ValidSplit
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
+from skal.net.few_labels import (
+    GapFreeLabels,
+    LenientSplit,
+    has_gaps,
+    is_default_split,
+    may_watch_validation,
+)
+from skal.net.inputs import CastInputs
 from skal.net.wrapped import SeenClasses, allow_few_labels, nets_inside
 from skal.utils.seeds import isolated_rng
 
 
-def final_estimator(estimator):
-    """Peel Pipelines, searches and ensembles down to the estimator that predicts.
+_THRESHOLDS = FixedThresholdClassifier | TunedThresholdClassifierCV
 
-    An ensemble, as of `skal.posterior`, names it as its `first_member`.
+
+def final_estimator(estimator):
+    """Peel off all that hands its rows on, down to the estimator that predicts.
+
+    That is Pipelines, searches, thresholds and ensembles, which name a `first_member`.
     """
-    while True:
-        if isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        elif hasattr(estimator, "first_member"):
-            estimator = estimator.first_member
-        elif hasattr(estimator, "refit") and hasattr(estimator, "estimator"):
-            estimator = getattr(estimator, "best_estimator_", estimator.estimator)
-        else:
-            return estimator
+    return list(_levels(estimator))[-1]
 
 
 def transformers_of(estimator):
-    """List the transformers of nested Pipelines and searches, outermost first."""
-    found = []
+    """List the fitted transformers on the way to the final estimator, in order.
+
+    Samplers of imbalanced-learn change what is learnt from, not what is predicted.
+    """
+    return [
+        step
+        for level in _levels(estimator)
+        if isinstance(level, Pipeline)
+        for _, step in level.steps[:-1]
+        if step not in (None, "passthrough") and not hasattr(step, "fit_resample")
+    ]
+
+
+def _levels(estimator):
+    """Yield an estimator and those inside it that see all rows it sees, in turn."""
     while True:
-        if hasattr(estimator, "first_member"):
+        yield estimator
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, _THRESHOLDS):
+            estimator = getattr(estimator, "estimator_", estimator.estimator)
+        elif hasattr(estimator, "first_member"):
             estimator = estimator.first_member
         elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
-            if len(estimator.steps) > 1:
-                found.append(estimator[:-1])
-            estimator = estimator.steps[-1][1]
+        elif _will_search(estimator):
+            estimator = estimator.estimator
         else:
-            return found
+            return
+
+
+def _will_search(estimator):
+    return (
+        hasattr(estimator, "refit")
+        and hasattr(estimator, "estimator")
+        and not any(name.endswith("_") for name in vars(estimator))  # not fitted
+    )
+
+
+def check_trainable(estimator):
+    """Raise where an estimator cannot be fitted and then predict."""
+    for level in _levels(estimator):
+        name = type(level).__name__
+        if getattr(level, "cv", None) == "prefit":
+            raise ValueError(
+                f"{name}(cv='prefit') keeps a model that does not learn from new "
+                "labels; pass an unfitted estimator and a number as cv."
+            )
+        searches = hasattr(level, "estimator") and hasattr(level, "scoring")
+        tunes = isinstance(level, _THRESHOLDS)
+        if searches and not tunes and getattr(level, "refit", True) is False:
+            raise ValueError(
+                f"{name}(refit=False) leaves no model to predict with; set refit=True, "
+                "or to the name of a score."
+            )
 
 
 def is_net(estimator):
     """Tell whether an estimator is a skorch net."""
     return isinstance(estimator, NeuralNet)
-
-
-def cast_inputs(x, module):
-    """Cast a batch to the float type of the module's parameters.
-
-    Integers are left alone where the module looks them up in an embedding.
-    """
-    if isinstance(x, dict):
-        return {key: cast_inputs(value, module) for key, value in x.items()}
-    if isinstance(x, tuple | list):
-        return type(x)(cast_inputs(value, module) for value in x)
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
-    if dtype is None or not hasattr(x, "dtype") or x.dtype == dtype:
-        return x
-    if not x.is_floating_point() and any(
-        isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in module.modules()
-    ):
-        return x
-    return x.to(dtype)
-
-
-class CastInputs:
-    """Mixin of the private net: cast inputs, and compare outputs with the classes."""
-
-    def infer(self, x, **fit_params):
-        """Cast the batch to the module's float type, then infer."""
-        return super().infer(cast_inputs(x, self.module_), **fit_params)
-
-    def get_loss(self, y_pred, y_true, *args, **kwargs):
-        """Raise where the net has fewer outputs than classes, then get the loss."""
-        scores = y_pred[0] if isinstance(y_pred, tuple) else y_pred
-        n_classes = len(getattr(self, "classes", None) or ())
-        if scores.ndim == 2 and scores.shape[1] < n_classes:
-            raise ValueError(
-                f"the network has {scores.shape[1]} outputs, but there are {n_classes} "
-                "classes; give its last layer one output a class."
-            )
-        return super().get_loss(y_pred, y_true, *args, **kwargs)
 
 
 _EXTENDED = {}
@@ -223,10 +231,11 @@ def private_clone(estimator, n_classes, warm_start=False):
     Returns
     -------
     private : estimator
-        An unfitted clone. In a skorch net the *default* `train_split` is gone unless a
-        callback watches validation scores, training rows are shuffled unless the user
-        chose otherwise, inputs are cast, and `classes` is set. Nets inside another
-        classifier are treated alike, but know the classes that they are shown.
+        An unfitted clone. In a skorch net a `train_split` that equals the default is
+        gone unless a callback may watch validation scores, a stratified one is plain
+        where classes are too few, training rows are shuffled unless the user chose
+        otherwise, inputs are cast, and `classes` is set. Nets inside another classifier
+        are treated alike, but know the classes that they are shown.
     """
     private = clone(estimator)
     allow_few_labels(private)
@@ -251,8 +260,10 @@ def _make_private(net, n_classes):
             "skorch.NeuralNetClassifier."
         )
     params = {}
-    if _has_default_split(net) and not _watches_validation(net):
+    if is_default_split(net) and not may_watch_validation(net):
         params["train_split"] = None
+    elif type(net.train_split) is ValidSplit and net.train_split.stratified:
+        params["train_split"] = LenientSplit(**vars(net.train_split))
     if "classes" in net.get_params(deep=False):
         params["classes"] = None if n_classes is None else list(range(n_classes))
     if net.iterator_train is DataLoader:
@@ -262,32 +273,6 @@ def _make_private(net, n_classes):
             params["iterator_train__shuffle"] = True
     net.set_params(**params)
     extend_net(net, CastInputs)
-
-
-def _has_default_split(net):
-    split = net.train_split
-    return (
-        type(split) is ValidSplit
-        and split.cv == 5
-        and isinstance(split.cv, int)
-        and split.random_state is None
-    )
-
-
-def _watches_validation(net):
-    callbacks = [c[1] if isinstance(c, tuple) else c for c in net.callbacks or ()]
-    params = net.get_params(deep=False).items()
-    params = [(key, value) for key, value in params if key.startswith("callbacks__")]
-    callbacks += [value for _, value in params]
-    # skorch takes classes, too, and instantiates them with their defaults.
-    callbacks = [c() if isinstance(c, type) else c for c in callbacks]
-    monitors = [value for key, value in params if key.endswith("__monitor")]
-    return any("valid" in str(monitor) for monitor in monitors) or any(
-        "valid" in str(getattr(callback, "monitor", ""))
-        or ("valid" in str(getattr(callback, "name", "")))
-        or getattr(callback, "on_train", None) is False
-        for callback in callbacks
-    )
 
 
 def _check_warm_start(final):
@@ -386,6 +371,10 @@ def fit_isolated(estimator, X, y, seed, **fit_params):
     KeyboardInterrupt
         After a Ctrl-C that skorch took for an early stop.
     """
+    final = final_estimator(estimator)
+    known = type(final).__module__.partition(".")[0] in ("sklearn", "skal")
+    if not known and not is_net(final) and has_gaps(y):
+        extend_net(final, GapFreeLabels)
     with isolated_rng(seed), _interrupts_raised():
         return estimator.fit(X, y, **fit_params)
 

@@ -44,16 +44,27 @@ class DatasetRows(Dataset):
         if isinstance(items[0], tuple | list):
             items = [item[0] for item in items]
         if isinstance(items[0], np.ndarray):
-            # torch warns of tensors over read-only memory
-            items = [x if x.flags.writeable else x.copy() for x in items]
+            items = [_plain(x) for x in items]
+        elif isinstance(items[0], Tensor):
+            items = [x.detach() for x in items]
         if self.y is None:
             return [(x, 0) for x in items]
         return [(x, self.y[p]) for x, p in zip(items, positions, strict=True)]
 
 
+def _plain(x):
+    """Copy what torch cannot share: read-only memory, negative strides."""
+    return x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy()
+
+
 def is_dataset(X):
     """Tell whether `X` is a torch Dataset."""
     return isinstance(X, Dataset)
+
+
+def is_frame(X):
+    """Tell whether `X` is a DataFrame, of pandas, polars or their like."""
+    return hasattr(X, "columns") and hasattr(X, "to_numpy")
 
 
 def n_rows(X):
@@ -66,7 +77,7 @@ def take(X, rows):
 
     Parameters
     ----------
-    X : array, DataFrame, CSR matrix, tensor, list or Dataset
+    X : array, DataFrame, CSR matrix, tensor, SliceDict, list or Dataset
         A Dataset gives a lazy `DatasetRows`; all else is copied.
     rows : array of int
         Positions.
@@ -77,9 +88,9 @@ def take(X, rows):
         return X.iloc[rows].copy()  # else it may share memory, written to in place
     if isinstance(X, Tensor):
         return X[as_tensor(rows, device=X.device)]
-    if isinstance(X, np.ndarray) or sparse.issparse(X):
-        return X[rows]
-    return [X[row] for row in rows]
+    if isinstance(X, list | tuple):
+        return [X[row] for row in rows]
+    return X[rows]
 
 
 def native(rows):
@@ -112,7 +123,7 @@ def stack_rows(rows):
             items = items.__getitems__(range(len(rows)))
             return torch.stack([as_tensor(x).detach() for x, _ in items])
         rows = rows.toarray() if sparse.issparse(rows) else rows
-        rows = frame_to_array(rows) if hasattr(rows, "iloc") else np.asarray(rows)
+        rows = frame_to_array(rows) if is_frame(rows) else np.asarray(rows)
         rows = rows if rows.dtype.kind in "biuf" else rows.astype(float)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
@@ -150,10 +161,11 @@ def dense_rows(rows):
 
 def frame_to_array(frame):
     """Turn a DataFrame into a writable array, nullable and mixed columns to floats."""
-    rows = frame.to_numpy(copy=True)
-    if rows.dtype != object:
+    rows = np.array(frame)
+    if rows.dtype.kind in "biuf":
         return rows
     try:
+        # pandas alone knows how to make NaN of its missing values.
         return frame.to_numpy(dtype=np.float64, copy=True)
     except (TypeError, ValueError) as error:
         raise ValueError(

@@ -1,0 +1,118 @@
+"""What estimators need to learn from few labels, some classes of which are missing."""
+
+import numpy as np
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch.callbacks import Callback
+from skorch.dataset import ValidSplit
+
+
+class GapFreeLabels:
+    """Mixin of a private classifier that wants codes without gaps, as XGBoost does.
+
+    While a class has no label its code is missing among those to learn from. Where the
+    classifier refuses that, it learns codes 0..k-1, and `classes_` says which they are.
+    """
+
+    def fit(self, X, y, *args, **kwargs):
+        """Fit to the codes as they are, or else to codes without gaps."""
+        vars(self).pop("_known_codes", None)
+        try:
+            return super().fit(X, y, *args, **kwargs)
+        except ValueError:
+            known, codes = np.unique(y, return_inverse=True)
+            if not has_gaps(y) or not hasattr(self, "predict_proba"):
+                raise
+            super().fit(X, codes, *args, **kwargs)
+        self._known_codes = known
+        return self
+
+    @property
+    def classes_(self):
+        """Codes of the columns of `predict_proba`."""
+        inner = vars(self)
+        classes = inner["classes_"] if "classes_" in inner else super().classes_
+        return inner["_known_codes"] if "_known_codes" in inner else classes
+
+    @classes_.setter
+    def classes_(self, classes):
+        vars(self)["classes_"] = classes
+
+    def predict(self, X, *args, **kwargs):
+        """Predict codes."""
+        if "_known_codes" not in vars(self):
+            return super().predict(X, *args, **kwargs)
+        return self._known_codes[self.predict_proba(X, *args, **kwargs).argmax(1)]
+
+
+def has_gaps(y):
+    """Tell whether codes are integers, but not 0..k-1."""
+    y = np.asarray(y)
+    return y.dtype.kind in "iu" and y.ndim == 1 and len(np.unique(y)) <= y.max()
+
+
+class LenientSplit(ValidSplit):
+    """A stratified split that is a plain one where classes have too few labels."""
+
+    def __call__(self, dataset, y=None, groups=None):
+        """Split a dataset in two."""
+        try:
+            return super().__call__(dataset, y, groups)
+        except ValueError:
+            if y is None or not isinstance(self.cv, int | float):
+                raise
+            share = self.cv if self.cv < 1 else 1 / self.cv
+            return ValidSplit(share, random_state=self.random_state)(dataset, y)
+
+
+def is_default_split(net):
+    """Tell whether `train_split` equals what skorch gives such a net by default."""
+    split = net.train_split
+    stratified = isinstance(net, NeuralNetClassifier | NeuralNetBinaryClassifier)
+    return type(split) is ValidSplit and vars(split) == vars(
+        ValidSplit(5, stratified=stratified)
+    )
+
+
+def may_watch_validation(net):
+    """Tell whether a callback reads validation scores, or cannot be read itself.
+
+    Callbacks of skorch say by their parameters what they read; other callbacks,
+    callables, and methods `on_...` of the net's own class may read anything.
+    """
+    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else ()
+    callbacks = [c[1] if isinstance(c, tuple) else c for c in callbacks]
+    params = net.get_params(deep=False).items()
+    params = [(key, value) for key, value in params if key.startswith("callbacks__")]
+    callbacks += [value for key, value in params if key.count("__") == 1]
+    # skorch takes classes, too, and instantiates them with their defaults.
+    callbacks = [c() if isinstance(c, type) else c for c in callbacks if c is not None]
+    monitors = [value for key, value in params if key.endswith("__monitor")]
+    own = (
+        name
+        for cls in type(net).__mro__
+        if not _of_skorch(cls)
+        for name in vars(cls)
+    )
+    return (
+        any(map(_unclear, monitors))
+        or any(map(_callback_watches, callbacks))
+        or any(name.startswith("on_") for name in own)
+    )
+
+
+def _callback_watches(callback):
+    return (
+        not _of_skorch(type(callback))
+        or _unclear(getattr(callback, "monitor", ""))
+        or callable(getattr(callback, "schedule", None))
+        or "valid" in str(getattr(callback, "name", ""))
+        or getattr(callback, "on_train", None) is False
+    )
+
+
+def _unclear(monitor):
+    return callable(monitor) or "valid" in str(monitor)
+
+
+def _of_skorch(cls):
+    return cls is Callback or cls.__module__.partition(".")[0] in ("skorch", "skal")
