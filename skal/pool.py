@@ -1,6 +1,7 @@
 """`PoolView`: what a strategy may ask about one fitted estimator and some rows."""
 
 from contextlib import contextmanager
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from skal.net.heads import (
     missing_head,
 )
 from skal.net.hidden import HiddenMeans
-from skal.net.training import final_estimator, is_net, transformers_of
+from skal.net.training import casting_view, final_estimator, is_net, transformers_of
 from skal.utils.labels import encode
 from skal.utils.rows import DatasetRows, dense_rows, is_dataset, n_rows, take
 from skal.utils.seeds import check_seed, isolated_rng
@@ -114,7 +115,6 @@ class PoolView:
         self._rows = None
         self._labeled_data = (X_labeled, None, y_labeled)
         self._final = final_estimator(estimator)
-        self._net = self._final if is_net(self._final) else None
         self._classes = None if classes is None else np.asarray(classes)
         self._cache = {}
         self._expected = None
@@ -166,6 +166,10 @@ class PoolView:
             random_state=self.random_state,
             run_seed=self.run_seed,
         )
+
+    @cached_property
+    def _net(self):
+        return casting_view(self._final) if is_net(self._final) else None
 
     def __len__(self):
         return n_rows(self._X) if self._rows is None else len(self._rows)
@@ -354,6 +358,9 @@ class PoolView:
         each : callable
             As for `sample_proba`.
         """
+        if self._net is not self._final:  # finds out how to cast, not while it draws
+            with running(self._net, seed):
+                self._net.evaluation_step(next(self._batches()), training=False)
         sample_dropout(
             self._net, self._batches(), len(self), n_draws, seed, self._classes, each
         )

@@ -88,10 +88,7 @@ def may_watch_validation(net):
     callbacks = [c() if isinstance(c, type) else c for c in callbacks if c is not None]
     monitors = [value for key, value in params if key.endswith("__monitor")]
     own = (
-        name
-        for cls in type(net).__mro__
-        if not _of_skorch(cls)
-        for name in vars(cls)
+        name for cls in type(net).__mro__ if not _of_skorch(cls) for name in vars(cls)
     )
     return (
         any(map(_unclear, monitors))

@@ -25,8 +25,7 @@ from skal.net.inputs import CastInputs
 from skal.net.wrapped import SeenClasses, allow_few_labels, nets_inside
 from skal.utils.seeds import isolated_rng
 
-
-_THRESHOLDS = FixedThresholdClassifier | TunedThresholdClassifierCV
+_THRESHOLDS = (FixedThresholdClassifier, TunedThresholdClassifierCV)
 
 
 def final_estimator(estimator):
@@ -151,6 +150,22 @@ def _rebuild(cls, mixins):
     for mixin in mixins:
         cls = _extended_class(mixin, cls)
     return cls.__new__(cls)
+
+
+def casting_view(net):
+    """Give a fitted net that casts its inputs and shares all else with the given one.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Never touched; one that casts already is given back.
+    """
+    if isinstance(net, CastInputs):
+        return net
+    make, args = empty_net(net)
+    view = make(*args)
+    vars(view).update(vars(net))
+    return extend_net(view, CastInputs)
 
 
 class TrainLoader(DataLoader):

@@ -6,6 +6,11 @@ from scipy import sparse
 from torch import Tensor, as_tensor
 from torch.utils.data import Dataset
 
+from skal.utils.seeds import isolated_rng
+
+# Up to so many items are all compared with `targets`, and a sample of more.
+N_COMPARED, N_SAMPLED = 1000, 200
+
 
 class DatasetRows(Dataset):
     """Some rows of a map-style Dataset (or array), with labels of our own.
@@ -46,7 +51,7 @@ class DatasetRows(Dataset):
         if isinstance(items[0], np.ndarray):
             items = [_plain(x) for x in items]
         elif isinstance(items[0], Tensor):
-            items = [x.detach() for x in items]
+            items = [x.detach() if x.requires_grad else x for x in items]
         if self.y is None:
             return [(x, 0) for x in items]
         return [(x, self.y[p]) for x, p in zip(items, positions, strict=True)]
@@ -165,8 +170,9 @@ def frame_to_array(frame):
     if rows.dtype.kind in "biuf":
         return rows
     try:
-        # pandas alone knows how to make NaN of its missing values.
-        return frame.to_numpy(dtype=np.float64, copy=True)
+        if hasattr(frame, "iloc"):  # pandas makes NaN of its missing values
+            return frame.to_numpy(dtype=np.float64, copy=True)
+        return rows.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             "X has columns that are not numbers, which a network cannot take; put an "
@@ -176,29 +182,58 @@ def frame_to_array(frame):
 
 def has_targets(dataset):
     """Tell whether a Dataset holds labels of its own."""
-    if getattr(dataset, "targets", None) is not None:
-        return True
-    first = dataset[0]
-    return isinstance(first, tuple | list) and len(first) > 1
+    return getattr(dataset, "targets", None) is not None or _is_pair(dataset[0])
+
+
+def _is_pair(item):
+    return isinstance(item, tuple | list) and len(item) > 1
 
 
 def dataset_targets(dataset):
-    """Read the labels of a Dataset: its `targets`, else the second part of each item.
+    """Read the labels that a Dataset gives: the second part of each item.
+
+    `targets`, where there are any, spare loading all items. They may be other labels: a
+    `target_transform` or a subclass relabels items, not `targets`. So some items, or
+    all where they are few, are compared with them, and at the first that differs all
+    are loaded.
 
     Parameters
     ----------
     dataset : torch Dataset
-        Without `targets`, every item is loaded once.
+        With `targets`, up to 1,000 items are loaded once, and 200 of more; without, or
+        under a `target_transform`, every item.
 
     Returns
     -------
     y : array of shape (n_rows,)
+
+    Raises
+    ------
+    ValueError
+        Where there are neither `targets` nor pairs.
     """
-    if getattr(dataset, "targets", None) is not None:
-        return np.asarray(dataset.targets)
-    if not has_targets(dataset):
-        raise ValueError(
-            "y is None and the Dataset has neither `targets` nor items (x, y); pass y."
-        )
-    labels = [dataset[row][1] for row in range(len(dataset))]
+    n_rows, targets = len(dataset), getattr(dataset, "targets", None)
+    with isolated_rng(0):  # augmentation draws from the global generators
+        if not has_targets(dataset):
+            raise ValueError(
+                "y is None and the Dataset has neither `targets` nor items (x, y); "
+                "pass y."
+            )
+        if targets is not None:
+            targets = np.asarray(targets)
+            if not _is_pair(dataset[0]):
+                return targets
+            if getattr(dataset, "target_transform", None) is None:
+                rows = np.arange(n_rows)
+                if n_rows > N_COMPARED:
+                    rows = np.random.default_rng(0).choice(n_rows, N_SAMPLED, False)
+                if len(targets) == n_rows and np.array_equal(
+                    _item_labels(dataset, rows), targets[rows]
+                ):
+                    return targets
+        return _item_labels(dataset, range(n_rows))
+
+
+def _item_labels(dataset, rows):
+    labels = [dataset[int(row)][1] for row in rows]
     return np.asarray([y.item() if isinstance(y, Tensor) else y for y in labels])

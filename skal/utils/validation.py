@@ -1,11 +1,14 @@
 """Checks of parameters and rows; the one file that imports private scikit-learn."""
 
+import warnings
 from contextlib import contextmanager, nullcontext
 from numbers import Integral
+from os import PathLike
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import _fit_context as fit_context  # noqa: F401
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, get_tags
 from sklearn.utils._param_validation import HasMethods as _HasMethods
@@ -20,9 +23,12 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
+from skorch import NeuralNet
+from skorch.helper import SliceDict
 from torch import Tensor
 
-from skal.utils.rows import is_dataset
+from skal.utils.rows import is_dataset, is_frame, take
+from skal.utils.seeds import isolated_rng
 
 try:  # scikit-learn >= 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -172,6 +178,14 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
             )
         return X
     entry = entry_estimator(estimator)
+    if isinstance(X, dict) and not sparse.issparse(X):
+        return _check_dict(X, entry)
+    if not isinstance(X, list | tuple) and not hasattr(X, "shape"):
+        if not hasattr(X, "__array__"):
+            raise TypeError(
+                f"X is a {type(X).__name__}, whose rows cannot be taken; pass an "
+                "array, a DataFrame (collected, if it is lazy), or a torch Dataset."
+            )
     tags = get_tags(entry).input_tags
     composite = hasattr(entry, "transformers") or hasattr(entry, "transformer_list")
     if isinstance(X, Tensor):
@@ -183,24 +197,29 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
             raise ValueError("Input X contains NaN or infinity.")
         if X.ndim < 2:
             raise ValueError(f"X must have at least 2 dimensions, got {X.ndim}.")
-        return X
+        return X.detach()
     if not (composite or tags.string or not tags.two_d_array):
-        frame = X if hasattr(X, "iloc") else None
-        X = check_array(
-            X,
-            accept_sparse="csr" if accept_sparse else False,
-            accept_large_sparse=False,
-            dtype="numeric" if not tags.categorical else None,
-            ensure_all_finite=not tags.allow_nan,
-            allow_nd=True,
-            estimator=owner,
-            input_name="X",
-        )
+        frame = X if is_frame(X) else None
+        _check_no_paths(X)
+        try:
+            X = check_array(
+                X,
+                accept_sparse="csr" if accept_sparse else False,
+                accept_large_sparse=False,
+                dtype="numeric" if not tags.categorical else None,
+                ensure_all_finite=not tags.allow_nan,
+                allow_nd=True,
+                estimator=owner,
+                input_name="X",
+            )
+        except (TypeError, ValueError):
+            if frame is None or (reset and not _learns_from(estimator, entry, frame)):
+                raise
         if frame is not None:
             X = frame
     elif sparse.issparse(X):
         X = X.tocsr()
-    if hasattr(X, "iloc") or (getattr(X, "ndim", 0) == 2):
+    if is_frame(X) or getattr(X, "ndim", 0) == 2:
         validate_data(owner, X, reset=reset, skip_check_array=True)
     elif reset:
         for name in ("n_features_in_", "feature_names_in_"):
@@ -208,6 +227,50 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
         if getattr(X, "ndim", 0) > 2:
             owner.n_features_in_ = int(X.shape[1])
     return X
+
+
+def _check_dict(X, entry):
+    """Make rows of the arrays that a network takes by name."""
+    if not isinstance(entry, NeuralNet):
+        raise TypeError(
+            f"X is a {type(X).__name__}, which {type(entry).__name__} cannot take; "
+            "pass an array or a DataFrame."
+        )
+    return SliceDict(
+        **{
+            name: part.detach() if isinstance(part, Tensor) else np.asarray(part)
+            for name, part in X.items()
+        }
+    )
+
+
+def _check_no_paths(X):
+    if isinstance(X, list | tuple | np.ndarray) and len(X):
+        if isinstance(X[0], str | PathLike):
+            raise ValueError(
+                f"X holds text such as {str(X[0])!r}, not rows of numbers. If these "
+                "are names of files, pass a torch Dataset that loads them; if they "
+                "are texts, put a vectorizer before the classifier in a Pipeline."
+            )
+
+
+def _learns_from(estimator, entry, frame):
+    """Tell whether an estimator takes columns that are no numbers, by trying some."""
+    kinds = [str(dtype) for dtype in frame.dtypes]
+    numbers = all(kind.lower().startswith(("int", "uint", "float")) for kind in kinds)
+    if isinstance(entry, NeuralNet) or numbers or not len(frame):
+        return False
+    rows = np.linspace(0, len(frame) - 1, min(len(frame), 40)).astype(int)
+    if hasattr(frame, "isna"):
+        holes = np.flatnonzero(frame.isna().any(axis=1))
+        rows = np.union1d(rows, holes[:20])
+    try:
+        with warnings.catch_warnings(), isolated_rng(0):
+            warnings.simplefilter("ignore")
+            clone(estimator).fit(take(frame, rows), np.arange(len(rows)) % 2)
+    except Exception:  # whatever it raises on what it cannot take
+        return False
+    return True
 
 
 __all__ = [

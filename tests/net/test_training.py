@@ -23,6 +23,7 @@ from skorch.callbacks import (
     EarlyStopping,
     EpochScoring,
     LRScheduler,
+    ParamMapper,
 )
 from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
@@ -38,7 +39,6 @@ from skal.net import training
 from skal.net.training import (
     CastInputs,
     TrainLoader,
-    cast_inputs,
     extend_net,
     final_estimator,
     fit_isolated,
@@ -67,6 +67,17 @@ class UsersNet(NeuralNetClassifier):
     def __init__(self, *args, extra=1, **kwargs):
         super().__init__(*args, **kwargs)
         self.extra = extra
+
+
+class Own(Callback):
+    """Reads validation scores in a way that no parameter tells."""
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history[-1, "valid_loss"]
+
+
+class OwnStopping(EarlyStopping):
+    pass
 
 
 class Louder:
@@ -226,6 +237,11 @@ def test_a_predefined_split_is_kept():
             True,
         ),
         ({"callbacks": [Callback()]}, False),
+        ({"callbacks": [Own()]}, True),
+        ({"callbacks": [OwnStopping(monitor="train_loss")]}, True),
+        ({"callbacks": [Checkpoint(monitor=lambda net: True)]}, True),
+        ({"callbacks": [ParamMapper("*", schedule=lambda net: None)]}, True),
+        ({"callbacks": [("stop", EarlyStopping())], "callbacks__stop": None}, True),
     ],
 )
 def test_a_split_that_callbacks_watch_is_kept(params, kept):
@@ -396,24 +412,6 @@ def test_a_private_net_casts_its_rows(dtype):
     np.testing.assert_array_equal(
         net.predict_proba(X), net.predict_proba(X.astype(np.float32))
     )
-
-
-def test_cast_inputs():
-    double = torch.ones(2, 3, dtype=torch.float64)
-    ints = torch.ones(2, 3, dtype=torch.int64)
-    linear, words = nn.Linear(3, 1), nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 1))
-    assert cast_inputs(double, linear).dtype == torch.float32
-    assert cast_inputs(ints, linear).dtype == torch.float32
-    assert cast_inputs(ints, linear.double()).dtype == torch.float64
-    assert cast_inputs(ints, words).dtype == torch.int64
-    assert cast_inputs(double, words).dtype == torch.float32
-    assert cast_inputs(double, nn.ReLU()).dtype == torch.float64
-    same = torch.ones(2)
-    assert cast_inputs(same, nn.Linear(1, 1)) is same
-    nested = cast_inputs({"a": [double, (ints,)]}, words)
-    assert nested["a"][0].dtype == torch.float32
-    assert nested["a"][1][0].dtype == torch.int64
-    assert cast_inputs("text", words) == "text"
 
 
 # -- fits -----------------------------------------------------------------------------

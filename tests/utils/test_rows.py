@@ -5,9 +5,18 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from skorch.helper import SliceDict
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from skal.utils.rows import DatasetRows, dataset_targets, is_dataset, n_rows, take
+from skal.utils.rows import (
+    DatasetRows,
+    dataset_targets,
+    frame_to_array,
+    is_dataset,
+    is_frame,
+    n_rows,
+    take,
+)
 
 X = np.arange(20, dtype=np.float32).reshape(10, 2)
 ROWS = np.array([7, 0, 0, 3])
@@ -128,12 +137,70 @@ def test_rows_of_rows():
 @pytest.mark.parametrize(
     "targets", [[1, 0, 2], np.array([1, 0, 2]), torch.tensor([1, 0, 2])]
 )
-def test_targets_of_a_dataset_load_no_item(targets):
-    dataset = Items(list(X[:3]), targets)
-    y = dataset_targets(dataset)
+@pytest.mark.parametrize("pairs", [False, True])
+def test_targets_of_a_dataset(targets, pairs):
+    items = list(zip(X, [1, 0, 2], strict=False)) if pairs else list(X[:3])
+    y = dataset_targets(Items(items, targets))
     assert isinstance(y, np.ndarray)
     assert y.tolist() == [1, 0, 2]
-    assert dataset.loaded == []
+
+
+class Relabelled(Items):
+    """Items and `targets` of a set, relabelled by a function as torchvision does."""
+
+    def __init__(self, n_items, target_transform, *, hidden=False):
+        labels = np.arange(n_items) % 4
+        super().__init__(list(labels), labels.tolist())
+        self.relabel = target_transform
+        if not hidden:
+            self.target_transform = target_transform
+
+    def __getitem__(self, row):
+        label = super().__getitem__(row)
+        return np.zeros(2), self.relabel(label)
+
+
+@pytest.mark.parametrize("n_items", [20, 3000])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_labels_are_those_of_the_items_not_of_targets(n_items, hidden):
+    dataset = Relabelled(n_items, lambda label: int(label % 2), hidden=hidden)
+    y = dataset_targets(dataset)
+    assert y.tolist() == [row % 2 for row in range(n_items)]
+
+
+def test_a_rare_change_counts_under_a_target_transform():
+    """One label in 3,000 differs, which a sample would hardly show."""
+    calls = []
+
+    def transform(label):
+        calls.append(label)
+        return 9 if len(calls) == 2700 else int(label)
+
+    assert (dataset_targets(Relabelled(3000, transform)) == 9).sum() == 1
+
+
+def test_targets_spare_loading_many_items():
+    dataset = Relabelled(3000, int, hidden=True)
+    assert dataset_targets(dataset).tolist() == [row % 4 for row in range(3000)]
+    assert len(dataset.loaded) < 300
+
+
+@pytest.mark.parametrize("n_targets", [2, 4])
+def test_targets_of_another_length_are_not_those_of_the_items(n_targets):
+    """As where a subset keeps the `targets` of the whole."""
+    items = list(zip(X[:3], ["a", "b", "a"], strict=True))
+    y = dataset_targets(Items(items, list("abab")[:n_targets]))
+    assert y.tolist() == ["a", "b", "a"]
+
+
+def test_reading_labels_leaves_the_global_generators_alone():
+    class Augmented(Items):
+        def __getitem__(self, row):
+            return torch.rand(2), row % 2
+
+    state = torch.get_rng_state()
+    assert dataset_targets(Augmented(range(4), [0, 1, 0, 1])).tolist() == [0, 1, 0, 1]
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +218,23 @@ def test_labels_of_items(labels, kind):
 def test_a_dataset_without_labels(items):
     with pytest.raises(ValueError, match="pass y"):
         dataset_targets(Items(items))
+
+
+def test_take_of_named_parts():
+    taken = take(SliceDict(a=X, b=torch.from_numpy(X)), ROWS)
+    assert n_rows(taken) == 4
+    np.testing.assert_array_equal(taken["a"], X[ROWS])
+    np.testing.assert_array_equal(taken["b"], X[ROWS])
+
+
+def test_polars_frames():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(X, schema=["a", "b"])
+    assert is_frame(frame) and n_rows(frame) == 10
+    taken = take(frame, ROWS)
+    assert isinstance(taken, polars.DataFrame)
+    np.testing.assert_array_equal(frame_to_array(taken), X[ROWS])
+    with pytest.raises(ValueError, match="not numbers"):
+        frame_to_array(polars.DataFrame({"a": ["x", "y"], "b": [1.0, 2.0]}))
+    mixed = polars.DataFrame({"a": [1, None], "b": [1.5, 2.0]})
+    np.testing.assert_array_equal(frame_to_array(mixed), [[1, 1.5], [np.nan, 2]])
