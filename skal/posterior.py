@@ -419,10 +419,14 @@ def _fit_member(member, X, y, seed, n_threads, fit_params):
         torch.set_num_threads(before)
 
 
+class IdenticalMembersError(ValueError):
+    """Members of an ensemble that are all the same."""
+
+
 def _check_apart(members):
     states = [learned_bytes(final_estimator(member)) for member in members]
     if len(set(states)) < len(states):
-        raise ValueError(
+        raise IdenticalMembersError(
             f"members of the DeepEnsemble came out identical: training "
             f"{type(final_estimator(members[0])).__name__} is not random, or fixes its "
             "own seed; use an estimator whose training is random, or bootstrap rows "

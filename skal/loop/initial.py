@@ -5,10 +5,11 @@ import warnings
 import numpy as np
 from sklearn.base import clone
 
+from skal.loop.trial import check_comparable
 from skal.pool import PoolView
 from skal.query import QueryStrategy
 from skal.utils.labels import known_labels
-from skal.utils.rows import is_dataset, n_rows
+from skal.utils.rows import is_dataset, n_rows, take, telling_rows
 from skal.utils.seeds import check_generator
 from skal.utils.validation import check_row_numbers
 
@@ -38,6 +39,9 @@ def check_initial(initial, X, mode):
                 "Dataset, whose items are no rows of numbers; pass initial=None or "
                 "RandomQuery()."
             )
+        if initial.requires:
+            rows = take(X, telling_rows(X))
+            check_comparable(rows, f"initial={type(initial).__name__}()")
     else:
         check_row_numbers(initial, n_rows(X), "initial")
 

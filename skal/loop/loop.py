@@ -16,7 +16,7 @@ from skal.loop.data_checks import check_data
 from skal.loop.initial import buy_second_class, first_rows, initial_order, initial_size
 from skal.loop.model import score_model, train_model
 from skal.loop.prediction import CodedClassifierMixin
-from skal.loop.trial import try_estimator
+from skal.loop.trial import check_choices, named_strategy, try_estimator
 from skal.net.training import private_clone, warn_of_instances
 from skal.pool import PoolView
 from skal.query import QueryStrategy
@@ -53,8 +53,9 @@ class ActiveLearningLoop(
     estimator : estimator
         Any scikit-learn classifier: a skorch net, a Pipeline or search object that ends
         in one, LogisticRegression, a forest. Cloned, never touched.
-    strategy : QueryStrategy
-        Chooses the rows. Cloned, never touched.
+    strategy : QueryStrategy or str
+        Chooses the rows. Cloned, never touched. A name, such as "badge", stands for the
+        strategy with its default parameters.
     batch_size : int, default=10
         Labels bought a round; the last batch may be short.
     n_initial : int, default=10
@@ -171,7 +172,7 @@ class ActiveLearningLoop(
 
     _parameter_constraints = {
         "estimator": [HasMethods("fit")],
-        "strategy": [QueryStrategy],
+        "strategy": [QueryStrategy, str],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_initial": [Interval(Integral, 1, None, closed="left")],
         "initial": [None, StrOptions({"balanced"}), QueryStrategy, "array-like"],
@@ -337,6 +338,10 @@ class ActiveLearningLoop(
             classes=self.classes,
         )
 
+    def _validate_params(self):
+        check_choices(self.estimator, self.strategy)
+        super()._validate_params()
+
     # -- what is known --------------------------------------------------------------
 
     @property
@@ -386,10 +391,11 @@ class ActiveLearningLoop(
         seed = self.random_state
         if not goes_on or isinstance(seed, Integral):
             self.seed_ = check_seed(seed)
+        strategy = clone(named_strategy(self.strategy))
         try_estimator(
             self.estimator,
             data.X,
-            self.strategy,
+            strategy,
             n_classes=len(labels.classes),
             embedding_layer=self.embedding_layer,
             random_state=self.seed_,
@@ -404,7 +410,7 @@ class ActiveLearningLoop(
         if not (self.warm_start and same_codes):
             self.__dict__.pop("estimator_", None)
         self._labels, self._sketch, self._skip_label = labels, sketch, skip_label
-        self.strategy_ = clone(self.strategy)
+        self.strategy_ = strategy
         self.next_query_ = np.empty(0, dtype=np.int64)
 
     def _first_set(self, data):

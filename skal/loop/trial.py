@@ -1,21 +1,88 @@
-"""Try in advance whether an estimator can give what a strategy reads."""
+"""Try on a few rows, before any label is bought, whether all will work together."""
+
+import inspect
+import warnings
+from contextlib import contextmanager
 
 import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from skorch.dataset import unpack_data
 from torch import nn
 
 from skal.net.evaluation import check_has_layers, check_has_proba
 from skal.net.gradients import check_differentiable
-from skal.net.training import final_estimator, is_net, private_clone
+from skal.net.training import (
+    check_trainable,
+    final_estimator,
+    fit_isolated,
+    is_net,
+    label_dtype,
+    private_clone,
+    transformers_of,
+)
 from skal.net.wrapped import warn_of_wrapped_nets
 from skal.pool import OF_HEAD, PoolView
-from skal.utils.rows import n_rows
+from skal.posterior import DeepEnsemble, IdenticalMembersError, MCDropout
+from skal.utils import all_strategies, command_line_name
+from skal.utils.rows import dense_rows, is_dataset, n_rows, take, telling_rows
 from skal.utils.seeds import isolated_rng
+
+# Outputs that are the rows themselves where there is no network.
+OF_ROWS = {"embeddings", "features"}
+
+
+def check_choices(estimator, strategy):
+    """Say what to pass instead of a bare module, a class, or a name that is none.
+
+    Parameters
+    ----------
+    estimator, strategy : object
+        Parameters of the loop.
+    """
+    if isinstance(estimator, nn.Module) or (
+        inspect.isclass(estimator) and issubclass(estimator, nn.Module)
+    ):
+        name = getattr(estimator, "__name__", type(estimator).__name__)
+        raise TypeError(
+            f"estimator is the torch module {name}; wrap it, as in "
+            f"skorch.NeuralNetClassifier({name}, criterion=torch.nn.CrossEntropyLoss)."
+        )
+    if inspect.isclass(strategy):
+        name = strategy.__name__
+        raise TypeError(f"strategy is the class {name}; pass an instance, {name}().")
+    if isinstance(strategy, str):
+        named_strategy(strategy)
+
+
+def named_strategy(strategy):
+    """Make a strategy of its name, such as "badge"; others are given back.
+
+    Parameters
+    ----------
+    strategy : QueryStrategy or str
+        A name is that of the command line, see `skal.utils.command_line_name`.
+
+    Returns
+    -------
+    strategy : QueryStrategy
+    """
+    if not isinstance(strategy, str):
+        return strategy
+    known = {command_line_name(cls): cls for _, cls in all_strategies()}
+    if strategy not in known:
+        raise ValueError(
+            f"strategy={strategy!r} is no strategy; the names are {', '.join(known)}."
+        )
+    return known[strategy]()
 
 
 def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_state):
     """Raise where a fresh clone cannot give what a strategy reads, before any fit.
 
-    A bare net is shown two rows; what stands behind unfitted transformers is not tried.
+    A net is shown two rows, behind transformers that are fitted to a few. Where that
+    cannot be done, as in a search, or to so few rows, nothing is said.
 
     Parameters
     ----------
@@ -32,36 +99,44 @@ def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_
     random_state : int
         Seed of the clone's weights.
     """
+    check_trainable(estimator)
+    final = final_estimator(estimator)
     reads = {name.removeprefix("labeled.") for name in strategy.requires}
     if "input_gradients" in reads:
-        check_differentiable(final_estimator(estimator))
+        check_differentiable(final)
     if "hidden_means" in reads:
-        check_has_layers(final_estimator(estimator))
-    warn_of_wrapped_nets(final_estimator(estimator), reads)
+        check_has_layers(final)
+    warn_of_wrapped_nets(final, reads)
     posterior = getattr(strategy, "active_posterior", None)
     if posterior is not None:
         posterior.check(estimator)
     prepared = strategy.prepare(private_clone(estimator, n_classes))
-    if not is_net(final_estimator(estimator)):
+    if not is_net(final):
         if reads & {"proba", "log_proba", "logits"}:
-            check_has_proba(
-                final_estimator(estimator), or_decisions="decision_values" in reads
-            )
+            check_has_proba(final, or_decisions="decision_values" in reads)
+        if reads & OF_ROWS:
+            rows = _seen_rows(estimator, X, random_state)
+            if rows is not None:
+                check_comparable(rows, f"strategy={type(strategy).__name__}()")
+        if isinstance(posterior, DeepEnsemble):
+            _try_ensemble(posterior, estimator, X, random_state)
         return
-    if not is_net(estimator):
+    rows = X if is_net(estimator) else _seen_rows(estimator, X, random_state)
+    if rows is None:
         return
     with isolated_rng(random_state):
-        net = prepared if is_net(prepared) else private_clone(estimator, n_classes)
-        net.initialize()
+        net = final_estimator(prepared)
+        net = net.initialize()
+        _try_outputs(net, take(rows, np.arange(min(2, n_rows(rows)))))
+    view = PoolView.of_rows(
+        net,
+        rows,
+        np.arange(min(2, n_rows(rows))),
+        classes=np.arange(n_classes),
+        embedding_layer=embedding_layer,
+        random_state=random_state,
+    )
     if reads or isinstance(net.criterion_, nn.NLLLoss):
-        view = PoolView.of_rows(
-            net,
-            X,
-            np.arange(min(2, n_rows(X))),
-            classes=np.arange(n_classes),
-            embedding_layer=embedding_layer,
-            random_state=random_state,
-        )
         view.prefetch(reads)
         for name in ["proba", *sorted(reads & OF_HEAD)]:
             getattr(view, name)
@@ -70,3 +145,94 @@ def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_
         if "input_gradients" in reads:
             with view.input_gradients() as (batches, logits):
                 logits(next(batches).requires_grad_())
+    if isinstance(posterior, MCDropout):
+        with _quiet():
+            view.sample_proba(posterior)
+
+
+def check_comparable(rows, name):
+    """Raise where rows are to be compared, but are no finite numbers.
+
+    Parameters
+    ----------
+    rows : rows of any container
+    name : str
+        Of the parameter, and of the strategy that compares them.
+    """
+    try:
+        finite = bool(dense_rows(rows).isfinite().all())
+    except ValueError as error:
+        raise ValueError(f"{name} compares rows, but {error}") from error
+    if not finite:
+        raise ValueError(
+            f"{name} compares rows, but X holds NaN or infinite entries; clean X, put a "
+            "SimpleImputer before the classifier in a Pipeline where the strategy sees "
+            "rows behind it, or take one that compares none, such as "
+            f"{'RandomQuery' if name.startswith('initial') else 'MarginQuery'}()."
+        )
+
+
+def _seen_rows(estimator, X, seed):
+    """Give a few rows as the final estimator sees them; None where that is unknown."""
+    inner = estimator
+    while isinstance(inner, Pipeline):
+        inner = inner.steps[-1][1]
+    if inner is not final_estimator(estimator) or is_dataset(X):
+        return None  # a search may replace the transformers
+    rows = take(X, telling_rows(X))
+    with _quiet(), isolated_rng(seed):
+        try:
+            for transformer in transformers_of(clone(estimator)):
+                y = np.arange(n_rows(rows)) % 2
+                rows = transformer.fit(rows, y).transform(rows)
+        except Exception:  # they may need more rows, or other labels
+            return None
+    return rows
+
+
+def _try_ensemble(posterior, estimator, X, seed):
+    """Raise where members trained on a few rows come out identical."""
+    rows = take(X, telling_rows(X))
+    two = clone(posterior).set_params(n_members=2, n_jobs=None)
+    ensemble = two.prepare(private_clone(estimator, 2))
+    with _quiet():
+        try:
+            fit_isolated(ensemble, rows, np.arange(n_rows(rows)) % 2, seed)
+        except IdenticalMembersError:
+            raise
+        except Exception:  # they may need more rows, or other labels
+            return
+
+
+def _try_outputs(net, rows):
+    """Raise where a network returns what a net cannot learn or predict from."""
+    name = type(net.module_).__name__
+    try:
+        net.predict_proba(rows)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} cannot predict: {error}. Let its forward return one tensor of "
+            "logits, or a tuple that starts with it, of a type that NumPy has, such as "
+            "float32."
+        ) from error
+    dataset = net.get_dataset(rows)
+    batch = next(iter(net.get_iterator(dataset, training=False)))
+    output = net.evaluation_step(batch)
+    if isinstance(output, tuple):
+        inputs, _ = unpack_data(batch)
+        y = np.zeros(n_rows(rows), dtype=label_dtype(net))
+        try:
+            net.get_loss(output, torch.from_numpy(y), X=inputs)
+        except TypeError as error:
+            if "must be Tensor" in str(error):
+                raise TypeError(
+                    f"{name} returns a tuple, which its criterion cannot take; extend "
+                    "get_loss of the net, to take the part that it needs."
+                ) from error
+
+
+@contextmanager
+def _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

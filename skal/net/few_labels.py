@@ -1,5 +1,7 @@
 """What estimators need to learn from few labels, some classes of which are missing."""
 
+import warnings
+
 import numpy as np
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import Callback
@@ -56,7 +58,9 @@ class LenientSplit(ValidSplit):
     def __call__(self, dataset, y=None, groups=None):
         """Split a dataset in two."""
         try:
-            return super().__call__(dataset, y, groups)
+            with warnings.catch_warnings():  # of the least populated class
+                warnings.simplefilter("ignore", UserWarning)
+                return super().__call__(dataset, y, groups)
         except ValueError:
             if y is None or not isinstance(self.cv, int | float):
                 raise

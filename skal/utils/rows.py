@@ -98,6 +98,30 @@ def take(X, rows):
     return X[rows]
 
 
+def telling_rows(X, n_rows_at_most=40):
+    """Choose rows to try something with: evenly spread ones, and some with holes.
+
+    Parameters
+    ----------
+    X : rows of any container
+    n_rows_at_most : int, default=40
+        Half as many with NaN or infinite entries may join them.
+
+    Returns
+    -------
+    rows : int64 array
+        Ascending.
+    """
+    n = n_rows(X)
+    rows = np.linspace(0, n - 1, min(n, n_rows_at_most)).astype(np.int64)
+    holes = np.zeros(n, dtype=bool)
+    if hasattr(X, "isna"):
+        holes = X.isna().to_numpy().any(axis=1)
+    elif isinstance(X, np.ndarray) and X.dtype.kind == "f":
+        holes = ~np.isfinite(X).all(axis=tuple(range(1, X.ndim)))
+    return np.union1d(rows, np.flatnonzero(holes)[: n_rows_at_most // 2])
+
+
 def native(rows):
     """Contiguous, writable, native byte order: what torch takes without a warning."""
     rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("="))

@@ -27,7 +27,7 @@ from skorch import NeuralNet
 from skorch.helper import SliceDict
 from torch import Tensor
 
-from skal.utils.rows import is_dataset, is_frame, take
+from skal.utils.rows import is_dataset, is_frame, take, telling_rows
 from skal.utils.seeds import isolated_rng
 
 try:  # scikit-learn >= 1.9
@@ -260,10 +260,7 @@ def _learns_from(estimator, entry, frame):
     numbers = all(kind.lower().startswith(("int", "uint", "float")) for kind in kinds)
     if isinstance(entry, NeuralNet) or numbers or not len(frame):
         return False
-    rows = np.linspace(0, len(frame) - 1, min(len(frame), 40)).astype(int)
-    if hasattr(frame, "isna"):
-        holes = np.flatnonzero(frame.isna().any(axis=1))
-        rows = np.union1d(rows, holes[:20])
+    rows = telling_rows(frame)
     try:
         with warnings.catch_warnings(), isolated_rng(0):
             warnings.simplefilter("ignore")
