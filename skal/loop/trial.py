@@ -165,9 +165,9 @@ def check_comparable(rows, name):
         raise ValueError(f"{name} compares rows, but {error}") from error
     if not finite:
         raise ValueError(
-            f"{name} compares rows, but X holds NaN or infinite entries; clean X, put a "
-            "SimpleImputer before the classifier in a Pipeline where the strategy sees "
-            "rows behind it, or take one that compares none, such as "
+            f"{name} compares rows, but X holds NaN or infinite entries; clean X, put "
+            "a SimpleImputer before the classifier in a Pipeline where the strategy "
+            "sees rows behind it, or take one that compares none, such as "
             f"{'RandomQuery' if name.startswith('initial') else 'MarginQuery'}()."
         )
 

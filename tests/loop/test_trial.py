@@ -282,3 +282,14 @@ def test_strategies_by_name():
         ActiveLearningLoop(LogisticRegression(), "badger").fit(X, Y)
     with pytest.raises(TypeError, match="the class BadgeQuery; pass an ins"):
         ActiveLearningLoop(LogisticRegression(), BadgeQuery).fit(X, Y)
+
+
+def test_the_first_set_is_tried_too():
+    """Its strategy sees the rows as they are, before any transformer."""
+    for estimator in (BOOSTER, make_pipeline(SimpleImputer(), BOOSTER)):
+        n_asked, error = bought(
+            estimator, RandomQuery(), HOLES, initial=KMeansQuery(), n_rounds=0
+        )
+        assert n_asked == 0
+        assert "initial=KMeansQuery() compares rows, but X holds NaN" in str(error)
+    assert bought(BOOSTER, RandomQuery(), X, initial=KMeansQuery()) == (22, None)
