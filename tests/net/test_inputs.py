@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from skal import ActiveLearningLoop, MarginQuery, PoolView, RandomQuery
 from skal.net.inputs import cast_inputs
 from skal.net.training import fit_isolated, private_clone
+from skal.posterior import MCDropout
 
 N, LENGTH = 40, 5
 Named = namedtuple("Named", "first second")
@@ -308,3 +309,32 @@ def test_items_with_negative_strides():
         for rows in (Flipped(), X)
     ]
     np.testing.assert_array_equal(*(loop.predict_proba(X) for loop in loops))
+
+
+class Dropping(Dense):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.head(self.drop(self.body(x)))
+
+
+def test_draws_of_the_users_net_under_integers():
+    """The net is found to need floats before the masks are in place."""
+    X, y = counts()
+    net = make_net(Dropping).fit(X.astype(np.float32), y)
+    draws = [
+        PoolView(net, rows, random_state=0).sample_proba(MCDropout(3))
+        for rows in (X, X.astype(np.float32))
+    ]
+    assert torch.equal(*draws)
+    assert not hasattr(net, "casts_integers_")
+
+
+def test_a_view_sees_a_net_that_is_fitted_later():
+    X, y = counts(np.float32)
+    net = make_net(Dense)
+    view = PoolView(net, X)
+    net.fit(X, y)
+    np.testing.assert_array_equal(view.proba, net.predict_proba(X))
