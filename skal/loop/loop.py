@@ -405,7 +405,7 @@ class ActiveLearningLoop(
             self.n_iter_, same_codes = labels.go_on(before, len(self._records))
         else:
             self._records, self._query_time = [], 0.0
-        if not (goes_on and len(before)):
+        if not (goes_on and len(labels)):
             self._first = None
         if not (self.warm_start and same_codes):
             self.__dict__.pop("estimator_", None)

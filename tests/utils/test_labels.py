@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from skal.utils.labels import check_labels, encode, known_labels, missing_mask
+from skal.utils.labels import (
+    check_labels,
+    encode,
+    known_labels,
+    missing_mask,
+    read_labels,
+)
 
 NAN = float("nan")
 
@@ -95,6 +101,13 @@ def test_check_labels(y, mark, classes, n_missing):
         (pd.Series(["x", None, "y"], dtype="string"), NAN),
         (pd.Series(["x", np.nan, "y"], dtype="str"), NAN),
         (pd.Series(["x", None, "y"], dtype="string"), None),
+        (pd.Series([1, None, 2], dtype="Int64"), None),
+        (["x", None, "y"], None),
+        (["x", NAN, "y"], NAN),
+        (["x", -1, "y"], -1),
+        (("x", -1, "y"), -1.0),
+        ([2**53, NAN, 2**53 + 1], NAN),
+        (pd.Series([2**53, None, 2**53 + 1], dtype="Int64"), pd.NA),
         (pd.Series([1, None, 2], dtype="Int64"), NAN),
         (pd.Series([1, None, 2], dtype="Int64"), pd.NA),
         (pd.Series(["x", None, "y"], dtype="string"), pd.NA),
@@ -128,6 +141,73 @@ def test_holes_of_pandas_are_missing(y, mark):
 def test_bad_labels(y, mark, match):
     with pytest.raises(ValueError, match=match):
         check_labels(y, mark)
+
+
+# -- marks that NumPy turned into text ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("y", "mark"),
+    [
+        (np.array(["a", -1, "b"]), -1),
+        (np.array(["a", -1, "b"]), -1.0),
+        (np.array(["a", -1.0, "b"]), -1),
+        (np.array(["a", 99, "b"]), 99),
+        (np.array(["a", NAN, "b"]), NAN),
+        (np.array(["a", NAN, "b"]), -1),
+        (np.array(["a", NAN, "b"]), None),
+        (np.array(["a", None, "b"]).astype(str), None),
+        (np.array(["a", None, "b"]).astype(str), -1),
+        (["a", "nan", "b"], pd.NA),
+        (pd.Series(["a", "<NA>", "b"]), NAN),
+        (pd.Series(["a", "-1", "b"], dtype="category"), -1),
+    ],
+)
+def test_the_text_of_a_mark_is_no_class(y, mark):
+    with pytest.raises(ValueError, match="text.*missing_label=.*dtype=object") as info:
+        check_labels(y, mark)
+    text = list(y)[1]
+    assert f"pass missing_label={str(text)!r}" in str(info.value)
+    _, missing = check_labels(y, str(text))
+    assert missing.tolist() == [False, True, False]
+    _, missing = check_labels(y, mark, classes=["a", "b", str(text)])
+    assert not missing.any()
+
+
+@pytest.mark.parametrize("y", [["a", "-1"], ["none", "NAN"], ["a", "-10"], ["1", "0"]])
+def test_text_that_is_no_mark(y):
+    _, missing = check_labels(np.array(y), None if "-1" in y else -1)
+    assert not missing.any()
+
+
+@pytest.mark.parametrize(
+    ("y", "kind"),
+    [
+        (pd.Series([4, 7], dtype="Int64"), "i"),
+        (pd.Series([True, False], dtype="boolean"), "b"),
+        (pd.Series(["x", "y"], dtype="category"), "U"),
+        (pd.Series([2**53, 2**53 + 1], dtype="category"), "i"),
+        (pd.Series([4.0, 7.0], dtype="Float64"), "f"),
+        ([True, False], "b"),
+        ([np.int8(3), np.int8(4)], "i"),
+        ([torch.tensor(3), torch.tensor(4)], "i"),
+        ([2**63, 2**63 + 1], "u"),
+        ([2**64, 2**64 + 1], "O"),
+    ],
+)
+def test_containers_change_no_label(y, kind):
+    labels = read_labels(y)
+    assert labels.dtype.kind == kind and labels.tolist() == list(y)
+    assert encode(labels, np.unique(labels)).tolist() == np.argsort(list(y)).tolist()
+
+
+def test_polars_labels():
+    polars = pytest.importorskip("polars")
+    y = polars.Series([2**53, None, 2**53 + 1])
+    labels, missing = check_labels(y, None)
+    assert labels[~missing].tolist() == [2**53, 2**53 + 1]
+    labels, missing = check_labels(polars.Series(["a", None, "b"]), None)
+    assert missing.tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.float32, np.int64])
@@ -189,6 +269,7 @@ def test_codes_are_positions_in_the_classes(y, classes, strict):
         ([0, 0.5], [0, 1], "[0.5]", [0, 2]),
         (["a", "c"], ["a", "b"], "['c']", [0, 2]),
         (["a", "b"], [0, 1], "['a', 'b']", [2, 2]),
+        ([2**53 + 1], [2**53, 2**53 + 2], "[9007199254740993]", [2]),
         ([0, 1], ["a", "b"], "[0, 1]", [2, 2]),
         ([0.0, NAN], [0, 1], "[nan]", [0, 2]),
     ],
