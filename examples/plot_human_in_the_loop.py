@@ -25,8 +25,10 @@ def ask_a_person(row):
 
 
 # %%
-# Ask, label, tell: `fit` again with what you know. Until two classes are labelled no
-# model is trained, and `next_query_` comes from the initial set.
+# Ask, label, tell: `label` writes the answers into a copy of `y`, by position, and a
+# further `fit` goes on. Rows that nobody can decide go into ``fit(X, y, skip=rows)``.
+# Until two classes are labelled no model is trained, and `next_query_` comes from the
+# initial set.
 loop = ActiveLearningLoop(
     LogisticRegression(max_iter=1000),
     MarginQuery(),
@@ -38,13 +40,14 @@ loop = ActiveLearningLoop(
 )
 for _ in range(6):
     loop.fit(X, y)
-    for row in loop.next_query_:
-        y[row] = ask_a_person(row)
+    rows = loop.next_query_
+    y = loop.label(y, rows, [ask_a_person(row) for row in rows])
     print(f"{(y >= 0).sum():3d} labels")
 
 # %%
 # Unlabelled rows are left out of the score.
 loop.fit(X, y)
+print("labels by round:", loop.history_["n_labeled"])
 print("accuracy on all rows:", round(loop.score(X, truth), 3))
 
 # %%

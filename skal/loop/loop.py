@@ -46,7 +46,8 @@ class ActiveLearningLoop(
     In each round the strategy chooses `batch_size` unlabelled rows, their labels are
     bought, and a fresh clone of the estimator is trained on all labels so far. The
     labels come from a complete `y` (simulation), from a callable (oracle), or from a
-    person who fills `y[loop.next_query_]` and calls `fit` again (ask).
+    person, whose answers ``y = loop.label(y, loop.next_query_, answers)`` takes before
+    a further `fit` (ask). Rows are told by position, never by an index.
 
     Parameters
     ----------

@@ -380,3 +380,19 @@ def test_options_that_nobody_knows_any_more_are_read(tmp_path):
     config = read_run(tmp_path).config
     assert (config.strategy, config.data, config.lr) == ("theirs", "folder", 0.01)
     assert config.strategy_options == {"n_init": 3, "max_iter": 9}
+
+
+@pytest.mark.filterwarnings("ignore:the initial set of 4 rows held one class")
+def test_a_rare_class_takes_its_labels_out_of_the_rounds(tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(400, 2)).round(3)
+    lines = [f"{a},{b},{'yes' if k % 40 else 'no'}" for k, (a, b) in enumerate(rows)]
+    (tmp_path / "rare.csv").write_text("\n".join(["a,b,label", *lines]))
+    changes = {"n_initial": 4, "batch_size": 10, "n_rounds": 20}
+    data = str(tmp_path / "rare.csv")
+    config = RunConfig(**{**vars(CONFIG), **changes, "data": data, "epochs": 1})
+    whole = run_experiment(config, out=tmp_path / "whole")
+    sizes = [record["n_labeled"] for record in whole.records]
+    assert sizes[0] > 4 and sizes == [*range(sizes[0], 205, 10)]
+    path = kill(tmp_path / "killed", monkeypatch, "after", 1, config)
+    run_experiment(config, out=tmp_path / "killed")
+    same(path, whole.path)
