@@ -28,6 +28,7 @@ from skal.posterior import DeepEnsemble, IdenticalMembersError, MCDropout
 from skal.utils import all_strategies, command_line_name
 from skal.utils.rows import dense_rows, is_dataset, n_rows, take, telling_rows
 from skal.utils.seeds import isolated_rng
+from skal.utils.validation import InvalidParameterError
 
 # Outputs that are the rows themselves where there is no network.
 OF_ROWS = {"embeddings", "features"}
@@ -45,13 +46,15 @@ def check_choices(estimator, strategy):
         inspect.isclass(estimator) and issubclass(estimator, nn.Module)
     ):
         name = getattr(estimator, "__name__", type(estimator).__name__)
-        raise TypeError(
+        raise InvalidParameterError(
             f"estimator is the torch module {name}; wrap it, as in "
             f"skorch.NeuralNetClassifier({name}, criterion=torch.nn.CrossEntropyLoss)."
         )
     if inspect.isclass(strategy):
         name = strategy.__name__
-        raise TypeError(f"strategy is the class {name}; pass an instance, {name}().")
+        raise InvalidParameterError(
+            f"strategy is the class {name}; pass an instance, {name}()."
+        )
     if isinstance(strategy, str):
         named_strategy(strategy)
 
@@ -72,7 +75,7 @@ def named_strategy(strategy):
         return strategy
     known = {command_line_name(cls): cls for _, cls in all_strategies()}
     if strategy not in known:
-        raise ValueError(
+        raise InvalidParameterError(
             f"strategy={strategy!r} is no strategy; the names are {', '.join(known)}."
         )
     return known[strategy]()
