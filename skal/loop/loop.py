@@ -145,6 +145,10 @@ class ActiveLearningLoop(
     strategy keeps something of the model over rounds, as `ClusterMarginQuery`. Fits of
     networks in several threads of one process share torch's generator: use processes.
 
+    Searches and `cross_val_score` over partly labelled `y` need their ``scoring=None``:
+    then `score` leaves rows without a label out, while ``scoring="accuracy"`` counts
+    their mark -1 as a class that nobody predicts. A mark NaN makes scikit-learn warn.
+
     What a parameter of the estimator says of classes, it says of the caller's labels:
     the keys of `class_weight` are labels, ``criterion__weight`` is in sorted order.
 

@@ -293,3 +293,18 @@ def test_the_first_set_is_tried_too():
         assert n_asked == 0
         assert "initial=KMeansQuery() compares rows, but X holds NaN" in str(error)
     assert bought(BOOSTER, RandomQuery(), X, initial=KMeansQuery()) == (22, None)
+
+
+@pytest.mark.parametrize("order", ["so", "os", "o"])
+@pytest.mark.parametrize("strategy", [MarginQuery(), BadgeQuery(), KMeansQuery()])
+def test_samplers_of_a_pipeline_act_in_fit_alone(order, strategy):
+    over_sampling = pytest.importorskip("imblearn.over_sampling")
+    pipeline = pytest.importorskip("imblearn.pipeline").Pipeline
+    steps = {"s": StandardScaler(), "o": over_sampling.RandomOverSampler()}
+    pipe = pipeline([(name, steps[name]) for name in order] + [("c", BOOSTER)])
+    loop = ActiveLearningLoop(pipe, strategy, n_rounds=1, n_initial=20, random_state=0)
+    model = loop.fit(X, Y).estimator_
+    view = PoolView(model, X)
+    np.testing.assert_array_equal(view.proba, model.predict_proba(X))
+    seen = model["s"].transform(X) if "s" in order else X
+    np.testing.assert_array_equal(view.embeddings, seen)
