@@ -152,7 +152,8 @@ def play(X, y, mode, estimator, strategy, seed, mark=-1, kind="int64", names=(0,
         n_rounds=2,
         random_state=seed,
         missing_label=mark,
-        **({"oracle": "ask"} if mode == "ask" else {}),
+        # All classes at once: one that appears later would be warned of.
+        **({"oracle": "ask", "initial": range(6)} if mode == "ask" else {}),
     )
     if mode == "simulate":
         loop.fit(X, y)
