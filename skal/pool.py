@@ -32,7 +32,7 @@ from skal.net.heads import (
 )
 from skal.net.hidden import HiddenMeans
 from skal.net.training import casting_view, final_estimator, is_net, transformers_of
-from skal.utils.labels import encode
+from skal.utils.labels import check_labels, encode, read_labels
 from skal.utils.rows import DatasetRows, dense_rows, is_dataset, n_rows, take
 from skal.utils.seeds import check_seed, isolated_rng
 
@@ -206,7 +206,7 @@ class PoolView:
             X, rows, y = self._labeled_data
             view = self._view(X, rows, self.estimator)
             if y is not None:
-                view.y = encode(np.asarray(y), self.classes, name="y_labeled")
+                view.y = encode(read_labels(y), self.classes, name="y_labeled")
             self._cache["labeled"] = view
         return self._cache["labeled"]
 
@@ -216,7 +216,7 @@ class PoolView:
         if self._classes is not None:
             return self._classes
         if self.estimator is None:
-            return np.unique(np.asarray(self._labeled_data[2]))
+            return np.unique(check_labels(self._labeled_data[2], None)[0])
         return np.asarray(self._final.classes_)
 
     @property

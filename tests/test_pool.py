@@ -1336,3 +1336,10 @@ def test_head_is_a_copy(fitted_net, pool):
     before = pool.head_weight.clone()
     pool.head_weight.mul_(2)
     assert torch.equal(pool.head_weight, before)
+
+
+def test_marks_beside_names_are_no_classes():
+    """An array of both would be text, and the mark a class."""
+    pool = PoolView(None, rows(), X_labeled=rows(3), y_labeled=["a", -1, "b"])
+    with pytest.raises(ValueError, match="mixes labels"):
+        pool.labeled  # noqa: B018

@@ -51,6 +51,8 @@ def write_answers(y, rows, answers, *, asked, marks, classes):
     -------
     y : same kind as `y`
     """
+    if getattr(y, "ndim", 1) > 1:
+        raise TypeError(f"y must be one-dimensional, got shape {tuple(y.shape)}.")
     if len(y) != len(asked):
         raise ValueError(f"y has {len(y)} labels for the {len(asked)} rows of the fit.")
     check_row_numbers(rows, len(asked), "rows")
@@ -70,11 +72,12 @@ def write_answers(y, rows, answers, *, asked, marks, classes):
     if classes is not None:
         told = known_labels(labels[rows], ~missing[rows])
         encode(told, np.asarray(list(classes), dtype=object), name="answers")
-    if isinstance(y, list | tuple):
-        items = list(y)
+    polars = hasattr(y, "scatter") and hasattr(y, "to_list")
+    if isinstance(y, list | tuple) or polars:
+        items = y.to_list() if polars else list(y)
         for row, answer in zip(rows.tolist(), answers.tolist(), strict=True):
             items[row] = answer
-        return type(y)(items)
+        return type(y)(y.name, items) if polars else type(y)(items)
     if isinstance(y, Tensor):
         new = y.clone()
         new[as_tensor(rows, device=y.device)] = as_tensor(answers.tolist()).to(new)

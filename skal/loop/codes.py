@@ -10,6 +10,7 @@ from skal.utils.labels import (
     is_no_label,
     known_labels,
     missing_mask,
+    text_marks,
 )
 
 
@@ -101,7 +102,7 @@ class Labels:
             return
         together = np.empty(len(new) + len(self._codes), dtype=object)
         together[:] = [*self._codes, *new]
-        check_labels(together, self.missing_label, text_marks=False)
+        check_labels(together, self.missing_label, refuse_text=False)
         if self.fixed:
             encode(labels, self.classes, name="the oracle's answer")
         for label in sorted(new):
@@ -173,15 +174,18 @@ class Labels:
             return 0
         given = as_labels(answer(rows.copy()), rows, "oracle must answer with")
         skipped = missing_mask(given, self.missing_label)
-        bad = np.array([is_no_label(label) for label in given]) & ~skipped
+        texts = text_marks(self.missing_label) - {str(label) for label in self._codes}
+        bad = [is_no_label(k) or (isinstance(k, str) and k in texts) for k in given]
+        bad = np.array(bad) & ~skipped
         self.skipped[rows[skipped]] = True
         good = ~(skipped | bad)
         self._book(rows[good], given[good], iteration)
         if bad.any():
             raise ValueError(
                 f"oracle answered {given[bad][0]!r} for row {rows[bad][0]}: no label. "
-                f"To skip a row answer missing_label={self.missing_label!r}. "
-                f"{good.sum()} good answers of the batch are in transduction_."
+                f"To skip a row answer missing_label={self.missing_label!r}; a class "
+                f"of that name belongs in `classes`. {good.sum()} good answers of the "
+                "batch are in transduction_."
             )
         return int(good.sum())
 

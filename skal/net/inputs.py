@@ -14,26 +14,27 @@ from skal.utils.seeds import isolated_rng
 def cast_inputs(x, net):
     """Cast a batch to the float type of a net's parameters.
 
-    Only floating-point numbers of another width are cast, as nothing else would be what
+    Only floats of a width that no parameter has are cast, as nothing else would be what
     skorch shows the network: masks stay booleans, token ids and lengths integers. A
     private net may have found out that it cannot take its integers; see `CastInputs`.
     """
     parameters = net.module_.parameters()
-    dtype = next((p.dtype for p in parameters if p.is_floating_point()), None)
-    if dtype is None:
+    dtypes = list(dict.fromkeys(p.dtype for p in parameters if p.is_floating_point()))
+    if not dtypes:
         return x
     if getattr(net, "casts_integers_", False) and isinstance(x, torch.Tensor):
-        return x.to(dtype)
-    return _cast_floats(x, dtype)
+        return x.to(dtypes[0])
+    return _cast_floats(x, dtypes)
 
 
-def _cast_floats(x, dtype):
+def _cast_floats(x, dtypes):
     if isinstance(x, torch.Tensor):
-        return x.to(dtype) if x.is_floating_point() else x
+        casts = x.is_floating_point() and x.dtype not in dtypes
+        return x.to(dtypes[0]) if casts else x
     if isinstance(x, dict):
-        return {key: _cast_floats(value, dtype) for key, value in x.items()}
+        return {key: _cast_floats(value, dtypes) for key, value in x.items()}
     if isinstance(x, tuple | list):
-        parts = [_cast_floats(value, dtype) for value in x]
+        parts = [_cast_floats(value, dtypes) for value in x]
         return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
     return x
 

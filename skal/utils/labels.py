@@ -5,6 +5,7 @@ from numbers import Number
 import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+from torch import Tensor
 
 
 def missing_mask(y, missing_label):
@@ -70,11 +71,13 @@ def read_labels(y):
     y : array of shape (n_samples,)
         Of the type of the labels where that holds them all, else of objects.
     """
-    foreign = hasattr(y, "to_list") and not isinstance(
-        getattr(y, "dtype", None), np.dtype
-    )
+    if hasattr(y, "columns") and y.shape[1] == 1:
+        y = y[y.columns[0]]
+    listed = getattr(y, "to_list", None) or getattr(y, "tolist", None)
+    plain = isinstance(getattr(y, "dtype", None), np.dtype) or isinstance(y, Tensor)
+    foreign = listed and (not plain or np.ma.is_masked(y))  # a masked hole gives None
     if foreign or (isinstance(y, list | tuple) and not any(map(_is_nested, y))):
-        items = y.to_list() if foreign else list(y)
+        items = listed() if foreign else list(y)
         array = np.empty(len(items), dtype=object)
         array[:] = items
         y = _natural(array)
@@ -86,7 +89,7 @@ def _is_nested(item):
     return hasattr(item, "__len__") and not isinstance(item, str | bytes)
 
 
-def check_labels(y, missing_label, *, classes=None, text_marks=True):
+def check_labels(y, missing_label, *, classes=None, refuse_text=True):
     """Validate `y` and find its missing entries.
 
     Parameters
@@ -97,7 +100,7 @@ def check_labels(y, missing_label, *, classes=None, text_marks=True):
         The mark of a missing label.
     classes : array-like, default=None
         Names that are classes for certain, such as "None".
-    text_marks : bool, default=True
+    refuse_text : bool, default=True
         Raise where a label is the text of a mark, such as "-1" or "nan".
 
     Returns
@@ -129,7 +132,7 @@ def check_labels(y, missing_label, *, classes=None, text_marks=True):
                 "y mixes labels of types that cannot be sorted, such as numbers and "
                 "strings; make them all of one type."
             ) from error
-        if text_marks and known.dtype.kind == "U":
+        if refuse_text and known.dtype.kind == "U":
             _refuse_text_marks(distinct.tolist(), missing_label, classes)
         if not _are_integers(known):
             check_classification_targets(known)
@@ -141,12 +144,18 @@ def _are_integers(known):
     return known.dtype == object and all(isinstance(k, int) for k in known)
 
 
-def _refuse_text_marks(names, missing_label, classes):
+def text_marks(missing_label):
+    """List what NumPy turns marks of missing labels into, beside names."""
     marks = {"nan", "None", "<NA>", "NaT", str(missing_label)}
     if isinstance(missing_label, Number):
         marks |= {str(float(missing_label)), f"{missing_label:g}"}
+    return marks
+
+
+def _refuse_text_marks(names, missing_label, classes):
     known = () if classes is None else classes
-    found = sorted(marks & set(names) - {str(name) for name in known})
+    found = text_marks(missing_label) & set(names) - {str(name) for name in known}
+    found = sorted(found)
     if found:
         raise ValueError(
             f"y holds the text {found[0]!r} beside missing_label={missing_label!r}: a "
@@ -163,6 +172,7 @@ def _natural(labels):
     try:
         natural = np.array(items)
         same = natural.ndim == 1 and len(items) and natural.tolist() == items
+        same = same and (natural.dtype == bool or bool not in map(type, items))
     except (OverflowError, TypeError, ValueError):
         return labels
     return natural if same else labels

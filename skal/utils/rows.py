@@ -1,15 +1,18 @@
 """Rows of any container: array, DataFrame, sparse matrix, tensor, list or Dataset."""
 
+import math
+
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, as_tensor
 from torch.utils.data import Dataset
 
+from skal.utils.labels import read_labels
 from skal.utils.seeds import isolated_rng
 
 # Up to so many items are all compared with `targets`, and a sample of more.
-N_COMPARED, N_SAMPLED = 1000, 200
+N_COMPARED, N_SAMPLED = 5000, 1000
 
 
 class DatasetRows(Dataset):
@@ -189,13 +192,17 @@ def dense_rows(rows):
 
 
 def frame_to_array(frame):
-    """Turn a DataFrame into a writable array, nullable and mixed columns to floats."""
+    """Turn a DataFrame into a writable array; mixed columns and holes give floats."""
     rows = np.array(frame)
     if rows.dtype.kind in "biuf":
         return rows
     try:
         if hasattr(frame, "iloc"):  # pandas makes NaN of its missing values
-            return frame.to_numpy(dtype=np.float64, copy=True)
+            dtypes = {getattr(dtype, "numpy_dtype", dtype) for dtype in frame.dtypes}
+            numbers = all(getattr(dtype, "kind", "O") in "biuf" for dtype in dtypes)
+            whole = numbers and not frame.isna().to_numpy().any()
+            dtype = np.result_type(*dtypes) if whole else np.float64
+            return frame.to_numpy(dtype=dtype, copy=True)
         return rows.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -224,8 +231,8 @@ def dataset_targets(dataset):
     Parameters
     ----------
     dataset : torch Dataset
-        With `targets`, up to 1,000 items are loaded once, and 200 of more; without, or
-        under a `target_transform`, every item.
+        With `targets`, up to 5,000 items are loaded once, and 1,000 of more; without,
+        or under a `target_transform`, every item.
 
     Returns
     -------
@@ -244,7 +251,7 @@ def dataset_targets(dataset):
                 "pass y."
             )
         if targets is not None:
-            targets = np.asarray(targets)
+            targets = read_labels(targets)
             if not _is_pair(dataset[0]):
                 return targets
             if getattr(dataset, "target_transform", None) is None:
@@ -260,4 +267,10 @@ def dataset_targets(dataset):
 
 def _item_labels(dataset, rows):
     labels = [dataset[int(row)][1] for row in rows]
-    return np.asarray([y.item() if isinstance(y, Tensor) else y for y in labels])
+    for label in labels:
+        if getattr(label, "ndim", 0) and math.prod(label.shape) > 1:
+            raise ValueError(
+                f"the Dataset gives labels of shape {tuple(label.shape)}; let its "
+                "items hold one label each, such as the number of a class."
+            )
+    return read_labels([y.item() if hasattr(y, "item") else y for y in labels])

@@ -75,6 +75,21 @@ def test_names_are_never_cut(y):
     assert {"beetle", "c"} == set(again.classes_)
 
 
+def test_labels_of_polars():
+    polars = pytest.importorskip("polars")
+    y = polars.Series("animal", [None] * 60)
+    told = asked_about(y, missing_label=None).label(y, [7, 2], ["b", "c"])
+    assert told.to_list()[:8] == [None, None, "c", None, None, None, None, "b"]
+    assert told.name == "animal" and y.to_list() == [None] * 60
+
+
+@pytest.mark.parametrize("y", [np.full((60, 1), -1), pd.DataFrame({"t": [-1] * 60})])
+@pytest.mark.filterwarnings("ignore:A column-vector")
+def test_columns_take_no_answers(y):
+    with pytest.raises(TypeError, match="y must be one-dimensional"):
+        asked_about(y).label(y, [7], [0])
+
+
 def test_a_shuffled_series_is_warned_of_and_labelled_by_position():
     y = pd.Series(-1, index=INDEX)
     loop = make_loop(classes=range(3))

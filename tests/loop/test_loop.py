@@ -774,6 +774,22 @@ def test_good_answers_beside_a_bad_one_are_booked():
     assert len(loop.labeled_indices_) == 9
 
 
+@pytest.mark.parametrize("mark", [-1, None, np.nan])
+@pytest.mark.parametrize("answer", [-1, None, np.nan])
+def test_answers_that_numpy_turned_into_text(mark, answer):
+    """One mark in an array of names is the name of a class, silently."""
+    if answer == -1 and mark != -1:
+        pytest.skip("-1 is a mark of nothing there")
+
+    def oracle(rows):
+        return np.array([answer, *(f"class {Y_DIGITS[row]}" for row in rows[1:])], str)
+
+    loop = make_loop(oracle=oracle, missing_label=mark)
+    with pytest.raises(ValueError, match=f"answered '{answer}'.*belongs in `classes`"):
+        loop.fit(X_DIGITS)
+    assert len(loop.labeled_indices_) == 9
+
+
 @pytest.mark.parametrize(
     "answer",
     [lambda rows: None, lambda rows: 3, lambda rows: {}, lambda rows: rows[:, None]],

@@ -47,6 +47,8 @@ def test_only_floats_of_another_width_are_cast():
     assert cast_inputs(double, Around(nn.ReLU())) is double
     same = torch.ones(2)
     assert cast_inputs(same, linear) is same
+    two = Around(nn.Sequential(nn.Linear(2, 1).double(), nn.Linear(2, 1)))
+    assert cast_inputs(same, two) is same and cast_inputs(double, two) is double
     nested = cast_inputs({"a": [double, (ints,)], "b": Named(double, "text")}, linear)
     assert nested["a"][0].dtype == torch.float32
     assert nested["a"][1][0] is ints

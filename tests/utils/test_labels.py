@@ -193,12 +193,35 @@ def test_text_that_is_no_mark(y):
         ([torch.tensor(3), torch.tensor(4)], "i"),
         ([2**63, 2**63 + 1], "u"),
         ([2**64, 2**64 + 1], "O"),
+        (pd.array([2**53, 2**53 + 1], dtype="Int64"), "i"),
+        (pd.array([True, False], dtype="boolean"), "b"),
+        (pd.Categorical([2**53, 2**53 + 1]), "i"),
     ],
 )
 def test_containers_change_no_label(y, kind):
     labels = read_labels(y)
     assert labels.dtype.kind == kind and labels.tolist() == list(y)
     assert encode(labels, np.unique(labels)).tolist() == np.argsort(list(y)).tolist()
+
+
+def test_the_one_column_of_a_frame():
+    y = pd.DataFrame({"t": pd.array([2**53, None, 2**53 + 1], dtype="Int64")})
+    labels, missing = check_labels(y, NAN)
+    assert labels[~missing].tolist() == [2**53, 2**53 + 1]
+
+
+def test_truth_values_beside_marks_stay_what_they_are():
+    labels, missing = check_labels([True, -1, False], -1)
+    assert missing.tolist() == [False, True, False]
+    assert known_labels(labels, ~missing).dtype == bool
+
+
+def test_holes_of_masked_arrays_are_no_labels():
+    y = np.ma.masked_array([4, 7, 4], [False, True, False])
+    _, missing = check_labels(y, None)
+    assert missing.tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="None beside missing_label=-1"):
+        check_labels(y, -1)
 
 
 def test_polars_labels():

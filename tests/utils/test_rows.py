@@ -160,7 +160,7 @@ class Relabelled(Items):
         return np.zeros(2), self.relabel(label)
 
 
-@pytest.mark.parametrize("n_items", [20, 3000])
+@pytest.mark.parametrize("n_items", [20, 6000])
 @pytest.mark.parametrize("hidden", [False, True])
 def test_labels_are_those_of_the_items_not_of_targets(n_items, hidden):
     dataset = Relabelled(n_items, lambda label: int(label % 2), hidden=hidden)
@@ -180,9 +180,9 @@ def test_a_rare_change_counts_under_a_target_transform():
 
 
 def test_targets_spare_loading_many_items():
-    dataset = Relabelled(3000, int, hidden=True)
-    assert dataset_targets(dataset).tolist() == [row % 4 for row in range(3000)]
-    assert len(dataset.loaded) < 300
+    dataset = Relabelled(6000, int, hidden=True)
+    assert dataset_targets(dataset).tolist() == [row % 4 for row in range(6000)]
+    assert len(dataset.loaded) < 1100
 
 
 @pytest.mark.parametrize("n_targets", [2, 4])
@@ -214,6 +214,22 @@ def test_labels_of_items(labels, kind):
     ]
 
 
+@pytest.mark.parametrize("targets", [False, True])
+def test_labels_of_items_keep_their_types(targets):
+    labels = ["a", -1, "b"]
+    items = list(X[:3]) if targets else list(zip(X, labels, strict=False))
+    y = dataset_targets(Items(items, labels if targets else None))
+    assert y.tolist() == labels
+    large = Items(list(zip(X, [2**63, -1, 2**63 + 1], strict=False)))
+    assert dataset_targets(large).tolist() == [2**63, -1, 2**63 + 1]
+
+
+def test_labels_that_are_no_single_ones():
+    items = Items([(np.zeros(2), torch.eye(3)[row]) for row in range(3)])
+    with pytest.raises(ValueError, match=r"labels of shape \(3,\)"):
+        dataset_targets(items)
+
+
 @pytest.mark.parametrize("items", [list(X), [(x,) for x in X]])
 def test_a_dataset_without_labels(items):
     with pytest.raises(ValueError, match="pass y"):
@@ -238,3 +254,19 @@ def test_polars_frames():
         frame_to_array(polars.DataFrame({"a": ["x", "y"], "b": [1.0, 2.0]}))
     mixed = polars.DataFrame({"a": [1, None], "b": [1.5, 2.0]})
     np.testing.assert_array_equal(frame_to_array(mixed), [[1, 1.5], [np.nan, 2]])
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [
+        ({"a": pd.array([1, 2], "Int16"), "b": pd.array([3, 4], "Int64")}, "i"),
+        ({"a": pd.array([True, False], "boolean")}, "b"),
+        ({"a": pd.array([1, None], "Int64"), "b": [3, 4]}, "f"),
+        ({"a": pd.array([1, 2], "Int64"), "b": pd.Categorical([1.5, 2])}, "f"),
+    ],
+)
+def test_whole_columns_of_pandas_stay_whole(columns, kind):
+    frame = pd.DataFrame(columns)
+    array = frame_to_array(frame)
+    assert array.dtype.kind == kind and array.flags.writeable
+    np.testing.assert_array_equal(array, frame.astype(float))
