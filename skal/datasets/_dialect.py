@@ -8,21 +8,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skal.datasets._split import is_missing
-
 WHITESPACE = r"\s+"
-_SEPARATORS = (";", "\t", "|", ",", WHITESPACE)
+_SEPARATORS = (",", ";", "\t", "|", WHITESPACE)
 _WORDS = {"tab": "\t", "\\t": "\t", "whitespace": WHITESPACE, " ": WHITESPACE}
 _N_SNIFFED = 1000
-# Groups of three digits are set off by the other mark, blanks or apostrophes.
-_NUMBERS = {
-    decimal: re.compile(
-        rf"[+-]?((\d+|[1-9]\d{{0,2}}([{other}'’ \u00a0\u202f])\d{{3}}(\3\d{{3}})*)"
-        rf"{fraction}|[{decimal}]\d+)(e[+-]?\d+)?",
-        re.IGNORECASE,
-    )
-    for decimal, other, fraction in ((".", ",", r"(\.\d*)?"), (",", ".", r"(,\d+)?"))
-}
+_THOUSANDS = "[,'’ \u00a0\u202f]"
+_NUMBER = re.compile(
+    rf"[+-]?(\d+|[1-9]\d{{0,2}}({_THOUSANDS})\d{{3}}(\2\d{{3}})*|(?=\.\d))(\.\d*)?"
+    r"(e[+-]?\d+)?",
+    re.IGNORECASE,
+)
+_SWAPPED = str.maketrans(".,", ",.")
+# Casefolded; what pandas, R, SQL and spreadsheets write.
+_MISSING = frozenset(
+    "|?|-|--|.|na|n/a|n.a.|#n/a|#na|#n/a n/a|<na>|nan|-nan|nat|null|<null>|#null!|none"
+    "|\\n".split("|")
+)
 
 
 class Dialect(NamedTuple):
@@ -49,7 +50,8 @@ def check_dialect(separator, decimal):
 
     Returns
     -------
-    separator : str or None
+    dialect : Dialect
+        None in place of what is to be found out.
     """
     separator = _WORDS.get(separator, separator)
     if separator not in (None, WHITESPACE) and len(separator) != 1:
@@ -60,31 +62,45 @@ def check_dialect(separator, decimal):
         raise ValueError(
             f"decimal={decimal!r} must be '.' or ',', and not the separator."
         )
-    return separator
+    return Dialect(separator, decimal)
 
 
-def as_numbers(texts, decimal):
-    """Read numbers that single precision can hold; NaN for all else.
+def is_missing(text):
+    """Whether a text usually stands for a missing value.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    missing : bool
+    """
+    return text.casefold() in _MISSING
+
+
+def as_numbers(texts, decimal="."):
+    """Read numbers in the range of single precision; NaN for all else.
 
     Parameters
     ----------
     texts : sequence of str of length n_samples
-    decimal : {".", ","}
+    decimal : {".", ","}, default="."
+        The other one, a blank or an apostrophe may set off groups of three digits.
 
     Returns
     -------
-    values : ndarray of float32 of shape (n_samples,)
+    values : ndarray of float64 of shape (n_samples,)
     """
-    pattern, noise = _NUMBERS[decimal], rf"[^-+\de{decimal}]"
-    values = [
-        float(re.sub(noise, "", text.lower()).replace(decimal, "."))
-        if pattern.fullmatch(text)
-        else np.nan
-        for text in texts
-    ]
-    with np.errstate(over="ignore"):
-        values = np.array(values, np.float64).astype(np.float32)
-    return np.where(np.isfinite(values), values, np.float32("nan"))
+    if decimal == ",":
+        texts = [text.translate(_SWAPPED) for text in texts]
+    values = np.array(
+        [
+            float(re.sub(_THOUSANDS, "", text)) if _NUMBER.fullmatch(text) else np.nan
+            for text in texts
+        ]
+    )
+    return np.where(abs(values) <= np.finfo(np.float32).max, values, np.nan)
 
 
 def read_rows(path, separator):
@@ -100,63 +116,36 @@ def read_rows(path, separator):
     line : int
         Where the row ends in the file, from 1.
     cells : list of str
-    """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        lines, delimiter = file, separator
-        if separator == WHITESPACE:
-            lines, delimiter = (" ".join(line.split()) + "\n" for line in file), " "
-        reader = csv.reader(
-            lines, delimiter=delimiter, skipinitialspace=True, strict=True
-        )
-        for row in reader:
-            if len(row) > 1 or (row and row[0].strip()):
-                yield reader.line_num, [cell.strip() for cell in row]
-
-
-def check_rows(path, separator, stop=None):
-    """Raise unless all rows have the same number of columns, two at least.
-
-    Parameters
-    ----------
-    path : path-like
-    separator : str
-    stop : int, default=None
-        How many rows to read.
-
-    Returns
-    -------
-    rows : list of list of str
-        The first ones.
+        As many as in the first row, or it raises.
     """
     shown = "whitespace" if separator == WHITESPACE else repr(separator)
-    rows, first_line = [], None
+    first = None
     try:
-        for line, row in islice(read_rows(path, separator), stop):
-            first_line = first_line or line
-            if rows and len(row) != len(rows[0]):
-                raise ValueError(
-                    f"{str(path)!r}, separated by {shown}, has {len(row)} columns in "
-                    f"line {line} and {len(rows[0])} in line {first_line}; give every "
-                    "row the same columns, or say what separates them, as in "
-                    "separator=';'."
-                )
-            if len(rows) < _N_SNIFFED:
-                rows.append(row)
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines, delimiter = file, separator
+            if separator == WHITESPACE:
+                lines, delimiter = (" ".join(line.split()) + "\n" for line in file), " "
+            reader = csv.reader(
+                lines, delimiter=delimiter, skipinitialspace=True, strict=True
+            )
+            for row in reader:
+                if not row or row == [""]:
+                    continue
+                first = first or (reader.line_num, len(row))
+                if len(row) != first[1]:
+                    raise ValueError(
+                        f"{str(path)!r}, separated by {shown}, has {len(row)} columns "
+                        f"in line {reader.line_num} and {first[1]} in line {first[0]}; "
+                        "give every row the same columns, or say what separates them, "
+                        "as in separator=';'."
+                    )
+                yield reader.line_num, [cell.strip() for cell in row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"{str(path)!r} cannot be read as text separated by {shown} ({error}). "
             "Save it as UTF-8, with whole quotes. A name may also be a .parquet file, "
             "an .npz archive or a folder of images by class."
         ) from error
-    if not rows:
-        raise ValueError(f"{str(path)!r} is empty: it must hold rows of data.")
-    if len(rows[0]) == 1:
-        raise ValueError(
-            f"{str(path)!r} has one column only ({rows[0][0][:40]!r}): columns must "
-            "be separated by commas, semicolons, tabs, | or whitespace; or say by "
-            "what, as in separator=':'."
-        )
-    return rows
 
 
 def find_dialect(path, separator, decimal):
@@ -166,8 +155,11 @@ def find_dialect(path, separator, decimal):
     ----------
     path : path-like
     separator : str or None
+        None takes the one that gives all rows the same columns, two at least, and
+        leaves the fewest of them text, where text with another such separator in it
+        counts twice. Blanks yield to all others but a comma with more text.
     decimal : str or None
-        None finds it out.
+        None takes the one that makes numbers of columns.
 
     Returns
     -------
@@ -175,72 +167,66 @@ def find_dialect(path, separator, decimal):
     rows : list of list of str
         The first rows.
     """
-    separator = separator or _find_separator(path)
-    rows = check_rows(path, separator, _N_SNIFFED)
-    decimal = decimal or _find_decimal(path, separator, rows)
-    return Dialect(separator, decimal), rows
-
-
-def _find_separator(path):
-    """Take the separator that makes most columns numbers, unless it cuts text."""
-    samples, with_commas = {}, False
-    for separator in _SEPARATORS:
+    samples, faults = {}, []
+    for mark in (separator,) if separator else _SEPARATORS:
         try:
-            rows = [row for _, row in islice(read_rows(path, separator), _N_SNIFFED)]
-        except (UnicodeDecodeError, csv.Error):
+            rows = [row for _, row in islice(read_rows(path, mark), _N_SNIFFED)]
+        except ValueError as error:
+            faults.append(error)
             continue
-        if separator == ",":
-            with_commas = bool(rows) and all(len(row) > 1 for row in rows[1:])
-        samples[separator] = rows or [[]]
-    fitting = {}
-    for separator, rows in samples.items():
-        if len(set(map(len, rows))) != 1 or len(rows[0]) < 2:
-            continue
-        columns = list(zip(*(rows[1:] or rows), strict=True))
-        if separator != "," and (with_commas or separator == WHITESPACE):
-            cells = [cell for column in columns for cell in column if "," in cell]
-            if not all(_are_numbers([cell]) for cell in cells):
-                continue
-        fitting[separator] = columns
-    if fitting.keys() & {";", "\t", "|"}:
-        fitting.pop(WHITESPACE, None)
-    if len(fitting) > 1:
-        return max(
-            fitting, key=lambda mark: np.mean([*map(_are_numbers, fitting[mark])])
+        if not rows:
+            raise ValueError(f"{str(path)!r} is empty: it must hold rows of data.")
+        if len(rows[0]) > 1:
+            samples[mark] = rows
+    if faults and not samples:
+        raise faults[0]
+    if not samples:
+        raise ValueError(
+            f"{str(path)!r} has one column only ({rows[0][0][:40]!r}): columns must "
+            "be separated by commas, semicolons, tabs, | or whitespace; or say by "
+            "what, as in separator=':'."
         )
-    # Where none fits, the error names the one that cuts the first row, or the comma.
-    widths = {",": np.inf, **{mark: len(rows[0]) for mark, rows in samples.items()}}
-    return max(fitting or widths, key=widths.get)
+    if samples.keys() - {",", WHITESPACE}:
+        samples.pop(WHITESPACE, None)
+    columns = {
+        mark: list(zip(*(rows[1:] or rows), strict=True))
+        for mark, rows in samples.items()
+    }
+    costs = {}
+    for mark in columns:
+        texts = [cells for cells in columns[mark] if not _marks(cells)]
+        costs[mark] = len(texts)
+        costs[mark] += sum(any(m in "".join(cells) for m in samples) for cells in texts)
+    best = [mark for mark in costs if costs[mark] == min(costs.values())]
+    if best[1:] and best[1:] != [WHITESPACE]:
+        raise ValueError(
+            f"{str(path)!r} may be separated by {best[0]!r} or by {best[1]!r}; say "
+            f"which it is, as in separator={best[0]!r}."
+        )
+    decimal = decimal or _find_decimal(path, columns[best[0]])
+    return Dialect(best[0], decimal), samples[best[0]]
 
 
-def _are_numbers(cells, marks=".,"):
+def _marks(cells):
+    """Decimal marks that make numbers of all cells, but for missing ones."""
     cells = [cell for cell in cells if not is_missing(cell)]
-    return bool(cells) and any(
-        np.isfinite(as_numbers(cells, decimal)).all() for decimal in marks
-    )
+    return [m for m in ".," if cells and np.isfinite(as_numbers(cells, m)).all()]
 
 
-def _find_decimal(path, separator, rows):
+def _find_decimal(path, columns):
     found = {}
-    for column in zip(*(rows[1:] or rows), strict=True):
-        cells = [cell for cell in column if "." in cell or "," in cell]
-        comma, point = (_are_numbers(column, mark) for mark in ",.")
-        if cells and (comma or point):
-            commas = comma and point and any("," in cell for cell in cells)
-            found["either" if commas else "." if point else ","] = cells[0]
-    if "," in found and "." in found and separator != ",":
+    for cells in columns:
+        cells = [cell for cell in cells if "," in cell or "." in cell]
+        if cells and (marks := _marks(cells)):
+            either = len(marks) == 2 and any("," in cell for cell in cells)
+            found["either" if either else marks[0]] = cells[0]
+    if {",", "."} <= found.keys() or found.keys() == {"either"}:
+        numbers = " and like ".join(map(repr, found.values()))
         raise ValueError(
-            f"{str(path)!r} has columns of numbers like {found[',']!r} and like "
-            f"{found['.']!r}; say with decimal=',' or decimal='.' which to read as "
-            "numbers."
+            f"{str(path)!r} has numbers like {numbers}: pass decimal=',' where the "
+            "comma is the decimal mark, or decimal='.' where it sets off thousands."
         )
-    if "either" in found and not found.keys() & {",", "."}:
-        raise ValueError(
-            f"{str(path)!r} has numbers like {found['either']!r}: pass decimal=',' "
-            "where the comma is the decimal mark, or decimal='.' where it sets off "
-            "thousands."
-        )
-    return "," if "," in found and "." not in found else "."
+    return "," if "," in found else "."
 
 
 def has_header(rows, decimal, path):
@@ -256,51 +242,40 @@ def has_header(rows, decimal, path):
     Returns
     -------
     header : bool
-        True where text stands over all columns of numbers or, without such columns,
-        where the words of the first row do not come back in their columns; also where
-        the first row counts the columns, or has ascending whole numbers over other
-        types.
+        True for text over all columns of numbers. Else, where none of its words comes
+        back in its column, for words only, for whole numbers over fractions, and where
+        the whole numbers count from 0 or 1, in a row of four cells at least.
 
     Warns
     -----
     UserWarning
         Where the first row is read as data but may be such numbers.
     """
-    if len(rows) == 1:
-        return False
-    columns = list(zip(*rows, strict=True))
-    over_numbers = [
-        not _all_numbers(column[:1], decimal)
-        for column in columns
-        if _all_numbers(column[1:], decimal)
-    ]
-    if all(over_numbers or (column[0] not in column[1:] for column in columns)):
+    top, *below = rows
+    columns = list(zip(*below, strict=True))
+    numeric = [i for i, cells in enumerate(columns) if decimal in _marks(cells)]
+    numbers = [i for i in numeric if _marks([top[i]])]
+    if numeric and not numbers:
         return True
-    counts = [int(cell) for cell in rows[0] if cell.isdecimal()]
-    words = [column for column in columns if not column[0].isdecimal()]
+    words = [i for i in range(len(columns)) if i not in numeric]
+    whole = [i for i in numbers if top[i].isdecimal()]
     if (
-        len(counts) < 2
-        or sorted(set(counts)) != counts
-        or any(_all_numbers(word[:1], decimal) or word[0] in word[1:] for word in words)
+        top in below
+        or not below
+        or whole != numbers
+        or any(top[i] in columns[i] for i in words)
     ):
         return False
-    n_different = 0
-    if len(rows) > 5:
-        n_different = len([w for w in words if _all_numbers(w[1:], decimal)])
-        counted = (column for column in columns if column[0].isdecimal())
-        n_different += sum(not any(map(str.isdecimal, c[1:])) for c in counted)
-    in_order = counts == list(range(counts[0], counts[0] + len(counts)))
-    if n_different > 1 or (in_order and counts[0] < 2 and len(counts) > 3):
+    over_fractions = [i for i in whole if not any(map(str.isdecimal, columns[i]))]
+    counts = [int(cell) for cell in top if cell.isdecimal()]
+    start = counts[0] if set(np.diff(counts)) == {1} else None
+    if over_fractions == whole or (start in (0, 1) and len(top) > 3):
         return True
-    if (n_different or (in_order and counts[0] == 0)) and rows[0] not in rows[1:]:
+    if over_fractions or start == 0:
         warnings.warn(
-            f"The first row of {str(path)!r}, {rows[0]}, is read as data but looks "
-            "like numbers of columns; say header=True if it names them, header=False "
-            "if not.",
+            f"The first row of {str(path)!r}, {top}, is read as data but looks like "
+            "numbers of columns; say header=True if it names them, header=False if "
+            "not.",
             stacklevel=2,
         )
     return False
-
-
-def _all_numbers(cells, decimal):
-    return np.isfinite(as_numbers(cells, decimal)).all()

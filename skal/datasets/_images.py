@@ -1,10 +1,6 @@
 """Images of the user's own: an .npz archive, or a folder of files by class."""
 
 import os
-import struct
-import tokenize
-import zipfile
-import zlib
 
 import numpy as np
 import torch
@@ -18,24 +14,10 @@ _N_SAMPLED = 5000
 # What systems leave behind, besides names that begin with a dot.
 _LEFT_BEHIND = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"}
 _BLOCK = 256
-# What zipfile, zlib and numpy raise for a damaged or unknown archive.
-_ARCHIVE_DAMAGE = (
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 
-def load_npz(path, test_path, missing_labels, test_size, seed):
+def load_npz(path, test_path, missing_labels, split):
     """Read `images` and `labels` from an .npz archive.
 
     Parameters
@@ -43,8 +25,7 @@ def load_npz(path, test_path, missing_labels, test_size, seed):
     path, test_path : Path
         None for `test_path` splits the rows.
     missing_labels : str, collection of str, or None
-    test_size, seed
-        Of the split.
+    split : tuple of (test_size, seed)
 
     Returns
     -------
@@ -55,7 +36,7 @@ def load_npz(path, test_path, missing_labels, test_size, seed):
     y, classes = encode_labels(labels, f"name={str(path)!r}", missing_labels)
     common = {"classes": classes, "augmentation": augmentation_for(X.shape[1:])}
     if test_path is None:
-        return {**split_arrays(X, y, classes, test_size, seed), **common}
+        return {**split_arrays(X, y, classes, *split), **common}
     X_test, labels = _read_npz(test_path)
     if X_test.shape[1:] != X.shape[1:]:
         raise ValueError(
@@ -115,7 +96,9 @@ def _read_npz(path):
                 lacking = [name for name in ("images", "labels") if name not in stored]
                 if not lacking:
                     images, labels = archive["images"], archive["labels"]
-        except _ARCHIVE_DAMAGE as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile, zlib, struct and numpy raise their own
             if "Object arrays" in str(error):
                 raise _unfit(path, "has arrays of Python objects") from error
             raise ValueError(
@@ -259,7 +242,7 @@ class ImageFiles(Dataset):
             yield self.read(row)[None]
 
 
-def load_folder(path, test_path, background, test_size, seed):
+def load_folder(path, test_path, background, split):
     """Read a folder with a folder of image files for each class.
 
     Parameters
@@ -267,8 +250,7 @@ def load_folder(path, test_path, background, test_size, seed):
     path, test_path : Path
         None for `test_path` splits the files.
     background : str
-    test_size, seed
-        Of the split.
+    split : tuple of (test_size, seed)
 
     Returns
     -------
@@ -284,7 +266,7 @@ def load_folder(path, test_path, background, test_size, seed):
         )
     parts = {"classes": classes}
     if test_path is None:
-        train, test = split_rows(y, classes, test_size, seed)
+        train, test = split_rows(y, classes, *split)
         parts.update(train_indices=train, test_indices=test)
         lists = (paths[train], y[train]), (paths[test], y[test])
         n_channels, height, width = _check_files(paths)

@@ -21,19 +21,11 @@ from skal.utils import check_seed, derive_seed
 # The command line reads this tuple without importing the module.
 DATASETS = ("digits", "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN")
 
-_DIGITS = tuple("0123456789")
-_FASHION = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+_ABSENT = dict.fromkeys(
+    ("augmentation", "train_indices", "test_indices", "feature_names")
 )
+_DIGITS = tuple("0123456789")
+_FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 
 
 def load_dataset(
@@ -159,10 +151,10 @@ def load_dataset(
     """
     check_test_size(test_size)
     split = test_size, derive_seed(check_seed(random_state), 0, "split")
-    separator = check_dialect(separator, decimal)
+    dialect = check_dialect(separator, decimal)
     _check_background(background)
-    kind, path = _find(os.fspath(name), root)
     name = os.fspath(name)
+    kind, path = _find(name, root)
     options = {
         "header": (header, None, ("text",)),
         "separator": (separator, None, ("text",)),
@@ -180,7 +172,7 @@ def load_dataset(
                 f"leave it at {default}."
             )
     if test_path is not None:
-        test_kind, test_path = _find_path(test_path, root, "test_path")
+        test_kind, test_path = _find(os.fspath(test_path), root, "test_path")
         if test_kind != kind:
             raise ValueError(
                 f"test_path={str(test_path)!r} must be of the same kind as "
@@ -190,15 +182,23 @@ def load_dataset(
         parts = _load_named(name, root, split)
     elif kind == "openml":
         home = resolve_root(root)
-        parts = load_openml(name, home, label_column, missing_labels, *split)
+        parts = load_openml(name, home, label_column, missing_labels, split)
     elif kind == "npz":
-        parts = load_npz(path, test_path, missing_labels, *split)
+        parts = load_npz(path, test_path, missing_labels, split)
     elif kind == "folder":
-        parts = load_folder(path, test_path, background, *split)
+        parts = load_folder(path, test_path, background, split)
     else:
-        columns = label_column, header, separator, decimal
-        parts = load_table(path, test_path, *columns, missing_labels, *split)
-    return _bunch(name, **parts)
+        columns = label_column, header, dialect
+        parts = load_table(path, test_path, *columns, missing_labels, split)
+    X = parts["X_train"]
+    mean, std = moments(X)
+    return Bunch(
+        **{**_ABSENT, **parts},
+        name=name,
+        image_shape=X.shape[1:] if isinstance(X, np.ndarray) else X.image_shape,
+        mean=mean,
+        std=std,
+    )
 
 
 def _check_background(background):
@@ -221,47 +221,32 @@ _KINDS = {
 }
 
 
-def _find(name, root):
+def _find(name, root, parameter="name"):
     """Kind of a data set, and its path where it has one."""
-    if name in DATASETS:
+    if parameter == "name" and name in DATASETS:
         return "named", None
-    if name.startswith("openml:"):
+    if parameter == "name" and name.startswith("openml:"):
         return "openml", None
-    if not name:
-        raise ValueError(_unknown(name))
-    path_like = any(mark in name for mark in ("/", os.sep, "."))
-    try:
-        return _find_path(name, root, "name")
-    except FileNotFoundError:
-        if path_like:
-            raise
-        raise ValueError(_unknown(name)) from None
-
-
-def _find_path(name, root, parameter):
     tried = [Path(name).expanduser()]
     if root is not None:
         tried.append(Path(root).expanduser() / tried[0])
-    for path in tried:
+    for path in tried if name else ():
         if path.is_dir():
             return "folder", path
         if path.exists():
             ending = path.suffix.lower().removeprefix(".")
             return (ending if ending in ("npz", "parquet") else "text"), path
+    if parameter == "name" and not any(mark in name for mark in ("/", os.sep, ".")):
+        by_folded = {allowed.casefold(): allowed for allowed in DATASETS}
+        near = difflib.get_close_matches(name.casefold(), by_folded, n=1)
+        hint = f" Did you mean {by_folded[near[0]]!r}?" if near else ""
+        raise ValueError(
+            f"Unknown data set {name!r}; name must be one of {DATASETS}, openml:ID or "
+            f"the path of a file or folder.{hint}"
+        )
     below = f", nor below root={str(root)!r}" if root is not None else ""
     raise FileNotFoundError(
-        f"{parameter}={str(name)!r} does not exist{below}. Name a file or folder that "
-        "does."
-    )
-
-
-def _unknown(name):
-    by_folded = {allowed.casefold(): allowed for allowed in DATASETS}
-    near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
-    hint = f" Did you mean {by_folded[near[0]]!r}?" if near else ""
-    return (
-        f"Unknown data set {name!r}; name must be one of {DATASETS}, openml:ID or the "
-        f"path of a file or folder.{hint}"
+        f"{parameter}={name!r} does not exist{below}. Name a file or folder that does."
     )
 
 
@@ -280,39 +265,7 @@ def _load_named(name, root, split):
         augmentation = CropFlip(padding=4, flip=False)
     else:
         splits = load_mnist(name, root)
-        classes = _FASHION if name == "FashionMNIST" else _DIGITS
+        classes = tuple(_FASHION.split(",")) if name == "FashionMNIST" else _DIGITS
     keys = ("X_train", "y_train", "X_test", "y_test")
     parts = dict(zip(keys, splits, strict=True))
     return {**parts, "classes": classes, "augmentation": augmentation}
-
-
-def _bunch(
-    name,
-    X_train,
-    y_train,
-    X_test,
-    y_test,
-    *,
-    classes,
-    augmentation=None,
-    train_indices=None,
-    test_indices=None,
-    feature_names=None,
-):
-    mean, std = moments(X_train)
-    array = isinstance(X_train, np.ndarray)
-    return Bunch(
-        X_train=X_train,
-        y_train=y_train,
-        X_test=X_test,
-        y_test=y_test,
-        classes=classes,
-        name=name,
-        image_shape=X_train.shape[1:] if array else X_train.image_shape,
-        mean=mean,
-        std=std,
-        augmentation=augmentation,
-        train_indices=train_indices,
-        test_indices=test_indices,
-        feature_names=feature_names,
-    )

@@ -4,10 +4,10 @@ import numpy as np
 from sklearn.datasets import fetch_openml
 
 from skal.datasets._split import encode_labels
-from skal.datasets._tabular import split_frame
+from skal.datasets._tabular import split_columns
 
 
-def load_openml(name, data_home, label_column, missing_labels, test_size, seed):
+def load_openml(name, data_home, label_column, missing_labels, split):
     """Fetch a data set of OpenML by its number.
 
     Parameters
@@ -19,8 +19,7 @@ def load_openml(name, data_home, label_column, missing_labels, test_size, seed):
     label_column : int or str
         -1 for OpenML's own target, or a name.
     missing_labels : str, collection of str, or None
-    test_size, seed
-        Of the split.
+    split : tuple of (test_size, seed)
 
     Returns
     -------
@@ -58,12 +57,11 @@ def load_openml(name, data_home, label_column, missing_labels, test_size, seed):
     if fetched.target is None or np.ndim(fetched.target) != 1:
         raise ValueError(f"{name} has no single target; name one with label_column.")
     y, classes = encode_labels(np.asarray(fetched.target), name, missing_labels)
-    frame = _read_frame(name, fetched)
-    parts = split_frame(frame, fetched.feature_names, y, classes, test_size, seed)
-    return {**parts, "classes": classes}
+    columns, names = _read_columns(name, fetched), fetched.feature_names
+    return split_columns(columns, names, y, classes, split, listed=True)
 
 
-def _read_frame(name, fetched):
+def _read_columns(name, fetched):
     """Columns as float32, and as categories where OpenML numbers them."""
     import pandas as pd
 
@@ -82,5 +80,5 @@ def _read_frame(name, fetched):
                 f"{name} has no finite number in {n_odd} rows of column {feature!r}; "
                 "save it as a .csv without them and name that file."
             )
-        columns[str(position)] = values
-    return pd.DataFrame(columns)
+        columns[position] = values
+    return columns

@@ -1,20 +1,14 @@
 """Classes, splits and channel statistics; what every kind of data shares."""
 
-import re
 import warnings
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from skal.datasets._dialect import as_numbers, is_missing
+
 _BLOCK = 256
-# Casefolded; what pandas, R, SQL and spreadsheets write. "-" beside "+" is a class.
-_MISSING = frozenset(
-    "|?|-|--|.|na|n/a|n.a.|#n/a|#na|#n/a n/a|<na>|nan|-nan|nat|null|<null>|#null!|none"
-    "|\\n".split("|")
-)
-_FLOAT = re.compile(r"-?\d+\.\d*(e[+-]?\d{1,2})?", re.IGNORECASE)
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def encode_labels(labels, source, missing_labels=None, classes=None):
@@ -64,20 +58,6 @@ def encode_labels(labels, source, missing_labels=None, classes=None):
     return np.array([places[name] for name in names], np.int64)[codes], classes
 
 
-def is_missing(name):
-    """Whether a text usually stands for a missing value.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    missing : bool
-    """
-    return name.casefold() in _MISSING
-
-
 def _check_complete(names, codes, source, missing_labels):
     if isinstance(missing_labels, str):
         missing_labels = (missing_labels,)
@@ -99,8 +79,9 @@ def _check_complete(names, codes, source, missing_labels):
 
 def _whole_names(names):
     """Name whole numbers written as floats throughout, 1.0 and 2.0, like 1 and 2."""
-    if all(_FLOAT.fullmatch(name) and float(name).is_integer() for name in names):
-        whole = [str(int(float(name))) for name in names]
+    values = as_numbers(names)
+    if all("." in name for name in names) and not (values % 1).any():
+        whole = [str(int(value)) for value in values]
         if len(set(whole)) == len(names):
             return whole
     return names
@@ -114,10 +95,12 @@ def _sort_classes(names, n_rows, source):
             f"{source} has {len(names)} different labels in {n_rows} rows, which "
             "are hardly classes; name another label_column, or group the values."
         )
-    if all(NUMBER.fullmatch(name) for name in names):
+    values = as_numbers(names)
+    if np.isfinite(values).all():
         # Length and text order the long numbers that are one float.
-        return tuple(sorted(names, key=lambda name: (float(name), len(name), name)))
-    return tuple(sorted(names))
+        order = np.lexsort((np.arange(len(names)), list(map(len, names)), values))
+        names = [names[place] for place in order]
+    return tuple(names)
 
 
 def check_test_size(test_size):

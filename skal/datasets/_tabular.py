@@ -10,7 +10,6 @@ import numpy as np
 from skal.datasets._dialect import (
     Dialect,
     as_numbers,
-    check_rows,
     find_dialect,
     has_header,
     read_rows,
@@ -23,7 +22,7 @@ _MOST_CATEGORIES = 1000
 
 @dataclass
 class Table:
-    """Columns of a file.
+    """A file in columns.
 
     Parameters
     ----------
@@ -32,85 +31,66 @@ class Table:
         None for Parquet.
     header : list of str or None
         Names of all columns.
-    frame : DataFrame
-        One column a feature, by its position in the file: float32, or text.
+    columns : dict of int to ndarray of float32 or Categorical
+        Features by their position in the file: numbers, or texts.
     labels : Series
     """
 
     path: os.PathLike
     dialect: Dialect | None
     header: list | None
-    frame: object
+    columns: dict
     labels: object
 
-    def encode(self, training=None):
-        """Decide what each column is, and make its cells plain numbers or text.
+    def find_numbers(self, training=None):
+        """Make numbers of the columns of text that hold some.
 
         Parameters
         ----------
         training : Table, default=None
-            Encoded; what its columns are decides. None looks at the cells.
+            What its columns are, decides. None looks at the cells.
         """
-        import pandas as pd
-
         decimal = self.dialect.decimal if self.dialect else "."
-        for column, values in list(self.frame.items()):
-            known = None if training is None else training.frame[column].dtype
-            if values.dtype == np.float32:
-                if not np.isfinite(values).all():
-                    raise self._not_a_number(column, ~np.isfinite(values.to_numpy()))
-                continue
-            codes, texts = pd.factorize(values)
-            texts = np.array([str(text).strip() for text in texts], dtype=object)
-            numbers = as_numbers(texts, decimal)
-            odd = np.isnan(numbers)
-            n_odd = np.bincount(codes, minlength=len(texts))[odd].sum()
-            few = n_odd <= 0.05 * len(codes) or len(np.unique(numbers[~odd])) > _FEW
-            slips = n_odd and not odd.all() and few
-            if known == np.float32 or (known is None and (slips or not n_odd)):
-                if n_odd:
-                    raise self._not_a_number(column, odd[codes])
-                self.frame[column] = numbers[codes]
-                continue
-            if known is None and len(set(texts)) > _MOST_CATEGORIES:
+        for column, values in self.columns.items():
+            numeric, numbers = True, values
+            if not isinstance(values, np.ndarray):
+                found = as_numbers(values.categories, decimal).astype(np.float32)
+                numbers = found[values.codes]
+                slips = np.isnan(numbers).mean() <= 0.05
+                numeric = slips or np.count_nonzero(np.isfinite(found)) > _FEW
+                if training:
+                    numeric = isinstance(training.columns[column], np.ndarray)
+            if numeric:
+                self._check_numbers(column, numbers)
+                self.columns[column] = numbers
+            elif not training and len(values.categories) > _MOST_CATEGORIES:
                 raise ValueError(
-                    f"{self._name_of(column)} of {str(self.path)!r} has "
-                    f"{len(set(texts))} different texts, {_MOST_CATEGORIES} at most "
-                    "can be encoded; remove it, or group its values."
+                    f"{self._name_of(column)} has {len(values.categories)} different "
+                    f"texts, {_MOST_CATEGORIES} at most can be encoded; remove it, or "
+                    "group its values."
                 )
-            self.frame[column] = texts[codes]
 
     def _name_of(self, column):
-        named = f" ({self.header[int(column)]!r})" if self.header else ""
-        return f"column {column}{named}"
+        named = f" ({self.header[column]!r})" if self.header else ""
+        return f"column {column}{named} of {str(self.path)!r}"
 
-    def _not_a_number(self, column, odd):
-        row = int(np.argmax(odd))
-        where = f"row {row}, counted from 0,"
-        cell = "a cell"
+    def _check_numbers(self, column, numbers):
+        odd = np.flatnonzero(~np.isfinite(numbers))
+        if not len(odd):
+            return
+        where = f"a cell in row {odd[0]}, counted from 0,"
         if self.dialect:
-            first = row + (self.header is not None)
             rows = read_rows(self.path, self.dialect.separator)
-            line, cells = next(islice(rows, first, None))
-            where, cell = f"line {line}", repr(cells[int(column)])
-        return ValueError(
-            f"{self._name_of(column)} of {str(self.path)!r} holds numbers, but {cell} "
-            f"in {where} is not a finite one ({np.count_nonzero(odd)} such rows); fill "
-            "them in or remove them."
+            row = odd[0] + (self.header is not None)
+            line, cells = next(islice(rows, row, None))
+            where = f"{cells[column]!r} in line {line}"
+        raise ValueError(
+            f"{self._name_of(column)} holds numbers, but {where} is not a finite one "
+            f"({len(odd)} such rows); fill them in or remove them."
         )
 
 
-def load_table(
-    path,
-    test_path,
-    label_column,
-    header,
-    separator,
-    decimal,
-    missing_labels,
-    test_size,
-    seed,
-):
+def load_table(path, test_path, label_column, header, dialect, missing_labels, split):
     """Read a text file of rows, or a Parquet file.
 
     Parameters
@@ -119,126 +99,97 @@ def load_table(
         None for `test_path` splits the rows.
     label_column : int or str
     header : bool or None
-    separator, decimal : str or None
+    dialect : Dialect
+        None in place of what is to be found out.
     missing_labels : str, collection of str, or None
-    test_size, seed
-        Of the split.
+    split : tuple of (test_size, seed)
 
     Returns
     -------
     parts : dict
         The data; rows are float32 of shape (n_samples, n_features).
     """
-    table = read_table(path, label_column, header, Dialect(separator, decimal))
-    table.encode()
+    table = read_table(path, label_column, header, dialect)
     where = f"label_column={label_column!r} of {str(path)!r}"
     y, classes = encode_labels(table.labels, where, missing_labels)
-    names = table.header or range(table.frame.shape[1] + 1)
-    common = {"classes": classes}
+    names = table.header or range(len(table.columns) + 1)
     if test_path is None:
-        return {
-            **split_frame(table.frame, names, y, classes, test_size, seed),
-            **common,
-        }
+        return split_columns(table.columns, names, y, classes, split)
     if header is None and table.header is None:
         header = False
     test = read_table(test_path, label_column, header, table.dialect, table)
-    test.encode(table)
     where = f"test_path={str(test_path)!r}"
-    common["y_test"], _ = encode_labels(test.labels, where, missing_labels, classes)
-    encoder = Encoder(table.frame, names)
-    common["feature_names"] = encoder.feature_names
-    X_train, X_test = map(encoder.transform, (table.frame, test.frame))
-    return {"X_train": X_train, "y_train": y, "X_test": X_test, **common}
+    y_test, _ = encode_labels(test.labels, where, missing_labels, classes)
+    rows, test_rows = np.arange(len(y)), np.arange(len(y_test))
+    parts = encode(names, (table.columns, rows), (test.columns, test_rows))
+    return {**parts, "y_train": y, "y_test": y_test, "classes": classes}
 
 
-def split_frame(frame, names, y, classes, test_size, seed):
+def split_columns(columns, names, y, classes, split, listed=False):
     """Split rows and encode them.
 
     Parameters
     ----------
-    frame : DataFrame
+    columns : dict of int to ndarray of float32 or Categorical
     names : sequence of str
-        As in :class:`Encoder`.
-    y, classes, test_size, seed
+        As in :func:`encode`.
+    y, classes
         As in :func:`skal.datasets._split.split_rows`.
+    split : tuple of (test_size, seed)
+    listed : bool
+        As in :func:`encode`.
 
     Returns
     -------
     parts : dict
     """
-    train, test = split_rows(y, classes, test_size, seed)
-    encoder = Encoder(frame, names, train)
+    train, test = split_rows(y, classes, *split)
     return {
-        "X_train": encoder.transform(frame, train),
+        **encode(names, (columns, train), (columns, test), listed),
         "y_train": y[train],
-        "X_test": encoder.transform(frame, test),
         "y_test": y[test],
         "train_indices": train,
         "test_indices": test,
-        "feature_names": encoder.feature_names,
+        "classes": classes,
     }
 
 
-class Encoder:
-    """Numbers as they are, text one-hot, column by column into one array.
+def encode(names, train, test, listed=False):
+    """Put columns into one array: numbers as they are, texts as columns of 0 and 1.
 
     Parameters
     ----------
-    frame : DataFrame
-        Columns named by position, "0" and so on: float32, text, or categories, which
-        are encoded all.
     names : sequence of str
-        Of the positions.
-    rows : ndarray of int64, default=slice(None)
-        Training rows, whose texts are encoded.
+        Of the columns, by position.
+    train, test : tuple of (dict of int to ndarray or Categorical, ndarray of int64)
+        Columns, and the rows to take. A text that is missing, or that the training
+        rows lack, becomes zeros.
+    listed : bool, default=False
+        Whether all categories have a column, not just those of the training rows.
 
-    Attributes
-    ----------
-    feature_names : list of str
-        "column" or "column=text" of each column of the output.
+    Returns
+    -------
+    parts : dict
+        X_train, X_test, and feature_names, "column" or "column=text".
     """
-
-    def __init__(self, frame, names, rows=slice(None)):
-        self.feature_names, self._categories = [], {}
-        for column, values in frame.items():
-            name = str(names[int(column)])
-            if values.dtype == np.float32:
-                self._categories[column] = None
-                self.feature_names.append(name)
-                continue
-            categories = getattr(values.dtype, "categories", None)
-            if categories is None:
-                categories = sorted(values.iloc[rows].unique())
-            self._categories[column] = categories
-            self.feature_names += [f"{name}={text}" for text in categories]
-
-    def transform(self, frame, rows=slice(None)):
-        """Encode rows; a text that is not known, or missing, becomes zeros.
-
-        Parameters
-        ----------
-        frame : DataFrame
-        rows : ndarray of int64, default=slice(None)
-
-        Returns
-        -------
-        X : ndarray of float32 of shape (n_samples, n_features)
-        """
-        import pandas as pd
-
-        n_rows = len(frame.iloc[rows, :0])
-        X, start = np.empty((n_rows, len(self.feature_names)), np.float32), 0
-        for column, categories in self._categories.items():
-            values, stop = frame[column].iloc[rows].array, start + 1
-            if categories is None:
-                X[:, start] = values
-            else:
-                stop = start + len(categories)
-                codes = pd.Index(categories).get_indexer(values)
-                X[:, start:stop] = codes[:, None] == np.arange(len(categories))
-            start = stop
-        return X
+    columns, rows = train
+    features = []
+    for column, values in columns.items():
+        texts = [None]
+        if not isinstance(values, np.ndarray):
+            texts = values.categories if listed else sorted(values[rows].unique())
+        features += [(column, text) for text in texts]
+    names = [
+        str(names[column]) if text is None else f"{names[column]}={text}"
+        for column, text in features
+    ]
+    parts = {"feature_names": names}
+    for key, (columns, rows) in (("X_train", train), ("X_test", test)):
+        X = parts[key] = np.empty((len(rows), len(features)), np.float32)
+        for place, (column, text) in enumerate(features):
+            values = columns[column][rows]
+            X[:, place] = values if text is None else values == text
+    return parts
 
 
 def read_table(path, label_column, header, dialect, training=None):
@@ -254,38 +205,46 @@ def read_table(path, label_column, header, dialect, training=None):
     dialect : Dialect
         None in place of what is to be found out.
     training : Table, default=None
-        Encoded; the file must have its columns.
+        The file must have its columns.
 
     Returns
     -------
     table : Table
     """
+    known = training.columns if training else {}
+    texts = [i for i, values in known.items() if not isinstance(values, np.ndarray)]
     if path.suffix.lower() == ".parquet":
-        return _read_parquet(path, label_column, training)
-    dialect, rows = find_dialect(path, *dialect)
-    if header is None:
-        named = isinstance(label_column, str)
-        header = named or has_header(rows, dialect.decimal, path)
-    names = rows[0] if header else None
-    if len(rows) == header:
-        raise ValueError(f"{str(path)!r} has no rows of data.")
-    label = _label_position(path, label_column, names, len(rows[0]))
-    _check_columns(path, names, len(rows[0]), training)
-    dtypes = {}
-    for column, cells in enumerate(zip(*rows[header:], strict=True)):
-        number = np.isfinite(as_numbers(cells, dialect.decimal)).all()
-        dtypes[str(column)] = np.float32 if number and column != label else str
-    if training is not None:
-        text = training.frame.columns[training.frame.dtypes != np.float32]
-        dtypes.update(dict.fromkeys(text, str))
-    frame = _read_text(path, dialect, header, dtypes)
-    return Table(path, dialect, names, frame, frame.pop(str(label)))
+        dialect, frame = None, _read_parquet(path)
+        names = list(map(str, frame))
+        n_columns = len(names)
+        label = _label_position(path, label_column, names, n_columns)
+        frame.columns = range(n_columns)
+    else:
+        dialect, rows = find_dialect(path, *dialect)
+        if header is None:
+            named = isinstance(label_column, str)
+            header = named or has_header(rows, dialect.decimal, path)
+        if len(rows) == header:
+            raise ValueError(f"{str(path)!r} has no rows of data.")
+        names, n_columns = rows[0] if header else None, len(rows[0])
+        label = _label_position(path, label_column, names, n_columns)
+        frame = _read_text(path, dialect, rows[header:], header, {*texts, label})
+    _check_columns(path, names, n_columns, training)
+    labels = frame.pop(label)
+    columns = {i: _convert(frame.pop(i), i in texts) for i in list(frame)}
+    table = Table(path, dialect, names, columns, labels)
+    table.find_numbers(training)
+    return table
 
 
-def _read_text(path, dialect, header, dtypes):
-    """Read float32 where they are numbers, and all other cells as they are written."""
+def _read_text(path, dialect, rows, header, texts):
+    """Read float32 where the first rows are, all other cells as they are written."""
     import pandas as pd
 
+    dtypes = {}
+    for column, cells in enumerate(zip(*rows, strict=True)):
+        numeric = np.isfinite(as_numbers(cells, dialect.decimal)).all()
+        dtypes[column] = np.float32 if numeric and column not in texts else str
     options = {
         "sep": dialect.separator,
         "decimal": dialect.decimal,
@@ -298,12 +257,17 @@ def _read_text(path, dialect, header, dtypes):
     try:
         frame = pd.read_csv(path, dtype=dtypes, **options)
     except ValueError:  # text below the first rows, or rows of another length
-        check_rows(path, dialect.separator)
+        _check_rows(path, dialect)
         return pd.read_csv(path, dtype=str, **options)
     # pandas fills short rows up, and forgives stray quotes.
     if (frame.iloc[:, -1] == "").any() or _has_quotes(path):
-        check_rows(path, dialect.separator)
+        _check_rows(path, dialect)
     return frame
+
+
+def _check_rows(path, dialect):
+    for _ in read_rows(path, dialect.separator):
+        pass
 
 
 def _has_quotes(path):
@@ -311,12 +275,11 @@ def _has_quotes(path):
         return any(b'"' in block for block in iter(lambda: file.read(2**20), b""))
 
 
-def _read_parquet(path, label_column, training):
+def _read_parquet(path):
     import pandas as pd
-    from pandas.api.types import is_numeric_dtype
 
     try:
-        frame = pd.read_parquet(path)
+        return pd.read_parquet(path)
     except ImportError as error:
         raise ImportError(
             f"{str(path)!r} needs pyarrow to be read: pip install pyarrow."
@@ -326,18 +289,16 @@ def _read_parquet(path, label_column, training):
             f"{str(path)!r} is damaged or no Parquet file ({error}). Replace it by a "
             "whole copy."
         ) from error
-    names = [str(name) for name in frame.columns]
-    label = _label_position(path, label_column, names, len(names))
-    _check_columns(path, names, len(names), training)
-    frame.columns = [str(column) for column in range(len(names))]
-    labels = frame.pop(str(label))
-    for column, values in frame.items():
-        if is_numeric_dtype(values.dtype):
-            frame[column] = values.to_numpy(np.float32, na_value=np.nan)
-        else:
-            texts = values.astype(object).where(values.notna(), "")
-            frame[column] = texts.map(str)
-    return Table(path, None, names, frame, labels)
+
+
+def _convert(values, as_text):
+    import pandas as pd
+    from pandas.api.types import is_numeric_dtype
+
+    if is_numeric_dtype(values.dtype) and not as_text:
+        return values.to_numpy(np.float32, na_value=np.nan)
+    values = values.astype(object).where(values.notna(), "")
+    return pd.Categorical(values.map(str).str.strip())
 
 
 def _label_position(path, label_column, header, n_columns):
@@ -367,7 +328,7 @@ def _check_columns(path, names, n_columns, training):
     if training is None:
         return
     where = f"test_path={str(path)!r}"
-    n_known = training.frame.shape[1] + 1
+    n_known = len(training.columns) + 1
     if n_columns != n_known:
         raise ValueError(
             f"{where} has {n_columns} columns, {str(training.path)!r} has {n_known}; "

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import os
 import pickle
 import tarfile
@@ -17,7 +18,7 @@ _MNIST_STEMS = (
     "t10k-labels-idx1-ubyte",
 )
 _CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
+_DAMAGE = (EOFError, KeyError, gzip.BadGzipFile, tarfile.TarError, zlib.error)
 
 
 def load_mnist(name, root):
@@ -136,10 +137,9 @@ def load_svhn(root):
         _download("SVHN", root, splits=("train", "test"))
     splits = []
     for _, file, md5 in listing.values():
-        path = root / file
-        with open(path, "rb") as content:
-            _check_published(path, content, md5)
-        content = loadmat(path)
+        content = (root / file).read_bytes()
+        _check_published(root / file, content, md5)
+        content = loadmat(io.BytesIO(content))
         # (height, width, channels, n) with the rows slowest: transposed in memory.
         images = np.ascontiguousarray(content.pop("X").T)
         for start in range(0, len(images), 1024):
@@ -150,15 +150,8 @@ def load_svhn(root):
 
 
 def _check_published(path, content, md5):
-    """Raise unless bytes, or an open file, are the published ones.
-
-    What has been checked so may be unpickled.
-    """
-    if isinstance(content, bytes):
-        found = hashlib.md5(content, usedforsecurity=False)
-    else:
-        found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False))
-    if found.hexdigest() != md5:
+    """Raise unless bytes are the published ones, which may be unpickled."""
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise _damaged(path, "has another checksum than the published file")
 
 
@@ -226,13 +219,7 @@ def _cifar_files(folder, archive, names):
         with tarfile.open(archive, "r:gz") as tar:
             for name in names:
                 yield archive / name, tar.extractfile(f"{folder.name}/{name}").read()
-    except (
-        EOFError,
-        KeyError,
-        tarfile.TarError,
-        gzip.BadGzipFile,
-        zlib.error,
-    ) as error:
+    except _DAMAGE as error:
         raise _damaged(archive, str(error)) from error
 
 

@@ -361,7 +361,6 @@ def test_thousands_and_given_marks(tmp_path, lines, options, values):
         ["room 1,{}", "room 2,{}"],
         ["a;3x,{}", "b;4x,{}"],
         ["2024-01-01 10:30,{}", "2024-01-02 10:30,{}"],
-        ["1|2|z,{}", "1|2|y,{}"],
         ["'Smith; Jo',{}", "'Doe; Al',{}"],
     ],
 )
@@ -377,11 +376,16 @@ def test_marks_inside_of_text_do_not_separate(tmp_path, lines):
     "lines, options, message",
     [
         (["1,234;a", "2,345;b"], {}, "numbers like '2,345': pass decimal=','"),
-        (["1,5;2.5;a", "2,5;3.5;b"], {}, "like '2,5' and like '3.5'; say with decimal"),
+        (["1,5;2.5;a", "2,5;3.5;b"], {}, "like '2,5' and like '3.5': pass decimal"),
         (
             ["1;a", "2;b", "3;a;4"],
             {},
             "by ';', has 3 columns in line 3 and 2 in line 1",
+        ),
+        (
+            ["1|2|z,0", "1|2|y,1"],
+            {},
+            r"separated by ',' or by '\|'; say which .* separator=','",
         ),
         (["1;a", "2;b"], {"separator": ","}, "one column only .'1;a'.*separator"),
         (
@@ -408,7 +412,7 @@ def test_marks_that_cannot_be_known(tmp_path, lines, options, message):
         ("0,1,2,3", "{i}.5,{k},{i},{k}"),
         (",0,1,2", "{i},{i}.5,{k},{k}"),
         ("1,2,3,4", "{i},{k},{i},{k}"),
-        ("0,1,2", "{i}.5,{i}.25,{k}"),
+        ("0,1,2", "{i}.5,{i}.25,{k}.5"),
         ("400,402,407,kind", "{i}.5,{i}.25,{i}.75,k{k}"),
         ("2019;2020;class", "{i},5;{i},25;k{k}"),
     ],
@@ -424,7 +428,13 @@ def test_header_of_numbers(tmp_path, header, row):
 
 
 @pytest.mark.parametrize(
-    "header, row", [("0,1", "{i},{k}"), ("5,6", "{i}.5,{m}"), ("0,1,2", "{i},{i},{k}")]
+    "header, row",
+    [
+        ("0,1", "{i},{k}"),
+        ("5,6", "{i}.5,{m}"),
+        ("0,1,2", "{i},{i},{k}"),
+        ("0,1,2", "{i}.5,{i}.25,{k}"),
+    ],
 )
 def test_header_that_may_be_data_is_warned_of(tmp_path, header, row):
     rows = [row.format(i=i + 3, k=i % 2 + 1, m=i % 2 + 5) for i in range(20)]
