@@ -9,10 +9,11 @@ from scipy.spatial.distance import pdist, squareform
 
 from skal.selection._base import check_matrix, check_norms
 from skal.selection._distances import (
-    N_COLUMNS,
     N_ROWS,
+    contenders,
     origin_of,
     rounding,
+    step_for,
     working_dtype,
 )
 
@@ -125,7 +126,7 @@ class _Clusters:
         n_parts = 1 if self.dtype == torch.float64 else 2
         empty, shape = points.new_empty, (len(first), points.shape[1])
         self.parts = [empty(shape, dtype=self.dtype) for _ in range(n_parts)]
-        self._step = max(64, min(N_ROWS, N_ROWS * N_COLUMNS // max(1, shape[1])))
+        self._step = step_for(shape[1])
         self.row = torch.from_numpy(first).to(points.device)
         self.size = torch.from_numpy(sizes).to(points.device, torch.float64)
         self.spread = torch.zeros_like(self.size)
@@ -226,21 +227,13 @@ class _Clusters:
             for part in slots.split(step):
                 self._find(part, dtype)
             return
-        lower = self._lower_bounds(slots, dtype)
-        guess, order = lower.argmin(1), torch.arange(len(slots), device=lower.device)
-        best = self._distances(slots, guess)
-        # Others may be as near, but seldom are.
-        lower.scatter_(1, guess[:, None], torch.inf)
-        limit = best.to(dtype)
-        rest = torch.nonzero(lower.amin(1) <= limit).squeeze(1)
-        which, other = torch.nonzero(lower[rest] <= limit[rest, None], as_tuple=True)
-        if dtype != torch.float64 and len(which) > 4 * len(slots) + 64:
+        which, other = contenders(*self._lower_bounds(slots, dtype))
+        if dtype != torch.float64 and len(which) > 5 * len(slots) + 64:
             self._find(slots, torch.float64)
             return
-        which = torch.cat([order, rest[which]])
-        other = torch.cat([guess, other])
         distance = self._distances(slots[which], other)
-        best = best.scatter_reduce(0, which, distance, "amin")
+        best = distance.new_full(slots.shape, torch.inf)
+        best.scatter_reduce_(0, which, distance, "amin")
         equal = distance == best[which]
         which, other = which[equal], other[equal]
         key = self.row[slots[which]] ^ self.row[other]
@@ -251,21 +244,21 @@ class _Clusters:
         self.height[slots] = best
 
     def _lower_bounds(self, slots, dtype):
-        """Distances from all clusters, rounded downwards; infinite to itself."""
-        scale = 1 - 4 * rounding(self.parts[:1], dtype)
-        # Squares of tiny numbers underflow; the least normal number bounds the loss.
-        floor = 4 * self.parts[0].shape[1] * torch.finfo(dtype).tiny
-        norm = (scale * self.norm - floor).to(dtype)
+        """Bounds as from `lower_bounds`; infinite to itself."""
+        slack, floor = rounding(self.parts[:1], dtype)
+        norm = self.norm.to(dtype)
+        columns = norm * (1 - slack) - floor
         left = (-2 * self._means(slots)).to(dtype)
         lower = left.new_empty(len(slots), len(norm))
         for k in range(0, len(norm), self._step):
             chunk = slice(k, k + self._step)
             same = dtype == self.dtype
             means = self.parts[0][chunk] if same else self._means(chunk).to(dtype)
-            torch.addmm(norm[chunk], left, means.T, out=lower[:, chunk])
-        lower += norm[slots, None]
+            torch.addmm(columns[chunk], left, means.T, out=lower[:, chunk])
+        lower += columns[slots, None]
         lower[torch.arange(len(slots), device=slots.device), slots] = torch.inf
-        return lower
+        width = 2 * (slack * norm + floor)
+        return lower, width[slots], width
 
     def _distances(self, slots, others):
         """Distances of pairs of clusters, from differences."""

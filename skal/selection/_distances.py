@@ -17,7 +17,7 @@ from skal.selection._base import check_norms
 N_ROWS, N_COLUMNS = 1024, 512
 N_CANDIDATES = 256
 N_NUMBERS = 2**16  # in one block of differences
-N_PAIRS = 2**21  # in one block of bounds
+N_PAIRS = 2**20  # in one block of bounds
 
 
 def working_dtype(tensor):
@@ -34,12 +34,20 @@ def working_dtype(tensor):
 
 
 def rounding(factors, dtype):
-    """Bound on the error of a squared distance, relative to the squared norms.
+    """Bounds on the error of a squared distance: relative to the norms, and absolute.
 
-    Errors of sums grow like the square root of their length [Higham and Mary 2019].
+    Errors of sums grow like the square root of their length [Higham and Mary 2019];
+    squares of tiny numbers underflow. Both bounds are four times too large.
     """
-    width = sum(factor.shape[1] ** 0.5 for factor in factors)
-    return (width + 4) * torch.finfo(dtype).eps
+    widths = [factor.shape[1] for factor in factors]
+    error = torch.finfo(dtype)
+    relative = (sum(width**0.5 for width in widths) + 4) * error.eps
+    return 4 * relative, 4 * max(1, *widths) * error.tiny
+
+
+def step_for(n_columns):
+    """How many rows make a block of them whose product stays in a cache."""
+    return max(64, min(N_ROWS, N_ROWS * N_COLUMNS // max(1, n_columns)))
 
 
 def origin_of(points):
@@ -66,6 +74,13 @@ def differences(x, c):
     return ((squares + 2 * (a * b).sum(-1) * (h * g).sum(-1)) / 4).clip(0)
 
 
+def argmin(matrix):
+    """Column of the least number of each row."""
+    if matrix.is_cpu:  # where that of torch is many times slower
+        return torch.from_numpy(matrix.numpy().argmin(1))
+    return matrix.argmin(1)
+
+
 def lower_bounds(x, c, origin, *, offset=0.0, dtype=torch.float64):
     """Bound from below the squared distances of all rows of `x` to all of `c`.
 
@@ -86,13 +101,50 @@ def lower_bounds(x, c, origin, *, offset=0.0, dtype=torch.float64):
     row_width, column_width : tensors
         The distances are not above ``lower + row_width[:, None] + column_width``.
     """
-    slack, floor = _slack(x, dtype)
-    x, c = _centered(x, origin, dtype), _centered(c, origin, dtype)
-    rows, columns = _norms(x), (_norms(c) + offset).to(dtype)
+    slack, floor = rounding(x, dtype)
+    same, x = x is c, _centered(x, origin, dtype)
+    c = x if same else _centered(c, origin, dtype)
+    rows = _norms(x)
+    columns = ((rows if same else _norms(c)) + offset).to(dtype)
+    check_norms(torch.cat([rows, columns]), "points")
     factors = [-2 * c[0], *c[1:]]
     lower = _norms_less_products(columns * (1 - slack) - floor, x, factors)
     lower += (rows * (1 - slack) - floor)[:, None]
     return lower, 2 * (slack * rows + floor), 2 * (slack * columns + floor)
+
+
+def contenders(lower, row_width, column_width, k=1, bound=None):
+    """Find the pairs that may be among the `k` nearest of a row; spoils `lower`.
+
+    Parameters
+    ----------
+    lower, row_width, column_width : tensors
+        As from `lower_bounds`.
+    k : int, default=1
+    bound : tensor of shape (len(lower),), default=None
+        Pairs beyond it do not count.
+
+    Returns
+    -------
+    rows, columns : int64 tensors
+        Of the pairs. Without `bound` `k` for each row come first, then the others.
+    """
+    guess = None
+    if bound is None:
+        if k == 1:
+            guess = argmin(lower)[:, None]
+        else:
+            guess = lower.topk(k, largest=False)[1].sort(1)[0]
+        bound = (lower.gather(1, guess) + column_width[guess]).amax(1) + row_width
+        lower.scatter_(1, guess, torch.inf)
+    # Most rows have no further ones, and looking for them is slow.
+    rows = torch.nonzero(lower.amin(1) <= bound).squeeze(1)
+    which, columns = torch.nonzero(lower[rows] <= bound[rows, None], as_tuple=True)
+    rows = rows[which]
+    if guess is None:
+        return rows, columns
+    first = torch.arange(len(lower), device=lower.device).repeat_interleave(k)
+    return torch.cat([first, rows]), torch.cat([guess.flatten(), columns])
 
 
 def at_pairs(x, c, i, j):
@@ -125,36 +177,32 @@ def closest(x, c, origin, k=1, *, bound=None, offset=None, dtype=torch.float64):
     Returns
     -------
     distances : float64 tensor of shape (len(x), k)
-        Ascending; infinite where there are fewer within `bound`.
+        Ascending, of equals the first; infinite where there are fewer within `bound`.
     positions : int64 tensor of shape (len(x), k)
         In `c`.
     """
     more = {"offset": 0.0 if offset is None else offset, "dtype": dtype}
-    lower, row_width, column_width = lower_bounds(x, c, origin, **more)
-    limit = bound
-    if bound is None:
-        guess = lower.argmin(1)[:, None] if k == 1 else lower.topk(k, largest=False)[1]
-        limit = (lower.gather(1, guess) + column_width[guess]).amax(1) + row_width
-    which, other = torch.nonzero(lower <= limit[:, None], as_tuple=True)
-    if dtype != torch.float64 and len(which) > 4 * k * len(lower) + 64:
+    n_rows = len(x[0])
+    which, other = contenders(*lower_bounds(x, c, origin, **more), k, bound)
+    if dtype != torch.float64 and len(which) > 5 * k * n_rows + 64:
         return closest(x, c, origin, k, bound=bound, offset=offset)
     found = at_pairs(x, c, which, other)
     if offset is not None:
         found += offset[other]
-    if bound is None and len(found) == k * len(lower):  # as most often
+    if bound is None and len(found) == k * n_rows:  # as most often
         found, order = found.view(-1, k).sort(stable=True)
         return found, other.view(-1, k).gather(1, order)
-    # By row, then distance; `which` ascends already.
-    order = found.argsort(stable=True)
-    order = order[which[order].argsort(stable=True)]
-    counts = torch.bincount(which, minlength=len(lower))[:, None]
-    place = torch.arange(k, device=lower.device)
-    index = (counts.cumsum(0) - counts + place).clamp_(max=len(order) - 1)
-    distances = found.new_full((len(lower), k), torch.inf)
+    order = other.argsort()
+    for key in (found, which):
+        order = order[key[order].argsort(stable=True)]
+    which = which[order]
+    place = torch.arange(len(which), device=which.device)
+    place -= torch.searchsorted(which, which)
+    kept = place < k
+    order, there = order[kept], (which[kept], place[kept])
+    distances = found.new_full((n_rows, k), torch.inf)
     positions = torch.zeros_like(distances, dtype=torch.int64)
-    there = (place < counts).nonzero(as_tuple=True)
-    index = order[index[there]]
-    distances[there], positions[there] = found[index], other[index]
+    distances[there], positions[there] = found[order], other[order]
     return distances, positions
 
 
@@ -197,14 +245,11 @@ class Cover:
         self.picked, self._n_fresh = [], 0
         self.origin = origin_of(factors[0]) if len(factors) == 1 else None
         self._dtype = working_dtype(factors[0])
-        self._slack, self._floor = _slack(factors, self._dtype)
-        n_rows, widest = len(factors[0]), max(1, *(f.shape[1] for f in factors))
-        step = max(64, min(N_ROWS, N_ROWS * N_COLUMNS // widest))
+        n_rows = len(factors[0])
+        step = step_for(max(factor.shape[1] for factor in factors))
         self._step = max(1, min(step, n_rows))
-        self._norms = factors[0].new_empty(n_rows, dtype=self._dtype)
-        for norms, rows in zip(self._split(self._norms), self._chunks(), strict=True):
-            rows = _centered(rows, self.origin, self._dtype)
-            norms.copy_(self._raised_norms(rows, name))
+        norms = [_norms(_centered(x, self.origin, self._dtype)) for x in self._chunks()]
+        self._norms = self._raised(torch.cat(norms), name)
         self.exact = torch.full_like(self._norms, torch.inf, dtype=torch.float64)
         self.upper = self.exact.clone()
         # How many centres `exact` has seen.
@@ -228,10 +273,13 @@ class Cover:
 
     def unsure(self, rows):
         """Which of a tensor of rows may be nearer by more than a thousandth."""
-        return rows[self.upper[rows] <= 4096 * self._slack * self._norms[rows]]
+        slack, _ = rounding(self.factors, self._dtype)
+        return rows[self.upper[rows] <= 4096 * slack * self._norms[rows]]
 
     def tighten(self, rows):
         """Replace the bounds of a tensor of rows, no centres, by exact distances."""
+        if len(rows) == 0:
+            return
         n_seen = self._n_seen[rows]
         for start in torch.unique(n_seen).tolist():
             for part in rows[n_seen == start].split(N_CANDIDATES):
@@ -259,42 +307,30 @@ class Cover:
 
     def _lower_to_block(self, block, name):
         block = _centered(block, self.origin, self._dtype)
-        column_norms = self._raised_norms(block, name)
+        column_norms = self._raised(_norms(block), name)
         left, *others = block
         columns = [-2 * left, *others]
         empty = self._norms.new_empty
         product, other = (empty(self._step, len(left)) for _ in range(2))
         scratch = empty(self._step, self.factors[0].shape[1])
-        for upper, norms, rows in zip(
-            self._split(self.upper),
-            self._split(self._norms),
-            self._chunks(),
-            strict=True,
-        ):
-            n = len(norms)
+        lowest = torch.empty_like(self._norms)
+        for low, rows in zip(lowest.split(self._step), self._chunks(), strict=True):
+            n = len(low)
             rows = _centered(rows, self.origin, self._dtype, out=scratch[:n])
             out = product[:n], other[:n]
             _norms_less_products(column_norms, rows, columns, out=out)
-            lowest = (product[:n].amin(1) + norms).clamp_(min=0)
-            upper.copy_(torch.minimum(upper, lowest))
+            torch.amin(product[:n], 1, out=low)
+        lowest = (lowest + self._norms).clamp_(min=0)
+        torch.minimum(self.upper, lowest, out=self.upper)
 
-    def _raised_norms(self, rows, name):
-        norms = _norms(rows) * (1 + self._slack) + self._floor
+    def _raised(self, norms, name):
+        slack, floor = rounding(self.factors, self._dtype)
+        norms = norms * (1 + slack) + floor
         check_norms(norms, name)
         return norms
 
-    def _split(self, vector):
-        return vector.split(self._step)
-
     def _chunks(self):
-        return zip(*(self._split(factor) for factor in self.factors), strict=True)
-
-
-def _slack(factors, dtype):
-    """Bounds on the rounding of a product form: relative to the norms, and absolute."""
-    widest = max(1, *(factor.shape[1] for factor in factors))
-    # Squares of tiny numbers underflow; the least normal number bounds the loss.
-    return 4 * rounding(factors, dtype), 4 * widest * torch.finfo(dtype).tiny
+        return zip(*(x.split(self._step) for x in self.factors), strict=True)
 
 
 def _centered(rows, origin, dtype, out=None):

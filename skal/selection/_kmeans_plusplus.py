@@ -82,7 +82,7 @@ def kmeans_plusplus(
         start = rng.integers(n_rows) if first == "uniform" else _largest_norm(factors)
         cover.add([int(start)])
         _sample(cover, n_select, rng)
-    rest = np.setdiff1d(np.arange(n_rows), cover.picked, assume_unique=True)
+    rest = np.delete(np.arange(n_rows), cover.picked)
     fill = rng.permutation(rest)[: n_select - len(cover.picked)]
     return np.concatenate([cover.picked, fill]).astype(np.int64)
 
@@ -124,8 +124,9 @@ def _sample(cover, n_select, rng):
         drawn.clamp_(max=len(mass) - 1)
         stale = stale[drawn].cpu().numpy()
         cover.tighten(cover.unsure(drawn))
-        loose = cover.upper[drawn].cpu().numpy().sum() < stale.sum() / 2
-        fresh = _accept(cover, drawn, rng.random(n_draws) * stale)
+        current = cover.upper[drawn].cpu().numpy()
+        loose = current.sum() < stale.sum() / 2
+        fresh = _accept(cover, drawn, current, rng.random(n_draws) * stale)
         cover.add(fresh[: n_select - len(cover.picked)])
         if loose:  # rounding proposes rows that are too near
             cover.tighten(torch.nonzero(cover.upper > 0).squeeze(1))
@@ -134,10 +135,9 @@ def _sample(cover, n_select, rng):
         n_draws = max(n_draws, SMALLEST_BLOCK)
 
 
-def _accept(cover, drawn, bar):
+def _accept(cover, drawn, current, bar):
     """Walk through a block of draws; those still above their bar are accepted."""
-    between, current = _between(cover.take(drawn), cover.origin), cover.upper[drawn]
-    between, current, accepted = between.cpu().numpy(), current.cpu().numpy(), []
+    between, accepted = _between(cover.take(drawn), cover.origin).cpu().numpy(), []
     for i, row in enumerate(drawn.tolist()):
         if bar[i] < current[i]:
             accepted.append(row)
@@ -148,7 +148,9 @@ def _accept(cover, drawn, bar):
 def _between(x, origin):
     """Squared distances among rows, from differences where products are unsure."""
     between, row_width, column_width = lower_bounds(x, x, origin)
+    between.fill_diagonal_(torch.inf)
     unsure = between <= 1000 * (row_width[:, None] + column_width)
     i, j = torch.nonzero(unsure, as_tuple=True)
-    between[i, j] = at_pairs(x, x, i, j)
+    if len(i):
+        between[i, j] = at_pairs(x, x, i, j)
     return between

@@ -5,11 +5,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from skal.selection._base import check_matrix, check_norms
-from skal.selection._distances import closest, origin_of
+from skal.selection._distances import N_PAIRS, closest, origin_of
 from skal.utils.seeds import SeedLike, check_generator
-
-# Pairs of a target and a point whose distances are held at a time.
-N_PAIRS = 2**22
 
 
 def nearest_distinct(
@@ -45,9 +42,9 @@ def nearest_distinct(
     Notes
     -----
     Exact: distances are sums of squared differences in float64, of the points that a
-    matrix product does not rule out. For each target some nearest points are held, at
-    least 64; a target that sees all of its own taken ends the round, and those of all
-    targets left are looked for again. So no matrix of all distances is formed.
+    matrix product does not rule out. For each target some nearest points are held, 32
+    at first; a target that sees all of its own taken ends the round, and twice as many
+    are looked for again for all targets left. So no matrix of all distances is formed.
 
     References
     ----------
@@ -70,9 +67,9 @@ def nearest_distinct(
     check_norms(targets.square().sum(1), "targets")
     # The order of the points breaks ties, also those that rounding would break.
     free = torch.from_numpy(rng.permutation(len(points))).to(points.device)
-    origin, picks = origin_of(points), []
+    origin, picks, k = origin_of(points), [], 32
     while len(targets):
-        distances, places = _nearest(points, free, targets, origin)
+        distances, places = _nearest(points, free, targets, origin, k)
         pairs, done = _greedy(distances.cpu().numpy(), places.cpu().numpy())
         taken = torch.as_tensor(pairs, dtype=torch.int64, device=free.device)
         picks += free[taken].tolist()
@@ -80,18 +77,19 @@ def nearest_distinct(
         left[taken] = False
         free = free[left]
         targets = targets[torch.from_numpy(~done).to(free.device)]
+        k *= 2
     return np.array(picks, dtype=np.int64)
 
 
-def _nearest(points, free, targets, origin):
-    """Squared distances, ascending, and places in `free` of the nearest points."""
-    k = min(len(free), max(64, len(targets) // 8))
-    best = targets.new_empty((len(targets), 0))
+def _nearest(points, free, targets, origin, k):
+    """Squared distances, ascending, and places in `free` of the `k` nearest points."""
+    n_targets = len(targets)
+    k = min(k, len(free), max(N_PAIRS // n_targets, n_targets // 8))
+    best = targets.new_empty((n_targets, 0))
     places, bound = torch.empty_like(best, dtype=torch.int64), None
-    step = max(k, N_PAIRS // len(targets))
+    step = max(k, N_PAIRS // n_targets)
     for start in range(0, len(free), step):
         x = points[free[start : start + step]].double()
-        check_norms(x.square().sum(1), "points")
         here, there = closest([targets], [x], origin, min(k, len(x)), bound=bound)
         best, order = torch.cat([best, here], 1).sort(dim=1, stable=True)
         places = torch.cat([places, there + start], 1).gather(1, order)[:, :k]

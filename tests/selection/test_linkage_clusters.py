@@ -91,3 +91,11 @@ def test_errors():
         linkage_clusters(points, 2, max_linked=0)
     with pytest.raises(ValueError, match="points must be finite"):
         linkage_clusters(points * np.nan, 2, max_linked=2)
+
+
+def test_rows_that_are_not_linked_must_be_finite_too():
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    linked = np.random.default_rng(0).choice(30, 10, replace=False)
+    points[np.setdiff1d(np.arange(30), linked)[0]] = np.nan
+    with pytest.raises(ValueError, match="points must be finite"):
+        linkage_clusters(points, 2, max_linked=10, random_state=0)
