@@ -74,17 +74,19 @@ def load_dataset(
         a name, -1 for the target it has itself.
     header : bool, default=None
         Whether the first row of a text file names the columns. None takes it for names
-        where it has text over columns of numbers, or, in a file of text only, where
-        none of its words comes back in its column; also where it counts four columns
-        or more from 0 or 1, or has ascending whole numbers over two columns or more of
-        fractions or text. Where it may be such numbers but need not, a warning says so.
+        where it has text over all columns of numbers; or, where none of its words
+        comes back in its column, where it has words only, whole numbers over fractions
+        only, or whole numbers that count up from 0 or 1 in four columns or more. Where
+        it may be such numbers but need not, a warning says so.
     separator : str, default=None
         Character between the columns of a text file, "tab", or "whitespace" for any
-        number of blanks and tabs. None finds out comma, semicolon, tab, | or
-        whitespace.
+        number of blanks and tabs. None takes the one of comma, semicolon, tab, | and
+        whitespace that gives all rows the same columns and leaves the fewest of them
+        text; where two of them do, it raises.
     decimal : {".", ","}, default=None
         Decimal mark of a text file; the other one, blanks and apostrophes may set off
-        thousands. None finds it out, and raises where "1,234" may be either.
+        thousands. None takes the one that makes numbers of columns, and raises where
+        columns disagree or where "1,234" may be either.
     missing_labels : str or collection of str, default=None
         Texts that stand for a missing label, which is an error, in a table or an .npz
         archive. None stands for the usual marks, in any case: an empty cell, ?, -, .,

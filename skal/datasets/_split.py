@@ -233,10 +233,7 @@ def moments(X):
         counts = counts + np.array(
             [np.bincount(channel.ravel(), minlength=256) for channel in channels]
         )
-    levels = np.arange(256)
-    mean = [np.average(levels, weights=n) for n in counts]
-    std = [
-        np.sqrt(np.average((levels - m) ** 2, weights=n))
-        for m, n in zip(mean, counts, strict=True)
-    ]
-    return np.array(mean), np.array([1.0 if s == 0 else s for s in std])
+    n, levels = counts.sum(axis=1), np.arange(256)
+    mean = counts @ levels / n
+    std = np.sqrt(((levels - mean[:, None]) ** 2 * counts).sum(axis=1) / n)
+    return mean, np.where(std == 0, 1.0, std)

@@ -1,6 +1,7 @@
 """Tables: text files and Parquet, read by pandas."""
 
 import os
+from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 from numbers import Integral
@@ -257,17 +258,12 @@ def _read_text(path, dialect, rows, header, texts):
     try:
         frame = pd.read_csv(path, dtype=dtypes, **options)
     except ValueError:  # text below the first rows, or rows of another length
-        _check_rows(path, dialect)
+        deque(read_rows(path, dialect.separator), maxlen=0)
         return pd.read_csv(path, dtype=str, **options)
     # pandas fills short rows up, and forgives stray quotes.
     if (frame.iloc[:, -1] == "").any() or _has_quotes(path):
-        _check_rows(path, dialect)
+        deque(read_rows(path, dialect.separator), maxlen=0)
     return frame
-
-
-def _check_rows(path, dialect):
-    for _ in read_rows(path, dialect.separator):
-        pass
 
 
 def _has_quotes(path):

@@ -44,15 +44,13 @@ def load_mnist(name, root):
             _find(folder, stem) for stem in (images_stem, labels_stem)
         )
         images, labels = read_idx(images_path), read_idx(labels_path)
-        if images.ndim != 3 or images.shape[1:] != (28, 28):
+        if images.shape[1:] != (28, 28):
             raise _damaged(images_path, f"holds an array of shape {images.shape}")
-        if labels.shape != images.shape[:1]:
-            raise _damaged(
-                labels_path,
-                f"holds labels of shape {labels.shape} for {len(images)} images",
+        if labels.shape != images.shape[:1] or labels.max(initial=0) > 9:
+            reason = (
+                f"does not hold a label from 0 to 9 for each of {len(images)} images"
             )
-        if labels.max(initial=0) > 9:
-            raise _damaged(labels_path, f"holds the label {labels.max()}, 9 at most")
+            raise _damaged(labels_path, reason)
         splits += [images[:, None], labels.astype(np.int64)]
     return splits
 

@@ -382,6 +382,7 @@ def test_marks_inside_of_text_do_not_separate(tmp_path, lines):
             {},
             "by ';', has 3 columns in line 3 and 2 in line 1",
         ),
+        (['"1,5",2.5,a', '"2,5",3.5,b'], {}, "like '2,5' and like '3.5': pass decimal"),
         (
             ["1|2|z,0", "1|2|y,1"],
             {},
@@ -530,6 +531,14 @@ def test_parquet(parquet):
     assert len(data.y_test) == 20 and "blue" in data.classes
     with pytest.raises(ValueError, match=r"label 'None'|label 'nan'"):
         load_dataset(path, label_column="colour")
+
+
+def test_numbers_under_a_column_of_text(parquet, tmp_path):
+    path = parquet(colour=["1", "x"] * 10).rename(tmp_path / "b.parquet")
+    data = load_dataset(path, test_path=parquet(colour=np.arange(20) % 2))
+    assert data.feature_names[1:3] == ["colour=1", "colour=x"]
+    np.testing.assert_array_equal(data.X_test[:, 1], np.arange(20) % 2)
+    assert not data.X_test[:, 2].any()
 
 
 def test_unfit_parquet(parquet, tmp_path):
