@@ -18,7 +18,7 @@ app = App(
     name="skal",
     help="Deep active learning experiments.",
     version=f"skal {__version__}",
-    help_format="markdown",
+    help_format="plaintext",
     result_action="return_value",
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(
@@ -29,24 +29,45 @@ app = App(
         json_list=False,
     ),
 )
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+Tracebacks = Annotated[
+    bool, Parameter(negative="", show_default=False, help="Show tracebacks.")
+]
+File = Annotated[
+    str | None,
+    Parameter(
+        help="FILE with options in TOML, as in n-rounds = 5, or in YAML (.yaml, .yml); "
+        "the command line wins."
+    ),
+]
 Pairs = Annotated[
     list[str],
     PlainValidator(pairs),
-    Parameter(
-        name="--strategy-option",
-        consume_multiple=False,
-        show_default=False,
-        help="KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.",
-    ),
+    Parameter("--strategy-option", consume_multiple=False, show_default=False),
 ]
 
 
-class _Run(Places, RunConfig):
+_SEEDS = {"seeds", "seed_list"}
+
+
+class _RunFile(Places, RunConfig):
+    """Options of a run that a file may have."""
+
+
+class _Run(_RunFile):
+    """Options of a run, those of a strategy in pairs.
+
+    Parameters
+    ----------
+    strategy_options : list of str
+        KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.
+    """
+
     strategy_options: Pairs = {}
 
 
 class _Grid(GridConfig):
+    __doc__ = _Run.__doc__
+
     strategy_options: Pairs = {}
 
 
@@ -87,6 +108,9 @@ def _check_words(argv):
     if not argv:
         commands = ", ".join(name for name in app if name[0] != "-")
         raise UsageError(f"a COMMAND is missing: {commands}; see skal --help.")
+    for flag in ("--strategies", "--seed-list"):
+        if sum(word.partition("=")[0] == flag for word in argv) > 1:
+            raise UsageError(f"{flag} is given more than once; list all behind one.")
     for word in argv:
         name, equals, value = word.partition("=")
         if name in ("--debug", "--header", "--no-header") and equals:
@@ -123,35 +147,26 @@ def _prepare():
 
 def _with_file(given, path):
     """Values of the command line, and of a file what is not given there."""
-    values = given.given
-    if path is None:
-        return values
-    stored = read_options(path, type(given))
-    if values.keys() & {"seeds", "seed_list"}:
-        stored = {k: v for k, v in stored.items() if k not in ("seeds", "seed_list")}
-    options = [each.get("strategy_options", {}) for each in (stored, values)]
-    return {**stored, **values, "strategy_options": {**options[0], **options[1]}}
+    values = {name: getattr(given, name) for name in given.model_fields_set}
+    stored = {} if path is None else read_options(path, type(given).__base__)
+    if values.keys() & _SEEDS:
+        stored = {k: v for k, v in stored.items() if k not in _SEEDS}
+    options = "strategy_options"
+    options = {options: {**stored.get(options, {}), **values.get(options, {})}}
+    return {**stored, **values, **options}
 
 
 @app.command
 def run(
     *,
-    options: Annotated[_Run | None, Parameter(name="*")] = None,
-    config: str | None = None,
-    debug: Flag = False,
+    options: Annotated[_Run | None, Parameter("*")] = None,
+    config: File = None,
+    debug: Tracebacks = False,
 ):
     """Run one experiment: a data set, a network, a strategy, a seed.
 
-    Its results are written below a folder. A run that was interrupted goes on where it
-    stopped.
-
-    Parameters
-    ----------
-    config : str
-        FILE with options in TOML, as in n-rounds = 5, or in YAML (.yaml, .yml); the
-        command line wins.
-    debug : bool
-        Show tracebacks.
+    Its results are written below a folder. A run that was interrupted goes on
+    where it stopped.
     """
     values = _with_file(options or _Run(), config)
     places = Places(**{k: values.pop(k) for k in Places.model_fields if k in values})
@@ -168,22 +183,14 @@ def run(
 @app.command
 def compare(
     *,
-    options: Annotated[_Grid | None, Parameter(name="*")] = None,
-    config: str | None = None,
-    debug: Flag = False,
+    options: Annotated[_Grid | None, Parameter("*")] = None,
+    config: File = None,
+    debug: Tracebacks = False,
 ):
     """Run several strategies over several seeds, and compare them.
 
-    Seed k gives every strategy the same split, first labels and first model. What was
-    interrupted goes on where it stopped.
-
-    Parameters
-    ----------
-    config : str
-        FILE with options in TOML, as in n-rounds = 5, or in YAML (.yaml, .yml); the
-        command line wins.
-    debug : bool
-        Show tracebacks.
+    Seed k gives every strategy the same split, first labels and first model. What
+    was interrupted goes on where it stopped.
     """
     grid = GridConfig(**_with_file(options or _Grid(), config))
     _prepare()
@@ -191,10 +198,9 @@ def compare(
     from skal.experiment.grid import compare
 
     comparison = compare(
-        grid.strategies,
-        grid.seeds if grid.seed_list is None else grid.seed_list,
+        seeds=grid.seeds if grid.seed_list is None else grid.seed_list,
         watch=lambda configs: grid_bar(configs, grid.out),
-        **grid.model_dump(exclude={"strategies", "seeds", "seed_list"}),
+        **grid.model_dump(exclude=_SEEDS),
     )
     print_comparison(comparison, grid.out)
     errors = [error for _, error in comparison.failures]
@@ -205,14 +211,8 @@ def compare(
 
 
 @app.command(name="list")
-def list_strategies(*, debug: Flag = False):
-    """Print every strategy, its paper, what it reads.
-
-    Parameters
-    ----------
-    debug : bool
-        Show tracebacks.
-    """
+def list_strategies(*, debug: Tracebacks = False):
+    """Print every strategy, its paper, what it reads."""
     from skal.cli.display import print_strategies
     from skal.experiment.strategies import describe_strategies
 
@@ -220,15 +220,13 @@ def list_strategies(*, debug: Flag = False):
 
 
 @app.command
-def show(folder: str, /, *, debug: Flag = False):
+def show(folder: str, /, *, debug: Tracebacks = False):
     """Print a finished or unfinished run again.
 
     Parameters
     ----------
     folder : str
         The folder of the run.
-    debug : bool
-        Show tracebacks.
     """
     from skal.cli.display import print_run
     from skal.experiment.results import read_run
@@ -237,15 +235,13 @@ def show(folder: str, /, *, debug: Flag = False):
 
 
 @app.command
-def report(folder: str, /, *, debug: Flag = False):
+def report(folder: str, /, *, debug: Tracebacks = False):
     """Compare all runs below a folder: report.html and results.csv.
 
     Parameters
     ----------
     folder : str
         The folder given to --out.
-    debug : bool
-        Show tracebacks.
     """
     from skal.report.report import write_report
 

@@ -1,6 +1,5 @@
 """What a run prints."""
 
-import statistics
 import threading
 from contextlib import contextmanager, nullcontext
 
@@ -15,7 +14,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from skal.analysis import area_under_curve
+from skal.analysis import areas_by_seed, learning_curves
 from skal.experiment.results import RunFolder
 
 _COLUMNS = {
@@ -101,13 +100,10 @@ def grid_bar(configs, out, interval=0.5):
         bar.update(total, completed=sum(counts))
         for k, (folder, count) in enumerate(zip(folders, counts, strict=True)):
             if k not in tasks and folder.path.exists() and not folder.done:
-                title = f"{folder.config.strategy}, seed {folder.config.seed}"
-                tasks[k] = bar.add_task(f"  {title}", total=lengths[k])
-            if tasks.get(k) is not None:
-                bar.update(tasks[k], completed=count)
-                if folder.done:
-                    bar.remove_task(tasks[k])
-                    tasks[k] = None
+                title = f"  {folder.config.strategy}, seed {folder.config.seed}"
+                tasks[k] = bar.add_task(title, total=lengths[k])
+            if k in tasks:
+                bar.update(tasks[k], completed=count, visible=not folder.done)
 
     def keep_looking():
         while not over.wait(interval):
@@ -139,24 +135,22 @@ def print_comparison(comparison, out):
     out : path-like
         Folder of all results.
     """
+    import pandas as pd
+
     console = Console(highlight=False)
     table = Table("strategy", title="accuracy, mean and standard deviation over seeds")
     for header in ("seeds", "area under the curve", "at the end", "query s a round"):
         table.add_column(header, justify="right")
-    by_name = {}
-    for result in comparison.results:
-        by_name.setdefault(result.config.strategy, []).append(result.records)
-    rows = []
-    for name, runs in by_name.items():
-        curves = [[(r["n_labeled"], r["accuracy"]) for r in run] for run in runs]
-        area = [area_under_curve(*zip(*curve, strict=True)) for curve in curves]
-        final = [run[-1]["accuracy"] for run in runs]
-        seconds = statistics.mean(r["query_s"] for run in runs for r in run[1:] or run)
-        texts = [_mean_and_deviation(values) for values in (area, final)]
-        rows.append((statistics.mean(area), name, len(runs), *texts, f"{seconds:.2f}"))
-    for _, *row in sorted(rows, reverse=True):
-        table.add_row(*map(str, row))
-    if rows:
+    rounds = pd.DataFrame([r for each in comparison.results for r in each.records])
+    if len(rounds):
+        areas = areas_by_seed(learning_curves(rounds))
+        final = rounds.groupby(["strategy", "seed"])["accuracy"].last()
+        query_s = rounds[rounds["round"] > 0].groupby("strategy")["query_s"].mean()
+        for name in areas.mean().sort_values(ascending=False).index:
+            values = areas[name].dropna()
+            texts = [_mean_and_deviation(each) for each in (values, final[name])]
+            seconds = f"{query_s.get(name, 0.0):.2f}"
+            table.add_row(name, str(len(values)), *texts, seconds)
         console.print(table)
     for config, error in comparison.failures:
         text = f"failed: {config.strategy}, seed {config.seed}: {error}"
@@ -175,8 +169,8 @@ def print_comparison(comparison, out):
 
 
 def _mean_and_deviation(values):
-    mean = f"{statistics.mean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+    mean = f"{values.mean():.4f}"
+    return f"{mean} ± {values.std():.4f}" if len(values) > 1 else mean
 
 
 def print_run(result):

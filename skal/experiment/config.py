@@ -7,14 +7,11 @@ import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator as Check
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator, StrictBool, StrictStr, model_validator
 
 from skal.experiment.names import (
-    BACKENDS,
     DATASETS,
-    INITIALS,
     MODELS,
-    OPTIMIZERS,
     STRATEGIES,
     Backend,
     DataSet,
@@ -30,12 +27,10 @@ from skal.experiment.options import (
     each,
     number,
     one_of,
-    pairs,
     share,
     size,
-    text,
+    table,
     whole,
-    yes_or_no,
 )
 
 
@@ -49,8 +44,9 @@ def _is_module(value):
 
 
 def _column(value):
-    found = text(value)
-    return int(found) if re.fullmatch(r"-?\d+", found) else found
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"must be a text, got {value!r}")
+    return int(value) if re.fullmatch(r"-?\d+", str(value)) else str(value)
 
 
 def _test_size(value):
@@ -60,26 +56,14 @@ def _test_size(value):
 
 
 def _jobs(value):
-    if str(value) == "-1":
-        return -1
-    try:
-        return whole(1)(value)
-    except ValueError as error:
-        raise ValueError(f"{error}; or -1 for one a core") from None
+    return -1 if str(value) == "-1" else _cores(value)
 
 
-# Options that came later do not change the fingerprint where they are not used.
-_LATER = {
-    "separator": None,
-    "decimal": None,
-    "missing_labels": None,
-    "background": "white",
-}
+_cores = whole(1, hint="; or -1 for one a core")
 
 Count = Annotated[int, Check(whole(1))]
 Whole = Annotated[int, Check(whole(0))]
 Size = Annotated[int | str, Check(size)]
-Text = Annotated[str, Check(text)]
 Share = Annotated[float, Check(number(least=0, below=1))]
 Threads = Annotated[int, Check(whole(1, 256))]
 _data_set = Check(one_of(DATASETS, lambda: ["openml:ID", "a path"], _is_source))
@@ -141,7 +125,7 @@ class RunOptions(Options):
     threads : int or None, default=None
         Threads of torch; None: one a core, 8 at most.
     strategy_options : dict, default={}
-        Parameters of the strategy.
+        Parameters of the strategy; KEY=VALUE, as in first=uniform, repeatable.
     initial : str, default="uniform"
         How the first labelled set is drawn; balanced takes as many rows of each class.
     n_initial : int or str, default=20
@@ -153,28 +137,28 @@ class RunOptions(Options):
     """
 
     data: Annotated[DataSet | str, _data_set] = "digits"
-    test_data: Text | None = None
+    test_data: str | None = None
     test_size: Annotated[float | int, Check(_test_size)] = 0.2
     label_column: Annotated[int | str, Check(_column)] = -1
-    header: Annotated[bool, Check(yes_or_no)] | None = None
-    separator: Text | None = None
+    header: StrictBool | None = None
+    separator: str | None = None
     decimal: Annotated[str, Check(one_of((".", ",")))] | None = None
-    missing_labels: str | None = None
-    background: Text = "white"
+    missing_labels: StrictStr | None = None
+    background: str = "white"
     pool_size: Count | None = None
     model: Annotated[Model | str, _model] = "mlp"
-    embedding_layer: Text = "auto"
+    embedding_layer: str = "auto"
     dropout: Share | None = None
     epochs: Count = 100
     patience: Whole = 0
-    optimizer: Annotated[Optimizer, Check(one_of(OPTIMIZERS))] = "adam"
+    optimizer: Optimizer = "adam"
     lr: Annotated[float, Check(number(above=0))] = 0.001
     momentum: Share = 0.0
     weight_decay: Annotated[float, Check(number(least=0))] | None = None
-    device: Text = "auto"
+    device: str = "auto"
     threads: Threads | None = None
-    strategy_options: Annotated[dict[str, Any], PlainValidator(pairs)] = {}
-    initial: Annotated[Initial, Check(one_of(INITIALS))] = "uniform"
+    strategy_options: Annotated[dict[str, Any], PlainValidator(table)] = {}
+    initial: Initial = "uniform"
     n_initial: Size = 20
     batch_size: Size = 20
     n_rounds: Whole = 10
@@ -290,8 +274,8 @@ class Places(Options):
         the data set is downloaded on first use.
     """
 
-    out: Text = "save"
-    data_root: Text | None = None
+    out: str = "save"
+    data_root: str | None = None
 
 
 class GridConfig(Places, RunOptions):
@@ -321,8 +305,8 @@ class GridConfig(Places, RunOptions):
     seeds: Count = 5
     seed_list: Annotated[list[int], Check(each(whole(0)))] | None = None
     n_jobs: Annotated[int, Check(_jobs)] = 1
-    backend: Annotated[Backend, Check(one_of(BACKENDS))] = "loky"
-    scheduler: Text | None = None
+    backend: Backend = "loky"
+    scheduler: str | None = None
     threads: Threads | None = 1
 
     @model_validator(mode="after")
@@ -344,12 +328,7 @@ def options_hash(options):
     -------
     fingerprint : str
     """
-    counted = {
-        name: value
-        for name, value in options.items()
-        if name not in _LATER or value != _LATER[name]
-    }
-    text = json.dumps(counted, sort_keys=True)
+    text = json.dumps(options, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

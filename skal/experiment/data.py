@@ -6,28 +6,14 @@ import zlib
 import numpy as np
 
 from skal.datasets import load_dataset
-from skal.experiment.options import UsageError
+from skal.experiment.options import UsageError, flag
 from skal.utils import derive_seed
 
 _BLOCK = 1024
-# What errors of `load_dataset` call its arguments, and the command line its options.
-_FLAGS = {
-    "name=": "--data ",
-    "test_path=": "--test-data ",
-    "test_path": "--test-data",
-    "test_size=": "--test-size ",
-    "label_column=": "--label-column ",
-    "label_column": "--label-column",
-    "header=True": "--header",
-    "header=False": "--no-header",
-    "header=": "--header ",
-    "separator=": "--separator ",
-    "decimal=": "--decimal ",
-    "missing_labels=": "--missing-labels ",
-    "missing_labels": "--missing-labels",
-    "background=": "--background ",
-    "root=": "--data-root ",
-}
+# What `load_dataset` calls otherwise than the options.
+_OTHERWISE = {"name": "data", "test_path": "test_data", "root": "data_root"}
+_SAME = {"test_size", "label_column", "header", "separator", "decimal"}
+_SAME |= {"missing_labels", "background"}
 
 
 def load_data(config, root=None):
@@ -48,19 +34,23 @@ def load_data(config, root=None):
             config.data,
             root,
             test_path=config.test_data,
-            test_size=config.test_size,
-            label_column=config.label_column,
-            header=config.header,
-            separator=config.separator,
-            decimal=config.decimal,
-            missing_labels=config.missing_labels,
-            background=config.background,
             random_state=config.seed,
+            **config.model_dump(include=_SAME),
         )
     except (ImportError, OSError, ValueError) as error:
-        arguments = rf"\b({'|'.join(_FLAGS)})"
-        message = re.sub(arguments, lambda found: _FLAGS[found[0]], str(error))
-        raise UsageError(message) from error
+        raise UsageError(_in_options(str(error))) from error
+
+
+def _in_options(message):
+    """Call arguments of `load_dataset` as the command line does."""
+    message = message.replace("header=True", "--header")
+    message = message.replace("header=False", "--no-header")
+    for name in _SAME | _OTHERWISE.keys():
+        option = flag(_OTHERWISE.get(name, name))
+        message = re.sub(rf"(?<!-)\b{name}=", f"{option} ", message)
+        if "_" in name:
+            message = re.sub(rf"\b{name}\b", option, message)
+    return message
 
 
 def fingerprint(data):

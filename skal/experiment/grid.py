@@ -4,7 +4,7 @@ import os
 import pickle
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def compare(
     # Workers may be in another folder.
     places = [p and os.path.abspath(p) for p in (grid.out, grid.data_root)]
     workers = _workers(grid.backend, grid.scheduler, grid.n_jobs)
-    with (watch or _no_watch)(configs), workers as run_all:
+    with watch(configs) if watch else nullcontext(), workers as run_all:
         errors = run_all(delayed(_run_cell)(c, *places) for c in configs)
     failures = [(c, error) for c, error in zip(configs, errors, strict=True) if error]
     failed = [c for c, _ in failures]
@@ -197,59 +197,38 @@ def _run_cell(config, out, data_root):
     return None
 
 
-def _no_watch(configs):
-    return nullcontext()
-
-
 @contextmanager
 def _workers(backend, scheduler, n_jobs):
     """Yield what runs delayed calls and lists their results."""
     n_local = None if scheduler else cpu_count() if n_jobs == -1 else n_jobs
-    if backend == "loky":
-        with parallel_config(backend="loky"):
-            yield Parallel(n_jobs=n_jobs)
-    elif backend == "dask":
+    with ExitStack() as stack:
         try:
-            from distributed import Client
+            if backend == "dask":
+                from distributed import Client
+
+                # No dashboard: nobody looks, and its port may be taken.
+                local = {"threads_per_worker": 1, "dashboard_address": None}
+                local = {} if scheduler else {"n_workers": n_local, **local}
+                stack.enter_context(Client(scheduler, **local))
+            if backend == "ray":
+                import ray
+                from ray.util.joblib import register_ray
+
+                # "local": never a cluster that happens to run here.
+                ray.init(address=scheduler or "local", num_cpus=n_local)
+                stack.callback(ray.shutdown)
+                register_ray()
         except ImportError as error:
-            raise _not_installed(backend) from error
-        local = {"n_workers": n_local, "threads_per_worker": 1}
-        local["dashboard_address"] = None  # nobody looks, and its port may be taken
-        with _connected(scheduler):
-            client = Client(scheduler, **({} if scheduler else local))
-        with client, parallel_config(backend="dask"):
-            yield Parallel(n_jobs=-1)
-    else:
-        try:
-            import ray
-            from ray.util.joblib import register_ray
-        except ImportError as error:
-            raise _not_installed(backend) from error
-        with _connected(scheduler):
-            # "local": never a cluster that happens to run here.
-            ray.init(address=scheduler or "local", num_cpus=n_local)
-        try:
-            register_ray()
-            with parallel_config(backend="ray"):
-                yield Parallel(n_jobs=-1)
-        finally:
-            ray.shutdown()
-
-
-@contextmanager
-def _connected(scheduler):
-    try:
-        yield
-    except Exception as error:
-        if scheduler is None:
-            raise
-        raise UsageError(
-            f"--scheduler {scheduler!r} cannot be reached ({error}); give the "
-            "HOST:PORT of a cluster that runs, or leave it out to start one here."
-        ) from error
-
-
-def _not_installed(backend):
-    return UsageError(
-        f"--backend {backend} needs more packages: pip install 'skal[{backend}]'."
-    )
+            raise UsageError(
+                f"--backend {backend} needs more packages: pip install "
+                f"'skal[{backend}]'."
+            ) from error
+        except Exception as error:
+            if scheduler is None:
+                raise
+            raise UsageError(
+                f"--scheduler {scheduler!r} cannot be reached ({error}); give the "
+                "HOST:PORT of a cluster that runs, or leave it out to start one here."
+            ) from error
+        stack.enter_context(parallel_config(backend=backend))
+        yield Parallel(n_jobs=n_jobs if backend == "loky" else -1)

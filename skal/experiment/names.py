@@ -17,9 +17,7 @@ Optimizer = Literal["adam", "sgd", "adamw", "nadam"]
 Initial = Literal["uniform", "balanced"]
 # Where the runs of a grid may take place.
 Backend = Literal["loky", "dask", "ray"]
-DATASETS, MODELS, OPTIMIZERS, INITIALS, BACKENDS = map(
-    get_args, (DataSet, Model, Optimizer, Initial, Backend)
-)
+DATASETS, MODELS = get_args(DataSet), get_args(Model)
 
 
 def other_strategies():

@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+from contextlib import contextmanager
 from math import prod
 
 import numpy as np
@@ -11,10 +12,16 @@ from skorch.callbacks import EarlyStopping
 from skorch.utils import noop
 from torch import nn, optim
 
-from skal.experiment.names import MODELS
 from skal.experiment.options import UsageError
 from skal.models import MLP, ConvNet, ResNet18, Standardized
 from skal.utils import isolated_rng
+
+# Networks by name, and their probability of dropout.
+_OWN = {"mlp": (MLP, 0.2), "cnn": (ConvNet, 0.5), "resnet": (ResNet18, 0.0)}
+_OPTIMIZERS = {
+    optimizer.__name__.lower(): optimizer
+    for optimizer in (optim.Adam, optim.SGD, optim.AdamW, optim.NAdam)
+}
 
 
 class StandardizedRows(Standardized):
@@ -59,9 +66,7 @@ def build_estimator(config, data):
     mean = np.zeros(1) if data.mean is None else np.asarray(data.mean)
     std = np.ones(1) if data.std is None else np.asarray(data.std)
     options = {f"module__{name}": value for name, value in params.items()}
-    optimizers = (optim.Adam, optim.SGD, optim.AdamW, optim.NAdam)
-    by_name = {optimizer.__name__.lower(): optimizer for optimizer in optimizers}
-    options["optimizer"] = by_name[config.optimizer]
+    options["optimizer"] = _OPTIMIZERS[config.optimizer]
     if config.optimizer == "sgd":
         options["optimizer__momentum"] = config.momentum
     if config.weight_decay is not None:
@@ -93,47 +98,37 @@ def build_estimator(config, data):
 
 def _network(config, shape, n_classes):
     """Class of the network and its arguments."""
-    model, dropout = config.model, config.dropout
-    sizes = {"n_classes": n_classes, "n_inputs": prod(shape)}
-    if len(shape) == 3:
-        sizes |= {"n_channels": shape[0], "image_size": shape[1]}
-    if model not in MODELS:
-        network = _import(model)
-        try:
-            named = set(inspect.signature(network).parameters)
-        except ValueError:  # written in C
-            named = set()
-        if dropout is not None:
-            if "dropout" not in named:
-                raise UsageError(
-                    f"--dropout {dropout} is nothing for --model {model!r}, which has "
-                    "no argument `dropout`; leave it out."
-                )
-            sizes["dropout"] = dropout
-        return network, {k: v for k, v in sizes.items() if k in named | {"n_classes"}}
-    if model == "mlp":
-        network, names = MLP, ("n_inputs", "n_classes")
-    elif len(shape) != 3:
+    model = config.model
+    network, dropout = _OWN.get(model) or (_import(model), None)
+    image = len(shape) == 3
+    if network in (ConvNet, ResNet18) and not image:
         raise UsageError(
             f"--model {model} needs images, and the rows here have shape {shape}; take "
             "--model mlp."
         )
-    elif model == "cnn":
-        network, names = ConvNet, ("n_channels", "n_classes", "image_size")
-    else:
-        network, names = ResNet18, ("n_channels", "n_classes")
-    params = {name: sizes[name] for name in names}
-    own = {"mlp": 0.2, "cnn": 0.5, "resnet": 0.0}
-    return network, {**params, "dropout": own[model] if dropout is None else dropout}
+    sizes = {"n_inputs": prod(shape)}
+    if image:
+        sizes |= {"n_channels": shape[0], "image_size": shape[1]}
+    try:
+        named = inspect.signature(network).parameters
+    except ValueError:  # written in C
+        named = ()
+    if config.dropout is not None:
+        dropout = config.dropout
+        if "dropout" not in named:
+            raise UsageError(
+                f"--dropout {dropout} is nothing for --model {model!r}, which has no "
+                "argument `dropout`; leave it out."
+            )
+    if dropout is not None:
+        sizes["dropout"] = dropout
+    kept = {name: value for name, value in sizes.items() if name in named}
+    return network, {"n_classes": n_classes, **kept}
 
 
 def _import(model):
-    try:
+    with _refused(f"--model {model!r} cannot be imported"):
         network = pkgutil.resolve_name(model)
-    except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"--model {model!r} cannot be imported: {_reason(error)}."
-        ) from error
     if isinstance(network, nn.Module) or not callable(network):
         raise UsageError(
             f"--model {model!r} is a {type(network).__name__}; name the class of a "
@@ -145,29 +140,25 @@ def _import(model):
 def _try_network(config, estimator, data, shape):
     """Raise where two rows get no logits of the right width, or no training."""
     model, params = f"--model {config.model!r}", estimator.get_params_for("module")
-    try:
+    known = {k: v for k, v in params.items() if k not in ("network", "mean", "std")}
+    with _refused(f"{model} cannot be made with {known}"):
         module = estimator.module(**params)
-    except (Exception, SystemExit) as error:
-        known = {k: v for k, v in params.items() if k not in ("network", "mean", "std")}
-        raise UsageError(
-            f"{model} cannot be made with {known}: {_reason(error)}."
-        ) from error
     if not isinstance(module.network, nn.Module):
         kind = type(module.network).__name__
         raise UsageError(f"{model} must make a torch.nn.Module, got a {kind}.")
+    names = [name for name, _ in module.network.named_modules() if name]
+    if config.embedding_layer not in ("auto", *names):
+        raise UsageError(
+            f"--embedding-layer {config.embedding_layer!r} is not in {model}; its "
+            f"layers are {', '.join(names)}."
+        )
     rows = [data.X_train[row] for row in range(2)]
     rows = [row[0] if isinstance(row, tuple | list) else row for row in rows]
-    # A copy, since torch warns of tensors over read-only memory.
-    rows = [row.copy() if isinstance(row, np.ndarray) else row for row in rows]
-    rows = torch.stack([torch.as_tensor(row) for row in rows]).to(config.device)
-    module = module.eval().to(config.device)
-    try:
-        with torch.no_grad():
-            logits = module(rows)
-    except Exception as error:
-        raise UsageError(
-            f"{model} fails on rows of shape {shape}: {_reason(error)}."
-        ) from error
+    # Copies, since torch warns of tensors over read-only memory.
+    rows = torch.stack([torch.tensor(np.asarray(row)) for row in rows])
+    rows, module = rows.to(config.device), module.eval().to(config.device)
+    with _refused(f"{model} fails on rows of shape {shape}"), torch.no_grad():
+        logits = module(rows)
     expected = (2, len(data.classes))
     if not isinstance(logits, torch.Tensor) or logits.shape != expected:
         found = tuple(getattr(logits, "shape", ())) or type(logits).__name__
@@ -179,19 +170,17 @@ def _try_network(config, estimator, data, shape):
         raise UsageError(
             f"{model} must return logits, got probabilities; leave out the softmax."
         )
-    names = dict(module.network.named_modules())
-    if config.embedding_layer not in ("auto", *filter(None, names)):
-        raise UsageError(
-            f"--embedding-layer {config.embedding_layer!r} is not in {model}; its "
-            f"layers are {', '.join(filter(None, names))}."
-        )
-    try:
+    with _refused(f"{model} cannot be trained"):
         targets = torch.arange(2, device=rows.device)
         nn.functional.cross_entropy(module.train()(rows), targets).backward()
-    except Exception as error:
-        raise UsageError(f"{model} cannot be trained: {_reason(error)}.") from error
 
 
-def _reason(error):
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else repr(error)
+@contextmanager
+def _refused(what):
+    """Say of any error what could not be done."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        lines = str(error).strip().splitlines() or [""]
+        reason = f"{type(error).__name__}: {lines[0].rstrip('.')}".removesuffix(": ")
+        raise UsageError(f"{what}: {reason}.") from error

@@ -2,12 +2,14 @@
 
 import ast
 import difflib
+import inspect
 import json
 import os
 import re
 import tomllib
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,7 +27,17 @@ class Options(BaseModel):
         For the first value that cannot be, naming the option as the command line does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", defer_build=True, coerce_numbers_to_str=True
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options):
+        """Give the fields what the docstring says of them, for the help."""
+        about = re.findall(r"^(\w+) : .*((?:\n    .+)+)", inspect.getdoc(cls), re.M)
+        for name, text in about:
+            field = cls.model_fields[name]
+            field.description = field.description or " ".join(text.split())
 
     def __init__(self, **values):
         try:
@@ -33,22 +45,40 @@ class Options(BaseModel):
         except ValidationError as error:
             raise UsageError(self._message(error.errors()[0])) from None
 
-    @property
-    def given(self):
-        """Values that were given, not left to their defaults: a dict."""
-        return {name: value for name, value in self if name in self.model_fields_set}
-
     @classmethod
     def _message(cls, error):
-        own = error["msg"].replace("Input should be", "must be")
-        own += f", got {error['input']!r}"
+        own = {"string_type": "must be a text", "bool_type": "must be true or false"}
+        own = own.get(error["type"], error["msg"]) + f", got {error['input']!r}"
         reason = error.get("ctx", {}).get("error", own)
         if not error["loc"]:
             return f"{reason}."
         name = str(error["loc"][0])
         if error["type"] == "extra_forbidden":
             return f"There is no option {unknown(name, cls.model_fields)}."
+        if error["type"] == "literal_error":
+            allowed = get_args(cls.model_fields[name].annotation)
+            reason = f"cannot be {unknown(str(error['input']), allowed)}"
         return f"{flag(name)} {reason}."
+
+    def words(self):
+        """Write the options that are not left to their defaults for a command line.
+
+        Returns
+        -------
+        words : list of str
+        """
+        words = []
+        for name, value in self:
+            if value in (None, type(self).model_fields[name].default):
+                continue
+            if isinstance(value, dict):
+                for key, item in value.items():
+                    words += [flag(name), f"{key}={_literal(item)}"]
+            elif isinstance(value, bool):
+                words.append(flag(name if value else f"no_{name}"))
+            else:
+                words += [flag(name), str(value)]
+        return words
 
 
 def flag(name):
@@ -114,7 +144,7 @@ def read_options(path, allowed):
             )
         values[name] = value
     try:
-        return allowed(**values).given
+        return allowed(**values).model_dump(exclude_unset=True)
     except UsageError as error:
         reason = str(error).removeprefix("--")
         raise UsageError(f"--config {path}: {reason}") from None
@@ -159,12 +189,14 @@ def _plain(value):
 # file or the command line gives, text there.
 
 
-def whole(lowest, highest=2**32 - 1):
+def whole(lowest, highest=2**32 - 1, hint=""):
     """Make the check of a whole number.
 
     Parameters
     ----------
     lowest, highest : int
+    hint : str, default=""
+        What else may be given.
 
     Returns
     -------
@@ -178,7 +210,7 @@ def whole(lowest, highest=2**32 - 1):
             return int(text)
         limit = f" (at most {highest})" if digits and int(text) > highest else ""
         raise ValueError(
-            f"must be a whole number of at least {lowest}, got {value!r}{limit}"
+            f"must be a whole number of at least {lowest}, got {value!r}{limit}{hint}"
         )
 
     return check
@@ -259,38 +291,6 @@ def each(check):
     return check_all
 
 
-def text(value):
-    """Check a text; a number is one.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    text : str
-    """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"must be a text, got {value!r}")
-    return str(value)
-
-
-def yes_or_no(value):
-    """Check a bool.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    value : bool
-    """
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {value!r}")
-    return value
-
-
 def size(value):
     """Check a number of rows, or percent of them.
 
@@ -305,14 +305,11 @@ def size(value):
     if str(value).endswith("%"):
         share(value)
         return value
-    try:
-        return whole(1)(value)
-    except ValueError as error:
-        raise ValueError(f"{error}; or percent, as 2%") from None
+    return whole(1, hint="; or percent, as 2%")(value)
 
 
-def pairs(value):
-    """Check a table of parameters, or texts as in key=value.
+def table(value):
+    """Check a table of parameters.
 
     Parameters
     ----------
@@ -321,34 +318,53 @@ def pairs(value):
     Returns
     -------
     table : dict
-        What JSON can store; texts that are Python literals are read as these.
+        Of what JSON can store.
     """
-    if isinstance(value, list):
-        value = dict(_pair(item) for item in value)
     if not isinstance(value, dict):
         raise ValueError(f"must be a table, got {value!r}")
     for key, item in value.items():
-        _check_storable(item, f"{key}={item}")
+        try:
+            json.dumps(item, allow_nan=False)
+        except (TypeError, ValueError):
+            given = f"{key}={item}"
+            raise ValueError(
+                f"must be a number, a text, a list or None, got {given!r}"
+            ) from None
     return value
 
 
-def _pair(text):
-    key, equals, value = str(text).partition("=")
-    if not (key and equals):
-        raise ValueError(f"must look like key=value, got {text!r}")
+def pairs(texts):
+    """Read the parameters of a command line.
+
+    Parameters
+    ----------
+    texts : list of str
+        As in key=value.
+
+    Returns
+    -------
+    table : dict
+        Texts that are Python literals are read as these.
+    """
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise ValueError(f"must look like key=value, got {text!r}")
+        found[key] = _read_literal(value)
+    return table(found)
+
+
+def _read_literal(text):
     try:
-        return key, ast.literal_eval(value)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return key, value
+        return text
 
 
-def _check_storable(value, given):
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"must be a number, a text, a list or None, got {given!r}"
-        ) from None
+def _literal(value):
+    """Write what `_read_literal` reads as the value."""
+    return value if _read_literal(str(value)) == value else repr(value)
 
 
 def share(text):

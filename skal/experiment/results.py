@@ -47,13 +47,18 @@ class RunFolder:
         Folder of all results.
     config : RunConfig
         Resolved.
+    path : pathlib.Path, default=None
+        The folder itself, should it have been moved.
     """
 
-    def __init__(self, out, config):
+    def __init__(self, out, config, path=None):
         self.config = config
         self._out = Path(out)
-        self.path = self._out / config.run_id
-        self.rounds_path = self.path / "rounds.jsonl"
+        self.path = path or self._out / config.run_id
+        self.rounds_path, self.done_path = (
+            self.path / "rounds.jsonl",
+            self.path / "DONE",
+        )
         self._states = {}
 
     def check(self):
@@ -66,7 +71,7 @@ class RunFolder:
             )
         path = self.path / "config.json"
         if path.exists():
-            stored = {**RunConfig().model_dump(), **self.read_options()}
+            stored = {**RunConfig().model_dump(), **self.read_config()["options"]}
             # As JSON gives them back: a tuple is a list there.
             wanted = json.loads(json.dumps(self.config.model_dump()))
             differences = [
@@ -87,16 +92,12 @@ class RunFolder:
     @property
     def done(self):
         """Whether the run has ended."""
-        return self._done.exists()
-
-    @property
-    def _done(self):
-        return self.path / "DONE"
+        return self.done_path.exists()
 
     @property
     def training_notes(self):
         """What is to be said of the strategy's training, in a list."""
-        text = self._read_config().get("training")
+        text = self.read_config().get("training")
         return [f"{self.config.strategy}: {text}"] if text else []
 
     def start(self, fingerprint=None, training=""):
@@ -111,7 +112,7 @@ class RunFolder:
         """
         path = self.path / "config.json"
         if path.exists():
-            stored = self._read_config().get("data_fingerprint")
+            stored = self.read_config().get("data_fingerprint")
             if stored != fingerprint:
                 if self.read_rounds():
                     self.refuse("rounds of other data: it has changed since")
@@ -162,16 +163,13 @@ class RunFolder:
         """
         if not self.stored_rounds:
             return [], {}
-        try:
-            with np.load(self.path / "queries.npz") as queries:
-                arrays = dict(queries)
-            names = [purchase_name(k) for k in range(len(self.stored_rounds))]
-            purchases = [arrays.pop(name) for name in names]
-            for rows, record in zip(purchases, self.stored_rounds, strict=True):
-                if rows.dtype != np.int64 or rows.shape != (record["n_queried"],):
-                    raise ValueError(f"round {record['round']} is another size")
-        except (EOFError, KeyError, OSError, ValueError, BadZipFile) as error:
-            self.refuse(f"a queries.npz that does not go with rounds.jsonl ({error})")
+        arrays, purchases = self._load("queries.npz"), []
+        for record in self.stored_rounds:
+            name = purchase_name(record["round"])
+            rows = arrays.get(name, np.empty(0))
+            if rows.dtype != np.int64 or rows.shape != (record["n_queried"],):
+                self._refuse_array("queries.npz", f"{name} is absent or another size")
+            purchases.append(rows)
         drawn = {k: v for k, v in arrays.items() if not re.match("initial|round_", k)}
         return purchases, drawn
 
@@ -183,22 +181,22 @@ class RunFolder:
         state : dict of str to ndarray
             Empty where it kept nothing.
         """
-        path = self.path / "strategy.npz"
-        if not path.exists():
-            return {}
-        try:
-            with np.load(path) as arrays:
-                for key, value in arrays.items():
-                    number, _, name = key.partition(".")
-                    # That of a round without its line will be made again.
-                    if int(number) < len(self.stored_rounds):
-                        self._states.setdefault(int(number), {})[name] = value
-        except (EOFError, OSError, ValueError, BadZipFile) as error:
-            self.refuse(f"a strategy.npz that cannot be read ({error})")
+        if (self.path / "strategy.npz").exists():
+            for key, value in self._load("strategy.npz").items():
+                number, _, name = key.partition(".")
+                if not number.isdecimal():
+                    self._refuse_array("strategy.npz", f"{key!r}")
+                # That of a round without its line will be made again.
+                if int(number) < len(self.stored_rounds):
+                    self._states.setdefault(int(number), {})[name] = value
+        return self._last_state
+
+    @property
+    def _last_state(self):
         return self._states[max(self._states)] if self._states else {}
 
     def _store_state(self, number, state):
-        last = self._states[max(self._states)] if self._states else {}
+        last = self._last_state
         if last.keys() == state.keys() and all(
             np.array_equal(last[name], value) for name, value in state.items()
         ):
@@ -213,6 +211,16 @@ class RunFolder:
             for name, value in state.items()
         }
         self._save("strategy.npz", arrays)
+
+    def _load(self, name):
+        try:
+            with np.load(self.path / name) as arrays:
+                return dict(arrays)
+        except (EOFError, OSError, ValueError, BadZipFile) as error:
+            self._refuse_array(name, error)
+
+    def _refuse_array(self, name, what):
+        self.refuse(f"a {name} that does not go with rounds.jsonl ({what})")
 
     def _save(self, name, arrays):
         buffer = io.BytesIO()
@@ -260,22 +268,23 @@ class RunFolder:
         with atomic_write(self.path / "learning_curve.png") as file:
             picture.save(file, format="PNG")
         # The stored one, should an earlier release have counted otherwise.
-        fingerprint = self._read_config().get("hash", self.config.hash)
-        with atomic_write(self._done, "w") as file:
+        fingerprint = self.read_config().get("hash", self.config.hash)
+        with atomic_write(self.done_path, "w") as file:
             file.write(f"{fingerprint}\n{len(self.read_rounds())} rounds\n")
 
-    def read_finished(self):
-        """Read the rounds of a run that has ended, or refuse what is left of them.
+    def read_stored(self):
+        """Read the rounds, or refuse what is left of them after a run has ended.
 
         Returns
         -------
         records : list of dict
         """
-        records = self.read_rounds()
-        number = re.search(r"^(\d+) rounds$", self._done.read_text(), re.MULTILINE)
-        n_rounds = int(number[1]) if number else max(len(records), 1)
-        if len(records) != n_rounds:
-            self.refuse(f"DONE, but {len(records)} of {n_rounds} rounds")
+        records = self.stored_rounds = self.read_rounds()
+        if self.done:
+            number = re.search(r"^(\d+) rounds$", self.done_path.read_text(), re.M)
+            n_rounds = int(number[1]) if number else max(len(records), 1)
+            if len(records) != n_rounds:
+                self.refuse(f"DONE, but {len(records)} of {n_rounds} rounds")
         return records
 
     def read_rounds(self):
@@ -298,16 +307,13 @@ class RunFolder:
                 self.refuse(f"a damaged rounds.jsonl, line {number + 1} ({error})")
         return records
 
-    def read_options(self):
-        """Read the options of config.json.
+    def read_config(self):
+        """Read config.json.
 
         Returns
         -------
-        options : dict
+        content : dict
         """
-        return self._read_config()["options"]
-
-    def _read_config(self):
         try:
             text = (self.path / "config.json").read_text(encoding="utf-8")
             content = dict(json.loads(text))
@@ -335,6 +341,30 @@ class RunFolder:
         )
 
 
+def open_run(path):
+    """Open the folder of a run.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    folder : RunFolder
+    """
+    path = Path(path)
+    if not (path / "config.json").exists():
+        below = sorted(file.parent for file in path.rglob("config.json"))
+        hint = f"; there are runs below it, such as {str(below[0])!r}" if below else ""
+        raise UsageError(f"{str(path)!r} is not the folder of a run{hint}.")
+    folder = RunFolder(path, RunConfig(), path)
+    options = folder.read_config()["options"]
+    known = {k: v for k, v in options.items() if k in RunConfig.model_fields}
+    # As they were: what they name may be gone by now.
+    folder.config = RunConfig.model_construct(**known)
+    return folder
+
+
 def read_run(path):
     """Read a finished or unfinished run.
 
@@ -347,25 +377,14 @@ def read_run(path):
     -------
     result : RunResult
     """
-    path = Path(path)
-    if not (path / "config.json").exists():
-        below = sorted(file.parent for file in path.rglob("config.json"))
-        hint = f"; there are runs below it, such as {str(below[0])!r}" if below else ""
-        raise UsageError(f"{str(path)!r} is not the folder of a run{hint}.")
-    folder = RunFolder(path, RunConfig())
-    folder.path, folder.rounds_path = path, path / "rounds.jsonl"
-    options = folder.read_options()
-    known = {k: v for k, v in options.items() if k in RunConfig.model_fields}
-    # As they were: what they name may be gone by now.
-    config = folder.config = RunConfig.model_construct(**known)
-    records = folder.read_finished() if folder.done else folder.read_rounds()
-    notes = folder.training_notes
+    folder = open_run(path)
+    records, notes = folder.read_stored(), folder.training_notes
     if not folder.done:
         notes.append(
-            f"not finished: {len(records)} of {config.n_rounds + 1} rounds; skal run "
-            "with the same options goes on"
+            f"not finished: {len(records)} of {folder.config.n_rounds + 1} rounds; "
+            "skal run with the same options goes on"
         )
-    return RunResult(config, path, records, notes)
+    return RunResult(folder.config, folder.path, records, notes)
 
 
 def purchase_name(number):

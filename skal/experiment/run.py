@@ -126,7 +126,7 @@ def _finished(folder):
     if not folder.done:
         return None
     notes = ["already done: these are the stored results", *folder.training_notes]
-    return RunResult(folder.config, folder.path, folder.read_finished(), notes)
+    return RunResult(folder.config, folder.path, folder.read_stored(), notes)
 
 
 @contextmanager

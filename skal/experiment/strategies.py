@@ -94,19 +94,11 @@ def describe_strategies():
         source = type(strategy)
         if name != command_line_name(source):
             source = type(strategy.posterior)
-        doc = inspect.getdoc(source) or ""
-        _, _, references = doc.partition("References\n----------\n")
-        found = re.search(
-            r"\.\. \[\w+\] (.*?)(?=\n\.\. \[|\n\n|\Z)", references, re.DOTALL
-        )
-        paper = " ".join(found[1].split()) if found else ""
-        year = re.search(r"\b(?:19|20)\d\d\b", paper)
+        _, _, references = (inspect.getdoc(source) or "").partition("References\n---")
+        paper = re.split(r"\n\n|\n\.\. \[", references.partition("] ")[2])[0]
+        paper = " ".join(paper.split())
+        year = re.search(r"\b(?:19|20)\d\d\b|$", paper)[0]
         descriptions.append(
-            Description(
-                name,
-                ", ".join(strategy.requires),
-                year[0] if year else "",
-                paper,
-            )
+            Description(name, ", ".join(strategy.requires), year, paper)
         )
     return descriptions

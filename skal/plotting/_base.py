@@ -1,22 +1,22 @@
 """What displays share."""
 
 
-def make_axes(ax=None, figsize=None):
-    """Make axes where none are given.
+class Display:
+    """A picture that keeps its numbers.
 
-    Parameters
+    Attributes
     ----------
-    ax : matplotlib Axes, default=None
-        Returned as they are.
-    figsize : tuple of float, default=None
-        Width and height of a new figure, in inches.
-
-    Returns
-    -------
-    ax : matplotlib Axes
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
     """
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot
 
-    return pyplot.subplots(figsize=figsize, layout="constrained")[1]
+    def _axes(self, ax=None, figsize=None):
+        """Note the axes, and make some where none are given."""
+        if ax is None:
+            from matplotlib import pyplot
+
+            _, ax = pyplot.subplots(figsize=figsize, layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        return ax

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skal.analysis import as_frame, learning_curves, mean_interval
-from skal.plotting._base import make_axes
+from skal.analysis import learning_curves, mean_interval
+from skal.plotting._base import Display
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ _LINES = ("-", "-.", ":")
 Gain = namedtuple("Gain", "n_labeled mean low high n_pairs")
 
 
-class LearningCurveDisplay:
+class LearningCurveDisplay(Display):
     """Learning curves of one or several strategies.
 
     Use :meth:`from_records`; the numbers stay on the object.
@@ -134,7 +134,6 @@ class LearningCurveDisplay:
             Where there are no records of a strategy, or its runs differ in their
             numbers of labels.
         """
-        records = as_frame(records)
         table = learning_curves(records, score_name)
         there = table.columns.unique("strategy")
         names = list(there if strategies is None else strategies)
@@ -147,8 +146,7 @@ class LearningCurveDisplay:
             names.append(baseline)
         curves, seeds = {}, {}
         for name in names:
-            runs = records[records["strategy"] == name].groupby("seed")["n_labeled"]
-            labels = {tuple(sorted(counts)) for _, counts in runs}
+            labels = {tuple(run.dropna().index) for _, run in table[name].items()}
             if len(labels) > 1:
                 raise ValueError(
                     f"The runs of {name!r} differ in their numbers of labels: "
@@ -157,14 +155,8 @@ class LearningCurveDisplay:
             n_labeled = list(labels.pop())
             curves[name] = n_labeled, table.loc[n_labeled, name].to_numpy().T
             seeds[name] = list(table[name])
-        display = cls(
-            curves,
-            score_name=score_name,
-            seeds=seeds,
-            baseline=baseline,
-            full_data=full_data,
-        )
-        return display.plot(ax=ax)
+        options = {"baseline": baseline, "full_data": full_data}
+        return cls(curves, score_name=score_name, seeds=seeds, **options).plot(ax)
 
     def mean(self, name: str) -> NDArray:
         """Compute the mean score of a strategy's runs.
@@ -241,9 +233,9 @@ class LearningCurveDisplay:
         parts = []
         for name, (n_labeled, scores) in self.curves.items():
             low, high = self.interval(name)
-            columns = {"strategy": name, "n_labeled": n_labeled}
-            columns |= {"mean": self.mean(name), "low": low, "high": high}
-            mine = pandas.DataFrame({**columns, "n_runs": len(scores)})
+            mine = pandas.DataFrame({"strategy": name, "n_labeled": n_labeled})
+            own = {"mean": self.mean(name), "low": low, "high": high}
+            mine = mine.assign(**own, n_runs=len(scores))
             counts, *gain, n_pairs = self.gain(name)
             gain = dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
             mine = mine.join(pandas.DataFrame(gain, index=counts), on="n_labeled")
@@ -264,7 +256,7 @@ class LearningCurveDisplay:
         -------
         self : LearningCurveDisplay
         """
-        ax = make_axes(ax)
+        ax = self._axes(ax)
         others = [name for name in self.curves if name != self.baseline]
         alpha = 0.15 if len(others) < 5 else 0.07
         for name, (n_labeled, _) in self.curves.items():
@@ -290,5 +282,4 @@ class LearningCurveDisplay:
         ax.grid(alpha=0.3)
         if self.curves:
             ax.legend(frameon=False)
-        self.ax_, self.figure_ = ax, ax.figure
         return self

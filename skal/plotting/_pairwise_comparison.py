@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from skal.analysis import learning_curves, penalties, penalty_matrix
-from skal.plotting._base import make_axes
+from skal.plotting._base import Display
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 
-class PairwiseComparisonDisplay:
+class PairwiseComparisonDisplay(Display):
     """Penalty matrix: how often each strategy is significantly better than another.
 
     Use :meth:`from_records`; the numbers stay on the object.
@@ -133,7 +133,7 @@ class PairwiseComparisonDisplay:
         self : PairwiseComparisonDisplay
         """
         n = len(self.names)
-        ax = make_axes(ax, figsize=(2 + 0.5 * n, 1.6 + 0.45 * n))
+        ax = self._axes(ax, figsize=(2 + 0.5 * n, 1.6 + 0.45 * n))
         rows = np.vstack([self.wins, self.penalties])
         top = max(np.nanmax(rows, initial=0), 1e-9)
         colors = np.where(np.isnan(rows), 0, rows)
@@ -146,5 +146,4 @@ class PairwiseComparisonDisplay:
         ax.set_xticks(range(n), self.names, rotation=90)
         ax.set_yticks(range(n + 1), [*self.names, "is beaten"])
         ax.set(xlabel="worse", ylabel="better")
-        self.ax_, self.figure_ = ax, ax.figure
         return self

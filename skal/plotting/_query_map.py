@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
-from skal.plotting._base import make_axes
+from skal.plotting._base import Display
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 
-class QueryMapDisplay:
+class QueryMapDisplay(Display):
     """Map of the pool with the purchases by round.
 
     Use :meth:`from_embeddings`, or give coordinates of your own, such as t-SNE's.
@@ -123,7 +123,7 @@ class QueryMapDisplay:
         """
         from matplotlib.ticker import MaxNLocator
 
-        ax = make_axes(ax)
+        ax = self._axes(ax)
         parts = [self.rows_of(-1), self.rows_of(0), self.labeled_iter > 0]
         pool, initial, bought = (self.coordinates[rows].T for rows in parts)
         ax.scatter(*pool, s=6, color="0.82", linewidths=0, label="not bought")
@@ -137,5 +137,4 @@ class QueryMapDisplay:
             ax.figure.colorbar(points, ax=ax, label="round", ticks=ticks)
         ax.set(xticks=[], yticks=[], aspect="equal")
         ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3)
-        self.ax_, self.figure_ = ax, ax.figure
         return self

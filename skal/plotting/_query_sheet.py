@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skal.plotting._base import make_axes
+from skal.plotting._base import Display
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 _LINE = 0.14  # height, in widths of an image
+_FORMS = {"label": "{}", "prediction": "pred. {}", "score": "{:.3g}"}
 _LONGEST = 18  # letters below an image
 
 
-class QuerySheetDisplay:
+class QuerySheetDisplay(Display):
     """Contact sheet of the bought images with label, prediction and score.
 
     Parameters
@@ -61,8 +62,8 @@ class QuerySheetDisplay:
     ):
         self.images = _as_pictures(np.asarray(images))
         n = len(self.images)
-        columns = {"label": label, "prediction": prediction, "score": score}
-        columns = {"index": np.arange(n) if indices is None else indices, **columns}
+        columns = {"index": np.arange(n) if indices is None else indices}
+        columns |= {"label": label, "prediction": prediction, "score": score}
         self.columns = {
             name: np.asarray(values)
             for name, values in columns.items()
@@ -111,29 +112,22 @@ class QuerySheetDisplay:
         indices = np.asarray(indices)
         images = [np.asarray(_image(X, row)) for row in indices.tolist()]
         label = None if y is None else np.asarray(y)[indices]
+        columns = {"label": label, "prediction": prediction}
         if classes is not None:
-            names = np.asarray(classes)
-            label = label if label is None else names[label]
-            prediction = prediction if prediction is None else names[prediction]
-        display = cls(
-            np.stack(images),
-            indices=indices,
-            label=label,
-            prediction=prediction,
-            score=score,
-        )
-        return display.plot(ax=ax)
+            columns = {
+                name: None if values is None else np.asarray(classes)[values]
+                for name, values in columns.items()
+            }
+        return cls(np.stack(images), indices=indices, score=score, **columns).plot(ax)
 
     @property
     def captions(self) -> list[list[str]]:
         """Lines below each image: label, prediction and score, where given."""
-        lines = []
-        for name, values in self.columns.items():
-            if name == "score":
-                lines.append([f"{value:.3g}" for value in values])
-            elif name != "index":
-                sign = "pred. " * (name == "prediction")
-                lines.append([_shorten(f"{sign}{value}") for value in values])
+        lines = [
+            [_shorten(form.format(value)) for value in self.columns[name]]
+            for name, form in _FORMS.items()
+            if name in self.columns
+        ]
         return [list(each) for each in zip(*lines, strict=True)]
 
     @property
@@ -170,33 +164,23 @@ class QuerySheetDisplay:
         self : QuerySheetDisplay
         """
         captions = self.captions or [[]] * len(self.images)
-        predicted = (
-            list(self.columns).index("prediction") - 1 if self.wrong.any() else -1
-        )
         n_columns = min(n_columns, len(self.images))
         n_rows = -(-len(self.images) // n_columns)
         height = self.images.shape[1] / self.images.shape[2]
         cell = height + _LINE * (len(captions[0]) + 0.7)
-        ax = make_axes(ax, figsize=(n_columns, n_rows * cell))
+        ax = self._axes(ax, figsize=(n_columns, n_rows * cell))
         for k, picture in enumerate(self.images):
             left, top = k % n_columns * 1.1, k // n_columns * cell
             extent = left, left + 1, top + height, top
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent)
             for line, text in enumerate(captions[k]):
-                red = self.wrong[k] and line == predicted
-                ax.text(
-                    left + 0.5,
-                    top + height + _LINE * line + 0.03,
-                    text,
-                    ha="center",
-                    va="top",
-                    fontsize=6,
-                    color="firebrick" if red else "black",
-                )
+                red = self.wrong[k] and line == 1  # below the label
+                place = left + 0.5, top + height + _LINE * line + 0.03
+                style = {"ha": "center", "va": "top", "fontsize": 6}
+                ax.text(*place, text, color="firebrick" if red else "black", **style)
         ax.set(xlim=(-0.05, n_columns * 1.1), ylim=(n_rows * cell, -0.05))
         ax.set_aspect("equal")
         ax.axis("off")
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
 

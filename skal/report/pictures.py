@@ -28,24 +28,27 @@ def draw_panels(rounds, full=None):
     if not find_spec("matplotlib"):
         return None
     names = set(rounds["strategy"])
-    text = "Accuracy: mean and, of several seeds, its 95 % t interval."
-    panels = [(_curves(rounds, "accuracy", full=full), text)]
+    panels = [
+        (
+            _curves(rounds, "accuracy", full=full),
+            "Accuracy: mean and, of several seeds, its 95 % t interval.",
+        )
+    ]
     if BASELINE in names and len(names) > 1:
         text = "Accuracy minus random's, seed by seed: mean and paired 95 % t interval."
         panels.append((_curves(rounds, "accuracy", gain=True), text))
-    if (abs(rounds["accuracy"] - rounds["balanced_accuracy"]) > 0.01).any():
-        text = "Mean of the recalls of the classes."
-        panels.append((_curves(rounds, "balanced_accuracy"), text))
-    text = "Negative log-likelihood of the test rows: lower is better."
-    panels.append((_curves(rounds, "nll", "NLL"), text))
-    text = "Expected calibration error: lower is better."
-    panels.append((_curves(rounds, "ece", "ECE"), text))
-    text = "Entropy of the classes bought, over its maximum."
-    panels.append((_curves(rounds, "class balance"), text))
-    return panels
+    others = {
+        "balanced_accuracy": "Mean of the recalls of the classes.",
+        "nll": "Negative log-likelihood of the test rows: lower is better.",
+        "ece": "Expected calibration error: lower is better.",
+        "class balance": "Entropy of the classes bought, over its maximum.",
+    }
+    if (abs(rounds["accuracy"] - rounds["balanced_accuracy"]) <= 0.01).all():
+        del others["balanced_accuracy"]
+    return panels + [(_curves(rounds, name), text) for name, text in others.items()]
 
 
-def _curves(rounds, score_name, label=None, *, full=None, gain=False):
+def _curves(rounds, score_name, *, full=None, gain=False):
     from matplotlib.figure import Figure
 
     rows = -(-(rounds["strategy"].nunique() + 1) // 2)
@@ -57,8 +60,8 @@ def _curves(rounds, score_name, label=None, *, full=None, gain=False):
     )
     if gain:
         display.plot(ax, gain=True)
-    if label:
-        ax.set_ylabel(label)
+    if score_name in ("nll", "ece"):
+        ax.set_ylabel(score_name.upper())
     low, high = ax.get_ylim()
     if not gain:  # an interval can leave the range of its score
         high = high if score_name == "nll" else min(high, 1.02)

@@ -1,24 +1,25 @@
 """Where the numbers of a report come from: files, machines, pairs and commands."""
 
-import ast
 import json
 import shlex
 from collections import Counter, namedtuple
-from zipfile import BadZipFile
-
-import numpy as np
 
 from skal.experiment.config import RunConfig, options_hash
 from skal.experiment.options import UsageError
-from skal.experiment.results import purchase_name, read_run
+from skal.experiment.results import open_run, purchase_name
 from skal.experiment.strategies import named_strategies
 
 BASELINE = "random"
 # Options in which runs that are compared may differ.
-OWN = ("strategy", "seed", "device", "threads", "strategy_options")
+OWN = {"strategy", "seed", "device", "threads", "strategy_options"}
 _NUMBERS = (
-    "round n_labeled n_queried accuracy balanced_accuracy nll ece train_s query_s"
+    "seed round n_labeled n_queried accuracy balanced_accuracy nll ece train_s query_s"
 ).split()
+_KINDS = {
+    **dict.fromkeys(_NUMBERS, int | float),
+    "acquired_class_counts": list,
+    "strategy": str,
+}
 # What the runs of a seed must share, and what is said where they do not.
 _SHARED = {
     "data_fingerprint": "data",
@@ -69,38 +70,24 @@ def read_cell(path):
     UsageError
         Where a file is damaged, or was changed after the run.
     """
-    run = read_run(path)
-    stored = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
-    done = run.path / "DONE"
+    folder = open_run(path)
+    config, records, stored = folder.config, folder.read_stored(), folder.read_config()
     if "hash" in stored:
         hashes = {stored["hash"], options_hash(stored["options"])}
-        if done.exists():
-            hashes.add(done.read_text(encoding="utf-8").partition("\n")[0])
+        if folder.done:
+            hashes.add(folder.done_path.read_text("utf-8").partition("\n")[0])
         if len(hashes) > 1:
-            _refuse(run.path / "config.json", "was changed after the run")
-    for number, record in enumerate(run.records, start=1):
-        wrong = [
-            name for name in _NUMBERS if not isinstance(record.get(name), int | float)
-        ]
-        if not isinstance(record.get("acquired_class_counts"), list):
-            wrong.append("acquired_class_counts")
-        for name in ("strategy", "seed"):
-            if record.get(name) != getattr(run.config, name):
-                wrong.append(name)
-        if wrong:
-            what = f"has no right {wrong[0]} in line {number}"
-            _refuse(run.path / "rounds.jsonl", what)
-    purchases = {}
-    if run.records:
-        try:
-            with np.load(run.path / "queries.npz") as queries:
-                purchases = dict(queries)
-        except (EOFError, OSError, ValueError, BadZipFile) as error:
-            _refuse(run.path / "queries.npz", f"cannot be read ({error})")
-        for number in range(len(run.records)):
-            if (name := purchase_name(number)) not in purchases:
-                _refuse(run.path / "queries.npz", f"lacks {name}")
-    return Cell(run.config, run.path, run.records, stored, purchases, done.exists())
+            _refuse(path / "config.json", "was changed after the run")
+    own = {"strategy": config.strategy, "seed": config.seed}
+    for number, record in enumerate(records, start=1):
+        for name, kind in _KINDS.items():
+            found = record.get(name)
+            if not isinstance(found, kind) or found != own.get(name, found):
+                what = f"has no right {name} in line {number}"
+                _refuse(path / "rounds.jsonl", what)
+    bought, drawn = folder.stored_purchases()
+    purchases = {purchase_name(k): rows for k, rows in enumerate(bought)}
+    return Cell(config, path, records, stored, purchases | drawn, folder.done)
 
 
 def _refuse(path, what):
@@ -231,11 +218,11 @@ def commands(cells, folder):
     )
     lines = []
     for (out, device, threads), mine in places.items():
-        common = {k: v for k, v in mine[0].config.model_dump().items() if k not in OWN}
-        tail = [*_flags(common), "--device", device, "--threads", str(threads)]
+        common = mine[0].config.model_dump(exclude=OWN)
+        tail = [*_words(**common), "--device", device, "--threads", str(threads)]
         tail += [] if out == "." else ["--out", f"save/{out}"]
         for options, names, seeds in _rectangles(mine):
-            given = _option_flags(options)
+            given = _words(strategy_options=options)
             added = _taken(BASELINE, options)
             baseline = {
                 cell.config.seed
@@ -289,32 +276,5 @@ def _taken(name, options):
     return {key: value for key, value in options.items() if key in params}
 
 
-def _flags(options):
-    default, flags = RunConfig().model_dump(), []
-    for key, value in options.items():
-        if value == default.get(key) or value is None:
-            continue
-        flag = f"--{key.replace('_', '-')}"
-        if isinstance(value, bool):
-            flags.append(flag if value else flag.replace("--", "--no-", 1))
-        else:
-            flags += [flag, str(value)]
-    return flags
-
-
-def _option_flags(options):
-    flags = []
-    for key, value in options.items():
-        text = value if isinstance(value, str) else repr(value)
-        if isinstance(value, str) and _is_literal(value):
-            text = repr(value)
-        flags += ["--strategy-option", f"{key}={text}"]
-    return flags
-
-
-def _is_literal(text):
-    try:
-        ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return False
-    return True
+def _words(**options):
+    return RunConfig.model_construct(**options).words()

@@ -26,7 +26,6 @@ COLUMNS = (
     "dataset model strategy seed n_initial batch_size round n_labeled n_queried "
     "accuracy balanced_accuracy nll ece train_s query_s"
 ).split()
-_SIZES = ("n_initial", "batch_size", "n_rounds")
 
 Report = namedtuple("Report", "html csv notes")
 
@@ -133,12 +132,11 @@ def _groups(paths):
 
 
 # Options in which the full-data line may differ from the curves it is drawn with.
-_LOOSE = (*OWN, *_SIZES, "initial")
+_LOOSE = {*OWN, "n_initial", "batch_size", "n_rounds", "initial"}
 
 
 def _key(cell, left_out):
-    options = cell.config.model_dump()
-    return json.dumps({k: v for k, v in options.items() if k not in left_out})
+    return json.dumps(cell.config.model_dump(exclude=left_out))
 
 
 def _titles(groups):

@@ -57,7 +57,7 @@ def test_the_hash_tells_strategy_options_apart():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"missing_labels": 3}, "--missing-labels must be a valid string, got 3."),
+        ({"missing_labels": 3}, "--missing-labels must be a text, got 3."),
         ({"epohcs": 3}, "There is no option 'epohcs'; did you mean 'epochs'? Allowed"),
         ({"header": "yes"}, "--header must be true or false, got 'yes'."),
         ({"lr": True}, "--lr must be a number above 0, got True."),

@@ -213,7 +213,7 @@ def test_done_without_its_rounds_is_refused(tmp_path, lines):
         kept = {"": "", "whole": text[: text.index("\n") + 1], "torn": text[:-1]}
         folder.rounds_path.write_text(kept[lines])
     n_kept = 1 if lines in ("whole", "torn") else 0
-    for read in (folder.read_finished, lambda: read_run(folder.path)):
+    for read in (folder.read_stored, lambda: read_run(folder.path)):
         with pytest.raises(UsageError, match=f"DONE, but {n_kept} of 2 rounds"):
             read()
 
