@@ -28,12 +28,8 @@ def draw_panels(rounds, full=None):
     if not find_spec("matplotlib"):
         return None
     names = set(rounds["strategy"])
-    panels = [
-        (
-            _curves(rounds, "accuracy", full=full),
-            "Accuracy: mean and, of several seeds, its 95 % t interval.",
-        )
-    ]
+    text = "Accuracy: mean and, of several seeds, its 95 % t interval."
+    panels = [(_curves(rounds, "accuracy", full=full), text)]
     if BASELINE in names and len(names) > 1:
         text = "Accuracy minus random's, seed by seed: mean and paired 95 % t interval."
         panels.append((_curves(rounds, "accuracy", gain=True), text))

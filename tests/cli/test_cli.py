@@ -122,6 +122,11 @@ def test_numbers_out_of_range(arguments, capsys):
         ("show", "FOLDER requires an argument"),
         ("show nothing", "'nothing' is not the folder of a run."),
         ("compare --strategies", "--strategies"),
+        (
+            "compare --strategies badge --strategies margin",
+            "given more than once; list",
+        ),
+        ("compare --seed-list=1 --seed-list 2", "--seed-list is given more than once"),
     ],
 )
 def test_words_in_the_wrong_place(arguments, message, capsys):
@@ -218,6 +223,7 @@ def test_strategy_options_are_literals_or_text(configs):
         ("n-rounds = [1]", "n-rounds must be a whole number of at least 0, got [1]"),
         ('header = "yes"', "header must be true or false, got 'yes'"),
         ("strategy-option = 1", "strategy-option must be a table, got 1"),
+        ('strategy-option = ["a=1"]', "strategy-option must be a table, got ['a=1']"),
         ("strategy-option.a = 1979-05-27", "strategy-option must be a number"),
         ('strategy = "bagde"', "strategy cannot be 'bagde'; did you mean 'badge'?"),
         ("n-rounds 3", "is not TOML: "),

@@ -11,7 +11,7 @@ import pytest
 
 from skal.cli.cli import main
 from skal.experiment import rounds, run
-from skal.experiment.config import RunConfig
+from skal.experiment.config import RunConfig, options_hash
 from skal.experiment.options import UsageError
 from skal.experiment.results import RunFolder, read_run
 from skal.experiment.run import run_experiment
@@ -355,7 +355,7 @@ EARLIER = """{
 def test_a_folder_of_an_earlier_release_goes_on(tmp_path, monkeypatch, capsys):
     options = json.loads(EARLIER)["options"]
     config = RunConfig(**options)
-    assert config.hash == "ae9ec59905bbfcd5"
+    assert options_hash(options) == "ae9ec59905bbfcd5"
     assert config.model_dump() == {**RunConfig().model_dump(), **options}
     path = kill(tmp_path, monkeypatch, "after", 1, config)
     (path / "config.json").write_text(EARLIER)

@@ -401,7 +401,7 @@ def test_a_run_that_is_there_twice(folder):
 
 def test_damaged_purchases(folder, capsys):
     next(folder.glob("**/margin/seed=1/queries.npz")).write_bytes(b"torn")
-    assert "queries.npz' cannot be read" in refused(folder, capsys)
+    assert "a queries.npz that does not go with rounds" in refused(folder, capsys)
     path = next(folder.glob("**/margin/seed=1/queries.npz"))
     np.savez(path, initial=np.arange(10), round_1=np.arange(10))
-    assert "queries.npz' lacks round_2" in refused(folder, capsys)
+    assert "rounds.jsonl (round_2 is absent or another size)" in refused(folder, capsys)
