@@ -42,32 +42,25 @@ File = Annotated[
 Pairs = Annotated[
     list[str],
     PlainValidator(pairs),
-    Parameter("--strategy-option", consume_multiple=False, show_default=False),
+    Parameter(
+        name="--strategy-option",
+        consume_multiple=False,
+        show_default=False,
+        help="KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.",
+    ),
 ]
-
-
 _SEEDS = {"seeds", "seed_list"}
 
 
 class _RunFile(Places, RunConfig):
-    """Options of a run that a file may have."""
+    pass
 
 
 class _Run(_RunFile):
-    """Options of a run, those of a strategy in pairs.
-
-    Parameters
-    ----------
-    strategy_options : list of str
-        KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.
-    """
-
     strategy_options: Pairs = {}
 
 
 class _Grid(GridConfig):
-    __doc__ = _Run.__doc__
-
     strategy_options: Pairs = {}
 
 
@@ -169,14 +162,14 @@ def run(
     where it stopped.
     """
     values = _with_file(options or _Run(), config)
-    places = Places(**{k: values.pop(k) for k in Places.model_fields if k in values})
+    places = {k: values.pop(k) for k in Places.model_fields if k in values}
     run_config = RunConfig(**values)
     _prepare()
     from skal.cli.display import print_run, progress_bar
     from skal.experiment.run import run_experiment
 
     with progress_bar(run_config) as advance:
-        result = run_experiment(run_config, on_round=advance, **dict(places))
+        result = run_experiment(run_config, on_round=advance, **places)
     print_run(result)
 
 

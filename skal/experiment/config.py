@@ -9,18 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator as Check
 from pydantic import Field, PlainValidator, StrictBool, StrictStr, model_validator
 
-from skal.experiment.names import (
-    DATASETS,
-    MODELS,
-    STRATEGIES,
-    Backend,
-    DataSet,
-    Initial,
-    Model,
-    Optimizer,
-    is_other_strategy,
-    other_strategies,
-)
+from skal.experiment import names
 from skal.experiment.options import (
     Options,
     UsageError,
@@ -50,9 +39,8 @@ def _column(value):
 
 
 def _test_size(value):
-    if re.fullmatch(r"\d+", str(value)):
-        return whole(1)(value)
-    return number(above=0, below=1)(value)
+    is_whole = re.fullmatch(r"\d+", str(value))
+    return (whole(1) if is_whole else number(above=0, below=1))(value)
 
 
 def _jobs(value):
@@ -66,10 +54,10 @@ Whole = Annotated[int, Check(whole(0))]
 Size = Annotated[int | str, Check(size)]
 Share = Annotated[float, Check(number(least=0, below=1))]
 Threads = Annotated[int, Check(whole(1, 256))]
-_data_set = Check(one_of(DATASETS, lambda: ["openml:ID", "a path"], _is_source))
-_model = Check(one_of(MODELS, lambda: ["package.module:attribute"], _is_module))
-_strategy = one_of(STRATEGIES, other_strategies, is_other_strategy)
-_NAMES = ", ".join(STRATEGIES)
+_data_set = Check(one_of(names.DATASETS, lambda: ["openml:ID", "a path"], _is_source))
+_model = Check(one_of(names.MODELS, lambda: ["package.module:attribute"], _is_module))
+_strategy = one_of(names.STRATEGIES, names.other_strategies, names.is_other_strategy)
+_NAMES = ", ".join(names.STRATEGIES)
 
 
 class RunOptions(Options):
@@ -125,7 +113,7 @@ class RunOptions(Options):
     threads : int or None, default=None
         Threads of torch; None: one a core, 8 at most.
     strategy_options : dict, default={}
-        Parameters of the strategy; KEY=VALUE, as in first=uniform, repeatable.
+        Parameters of the strategy.
     initial : str, default="uniform"
         How the first labelled set is drawn; balanced takes as many rows of each class.
     n_initial : int or str, default=20
@@ -136,7 +124,7 @@ class RunOptions(Options):
         Rounds after the initial one.
     """
 
-    data: Annotated[DataSet | str, _data_set] = "digits"
+    data: Annotated[names.DataSet | str, _data_set] = "digits"
     test_data: str | None = None
     test_size: Annotated[float | int, Check(_test_size)] = 0.2
     label_column: Annotated[int | str, Check(_column)] = -1
@@ -146,19 +134,19 @@ class RunOptions(Options):
     missing_labels: StrictStr | None = None
     background: str = "white"
     pool_size: Count | None = None
-    model: Annotated[Model | str, _model] = "mlp"
+    model: Annotated[names.Model | str, _model] = "mlp"
     embedding_layer: str = "auto"
     dropout: Share | None = None
     epochs: Count = 100
     patience: Whole = 0
-    optimizer: Optimizer = "adam"
+    optimizer: names.Optimizer = "adam"
     lr: Annotated[float, Check(number(above=0))] = 0.001
     momentum: Share = 0.0
     weight_decay: Annotated[float, Check(number(least=0))] | None = None
     device: str = "auto"
     threads: Threads | None = None
     strategy_options: Annotated[dict[str, Any], PlainValidator(table)] = {}
-    initial: Initial = "uniform"
+    initial: names.Initial = "uniform"
     n_initial: Size = 20
     batch_size: Size = 20
     n_rounds: Whole = 10
@@ -305,7 +293,7 @@ class GridConfig(Places, RunOptions):
     seeds: Count = 5
     seed_list: Annotated[list[int], Check(each(whole(0)))] | None = None
     n_jobs: Annotated[int, Check(_jobs)] = 1
-    backend: Backend = "loky"
+    backend: names.Backend = "loky"
     scheduler: str | None = None
     threads: Threads | None = 1
 

@@ -16,7 +16,7 @@ from skal.experiment.networks import build_estimator
 from skal.experiment.options import UsageError
 from skal.experiment.results import RunFolder, read_run
 from skal.experiment.run import run_experiment
-from skal.experiment.strategies import build_strategy, named_strategy
+from skal.experiment.strategies import build_strategy, taken_options
 
 Comparison = namedtuple("Comparison", "results failures notes")
 
@@ -134,7 +134,7 @@ def plan(grid):
         notes.append("random is added: strategies are compared with it")
     common = RunConfig(**grid.model_dump(include=set(RunOptions.model_fields)))
     common = common.resolve()
-    own = {name: _own_options(name, common.strategy_options) for name in names}
+    own = {name: taken_options(name, common.strategy_options) for name in names}
     for option in common.strategy_options:
         if not any(option in taken for taken in own.values()):
             raise UsageError(
@@ -178,11 +178,6 @@ def _try_data(config, data_root):
     n_samples = len(pool_rows(config, len(data.X_train)))
     build_estimator(config.resolve_sizes(n_samples), data)
     return n_samples
-
-
-def _own_options(name, options):
-    params = named_strategy(name).get_params()
-    return {key: value for key, value in options.items() if key in params}
 
 
 def _run_cell(config, out, data_root):

@@ -55,10 +55,8 @@ class RunFolder:
         self.config = config
         self._out = Path(out)
         self.path = path or self._out / config.run_id
-        self.rounds_path, self.done_path = (
-            self.path / "rounds.jsonl",
-            self.path / "DONE",
-        )
+        self.rounds_path = self.path / "rounds.jsonl"
+        self.done_path = self.path / "DONE"
         self._states = {}
 
     def check(self):
@@ -79,14 +77,11 @@ class RunFolder:
                 for name, value in wanted.items()
                 if stored.get(name) != value
             ] + [f"{name} is unknown now" for name in stored.keys() - wanted.keys()]
-            alone = {item.name for item in self.path.glob("[!.]*")} == {path.name}
-            if differences and alone:
+            if differences:
+                if len(list(self.path.glob("[!.]*"))) > 1:
+                    self.refuse("another configuration: " + "; ".join(differences))
                 path.unlink()  # that run failed before it had anything to store
-            elif differences:
-                self.refuse("another configuration: " + "; ".join(differences))
-        elif self.path.exists() and any(
-            not path.name.startswith(".") for path in self.path.iterdir()
-        ):
+        elif any(self.path.glob("[!.]*")):
             self.refuse("files but no config.json")
 
     @property

@@ -51,6 +51,25 @@ def named_strategy(name):
     return by_name[name]
 
 
+def taken_options(name, options):
+    """Choose of options of a grid those that a strategy has.
+
+    Parameters
+    ----------
+    name : str
+        On the command line.
+    options : dict
+
+    Returns
+    -------
+    taken : dict
+        All, where nobody knows the strategy.
+    """
+    strategy = named_strategies().get(name)
+    params = options if strategy is None else strategy.get_params()
+    return {key: value for key, value in options.items() if key in params}
+
+
 def build_strategy(config):
     """Make the strategy of a run.
 
@@ -63,17 +82,14 @@ def build_strategy(config):
     strategy : QueryStrategy
     """
     strategy = named_strategy(config.strategy)
-    try:
-        strategy.set_params(**config.strategy_options)
-    except (AttributeError, ValueError) as error:
-        known = strategy.get_params()
-        unknown = [name for name in config.strategy_options if name not in known]
+    known = strategy.get_params()
+    if others := [name for name in config.strategy_options if name not in known]:
         raise UsageError(
-            f"--strategy {config.strategy} has no option {', '.join(unknown)}; allowed "
+            f"--strategy {config.strategy} has no option {', '.join(others)}; allowed "
             f"are {', '.join(known)}."
-        ) from error
+        )
     try:
-        check_params(strategy)
+        check_params(strategy.set_params(**config.strategy_options))
     except ValueError as error:
         raise UsageError(f"--strategy-option: {error}") from error
     return strategy

@@ -7,7 +7,7 @@ from collections import Counter, namedtuple
 from skal.experiment.config import RunConfig, options_hash
 from skal.experiment.options import UsageError
 from skal.experiment.results import open_run, purchase_name
-from skal.experiment.strategies import named_strategies
+from skal.experiment.strategies import taken_options
 
 BASELINE = "random"
 # Options in which runs that are compared may differ.
@@ -49,6 +49,20 @@ def gather(things, key):
     for thing in things:
         groups.setdefault(key(thing), []).append(thing)
     return groups
+
+
+def strategy_of(cell):
+    """Name the strategy of a run.
+
+    Parameters
+    ----------
+    cell : Cell
+
+    Returns
+    -------
+    name : str
+    """
+    return cell.config.strategy
 
 
 def read_cell(path):
@@ -107,7 +121,7 @@ def name_cells(cells):
         Strategies and their seeds.
     """
     texts = []
-    for name, mine in sorted(gather(cells, lambda cell: cell.config.strategy).items()):
+    for name, mine in sorted(gather(cells, strategy_of).items()):
         seeds = ", ".join(map(str, sorted(cell.config.seed for cell in mine)))
         texts.append(f"{name} (seed{'s' * (len(mine) > 1)} {seeds})")
     return ", ".join(texts)
@@ -156,7 +170,7 @@ def unpaired(cells):
     """
     others = []
     for _, mine in sorted(gather(cells, lambda cell: cell.config.seed).items()):
-        baseline = [cell for cell in mine if cell.config.strategy == BASELINE]
+        baseline = [cell for cell in mine if strategy_of(cell) == BASELINE]
         usual = {
             key: Counter(_fact(cell, key) for cell in baseline or mine).most_common(1)
             for key in _SHARED
@@ -221,16 +235,11 @@ def commands(cells, folder):
         common = mine[0].config.model_dump(exclude=OWN)
         tail = [*_words(**common), "--device", device, "--threads", str(threads)]
         tail += [] if out == "." else ["--out", f"save/{out}"]
-        for options, names, seeds in _rectangles(mine):
+        own = {(strategy_of(c), c.config.seed): c.config.strategy_options for c in mine}
+        for options, names, seeds in _rectangles(own):
             given = _words(strategy_options=options)
-            added = _taken(BASELINE, options)
-            baseline = {
-                cell.config.seed
-                for cell in mine
-                if cell.config.strategy == BASELINE
-                and cell.config.strategy_options == added
-            }
-            if baseline.issuperset(seeds):
+            added = taken_options(BASELINE, options)
+            if all(own.get((BASELINE, seed)) == added for seed in seeds):
                 head = ["compare", "--strategies", *names]
                 counted = seeds == tuple(range(len(seeds)))
                 head += ["--seeds", len(seeds)] if counted else ["--seed-list", *seeds]
@@ -249,31 +258,19 @@ def _out(cell, folder):
     return inside if root.startswith(str(folder.resolve())) and inside else "."
 
 
-def _rectangles(cells):
+def _rectangles(own):
     """Split runs into (strategy_options, strategies, seeds), all seeds of each."""
-    own = [cell.config.strategy_options for cell in cells]
-    together = {key: value for options in own for key, value in options.items()}
-    given = [_taken(cell.config.strategy, together) for cell in cells]
-    groups = {}
-    for cell, options in zip(cells, own, strict=True):
-        options = together if given == own else options
-        group = groups.setdefault(json.dumps(options), {})
-        group.setdefault(cell.config.strategy, set()).add(cell.config.seed)
-    rectangles = {}
-    for text, by_name in groups.items():
-        for name, seeds in by_name.items():
-            key = text, tuple(sorted(seeds))
-            rectangles.setdefault(key, []).append(name)
-    return [
-        (json.loads(text), names, seeds) for (text, seeds), names in rectangles.items()
-    ]
-
-
-def _taken(name, options):
-    """Find what `skal compare` gives a strategy of the options it is given."""
-    known = named_strategies()
-    params = known[name].get_params() if name in known else options
-    return {key: value for key, value in options.items() if key in params}
+    together = {
+        key: value for options in own.values() for key, value in options.items()
+    }
+    shared = all(taken_options(name, together) == own[name, k] for name, k in own)
+    seeds, rectangles = {}, {}
+    for (name, seed), options in own.items():
+        text = json.dumps(together if shared else options)
+        seeds.setdefault((text, name), []).append(seed)
+    for (text, name), mine in seeds.items():
+        rectangles.setdefault((text, tuple(sorted(mine))), []).append(name)
+    return [(json.loads(text), names, k) for (text, k), names in rectangles.items()]
 
 
 def _words(**options):

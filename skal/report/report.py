@@ -14,9 +14,11 @@ from skal.report.provenance import (
     OWN,
     commands,
     environments,
+    gather,
     name_cells,
     other_starts,
     read_cell,
+    strategy_of,
     unpaired,
 )
 from skal.report.tables import all_together, numbers, rounds_of
@@ -141,20 +143,16 @@ def _key(cell, left_out):
 
 def _titles(groups):
     """Name groups by data, model and sizes, and by what else tells them apart."""
-    titles = []
-    for key in groups:
-        config = groups[key][0].config
-        titles.append(
-            f"{config.data_name}, {config.model}, {config.n_initial} + "
-            f"{config.n_rounds} x {config.batch_size} labels"
-        )
-    options = [json.loads(key) for key in groups]
-    full = []
-    for title, mine in zip(titles, options, strict=True):
-        alike = [o for o, other in zip(options, titles, strict=True) if other == title]
-        differing = (k for k in mine if any(o[k] != mine[k] for o in alike))
-        full.append(", ".join([title, *(f"{k} {mine[k]}" for k in differing)]))
-    return full
+    short = {}
+    for key, (cell, *_) in groups.items():
+        config = cell.config
+        sizes = f"{config.n_initial} + {config.n_rounds} x {config.batch_size} labels"
+        short[key] = f"{config.data_name}, {config.model}, {sizes}"
+    for key, title in short.items():
+        mine = json.loads(key)
+        alike = [json.loads(other) for other in short if short[other] == title]
+        differing = [k for k in mine if any(other[k] != mine[k] for other in alike)]
+        yield ", ".join([title, *(f"{k} {mine[k]}" for k in differing)])
 
 
 def _take_full_data(groups):
@@ -186,10 +184,8 @@ def _missing(cells):
         for cell in cells
         if not cell.done
     ]
-    seeds = {}
-    for cell in cells:
-        if cell.done:
-            seeds.setdefault(cell.config.strategy, set()).add(cell.config.seed)
+    ended = gather((cell for cell in cells if cell.done), strategy_of)
+    seeds = {name: {cell.config.seed for cell in mine} for name, mine in ended.items()}
     for name, there in sorted(seeds.items()):
         absent = sorted(set().union(*seeds.values()) - there)
         if absent:
@@ -217,12 +213,9 @@ def _unlike(cells, others):
             f"the runs are from {n_places} environments, see How: a machine can move "
             "scores by more than a strategy does"
         )
-    options = {}
-    for cell in cells:
-        text = json.dumps(cell.config.strategy_options, sort_keys=True)
-        options.setdefault(cell.config.strategy, set()).add(text)
-    for name, found in sorted(options.items()):
-        if len(found) > 1:
-            texts = ", ".join(sorted(found))
-            unlike.append(f"{name} was run with several options: {texts}")
+    for name, mine in sorted(gather(cells, strategy_of).items()):
+        options = [cell.config.strategy_options for cell in mine]
+        texts = sorted({json.dumps(each, sort_keys=True) for each in options})
+        if len(texts) > 1:
+            unlike.append(f"{name} was run with several options: {', '.join(texts)}")
     return unlike
