@@ -1,6 +1,7 @@
 """The command line; heavy modules are imported once the options are known."""
 
 import errno
+import inspect
 import os
 import sys
 import traceback
@@ -8,11 +9,11 @@ import warnings
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
-from pydantic import PlainValidator
+from pydantic import SkipValidation
 
 from skal._version import __version__
 from skal.experiment.config import GridConfig, Places, RunConfig
-from skal.experiment.options import UsageError, pairs, read_options
+from skal.experiment.options import UsageError, flag, pairs, read_options
 
 app = App(
     name="skal",
@@ -25,43 +26,52 @@ app = App(
         consume_multiple=True,
         allow_repeating=True,
         negative_iterable=(),
-        json_dict=False,
         json_list=False,
     ),
 )
+_FILE = (
+    "FILE with options in TOML, as in n-rounds = 5, or in YAML (.yaml, .yml); the "
+    "command line wins."
+)
+File = Annotated[str | None, Parameter(help=_FILE)]
 Tracebacks = Annotated[
     bool, Parameter(negative="", show_default=False, help="Show tracebacks.")
-]
-File = Annotated[
-    str | None,
-    Parameter(
-        help="FILE with options in TOML, as in n-rounds = 5, or in YAML (.yaml, .yml); "
-        "the command line wins."
-    ),
-]
-Pairs = Annotated[
-    list[str],
-    PlainValidator(pairs),
-    Parameter(
-        name="--strategy-option",
-        consume_multiple=False,
-        show_default=False,
-        help="KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.",
-    ),
 ]
 _SEEDS = {"seeds", "seed_list"}
 
 
-class _RunFile(Places, RunConfig):
+class _Run(Places, RunConfig):
     pass
 
 
-class _Run(_RunFile):
-    strategy_options: Pairs = {}
+def _takes(options):
+    """Give a command the options of a model, which checks the texts: those given."""
+
+    def add(command):
+        own = inspect.signature(command)
+        taken = [_parameter(*item) for item in options.model_fields.items()]
+        after = [each for each in own.parameters.values() if each.name != "values"]
+        command.__signature__ = own.replace(parameters=taken + after)
+        return command
+
+    return add
 
 
-class _Grid(GridConfig):
-    strategy_options: Pairs = {}
+def _parameter(name, field):
+    kind, how = field.annotation, {"converter": _texts}
+    if name == "strategy_options":
+        kind, how = list[str], {"consume_multiple": False, "show_default": False}
+    elif "bool" in str(kind):
+        how = {}
+    how = Parameter(flag(name), help=field.description, **how)
+    hint = Annotated[kind, SkipValidation, how]
+    where = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, where, default=field.default, annotation=hint)
+
+
+def _texts(kind, tokens):
+    texts = [token.value for token in tokens]
+    return texts if "list" in str(kind) else texts[0]
 
 
 def main(argv=None):
@@ -101,11 +111,11 @@ def _check_words(argv):
     if not argv:
         commands = ", ".join(name for name in app if name[0] != "-")
         raise UsageError(f"a COMMAND is missing: {commands}; see skal --help.")
-    for flag in ("--strategies", "--seed-list"):
-        if sum(word.partition("=")[0] == flag for word in argv) > 1:
-            raise UsageError(f"{flag} is given more than once; list all behind one.")
-    for word in argv:
-        name, equals, value = word.partition("=")
+    names = [word.partition("=")[0] for word in argv]
+    for word, name in zip(argv, names, strict=True):
+        _, equals, value = word.partition("=")
+        if name in ("--strategies", "--seed-list") and names.count(name) > 1:
+            raise UsageError(f"{name} is given more than once; list all behind one.")
         if name in ("--debug", "--header", "--no-header") and equals:
             raise UsageError(f"{name} takes no value, got {value!r}.")
         if name.startswith("--") and "_" in name:
@@ -138,32 +148,29 @@ def _prepare():
         sys.path.insert(0, os.getcwd())
 
 
-def _with_file(given, path):
+def _with_file(options, values, path):
     """Values of the command line, and of a file what is not given there."""
-    values = {name: getattr(given, name) for name in given.model_fields_set}
-    stored = {} if path is None else read_options(path, type(given).__base__)
+    if "strategy_options" in values:
+        values["strategy_options"] = pairs(values["strategy_options"])
+    stored = {} if path is None else read_options(path, options)
     if values.keys() & _SEEDS:
         stored = {k: v for k, v in stored.items() if k not in _SEEDS}
-    options = "strategy_options"
-    options = {options: {**stored.get(options, {}), **values.get(options, {})}}
-    return {**stored, **values, **options}
+    name = "strategy_options"
+    table = {name: {**stored.get(name, {}), **values.get(name, {})}}
+    return options(**{**stored, **values, **table})
 
 
 @app.command
-def run(
-    *,
-    options: Annotated[_Run | None, Parameter("*")] = None,
-    config: File = None,
-    debug: Tracebacks = False,
-):
+@_takes(_Run)
+def run(*, config: File = None, debug: Tracebacks = False, **values):
     """Run one experiment: a data set, a network, a strategy, a seed.
 
     Its results are written below a folder. A run that was interrupted goes on
     where it stopped.
     """
-    values = _with_file(options or _Run(), config)
-    places = {k: values.pop(k) for k in Places.model_fields if k in values}
-    run_config = RunConfig(**values)
+    given = _with_file(_Run, values, config)
+    run_config = RunConfig(**given.model_dump(exclude=set(Places.model_fields)))
+    places = given.model_dump(include=set(Places.model_fields))
     _prepare()
     from skal.cli.display import print_run, progress_bar
     from skal.experiment.run import run_experiment
@@ -174,18 +181,14 @@ def run(
 
 
 @app.command
-def compare(
-    *,
-    options: Annotated[_Grid | None, Parameter("*")] = None,
-    config: File = None,
-    debug: Tracebacks = False,
-):
+@_takes(GridConfig)
+def compare(*, config: File = None, debug: Tracebacks = False, **values):
     """Run several strategies over several seeds, and compare them.
 
     Seed k gives every strategy the same split, first labels and first model. What
     was interrupted goes on where it stopped.
     """
-    grid = GridConfig(**_with_file(options or _Grid(), config))
+    grid = _with_file(GridConfig, values, config)
     _prepare()
     from skal.cli.display import grid_bar, print_comparison
     from skal.experiment.grid import compare

@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator as Check
-from pydantic import Field, PlainValidator, StrictBool, StrictStr, model_validator
+from pydantic import Field, PlainValidator, StrictBool, model_validator
 
 from skal.experiment import names
 from skal.experiment.options import (
@@ -19,6 +19,7 @@ from skal.experiment.options import (
     share,
     size,
     table,
+    text,
     whole,
 )
 
@@ -33,9 +34,8 @@ def _is_module(value):
 
 
 def _column(value):
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"must be a text, got {value!r}")
-    return int(value) if re.fullmatch(r"-?\d+", str(value)) else str(value)
+    found = text(value)
+    return int(found) if re.fullmatch(r"-?\d+", found) else found
 
 
 def _test_size(value):
@@ -52,6 +52,7 @@ _cores = whole(1, hint="; or -1 for one a core")
 Count = Annotated[int, Check(whole(1))]
 Whole = Annotated[int, Check(whole(0))]
 Size = Annotated[int | str, Check(size)]
+Text = Annotated[str, Check(text)]
 Share = Annotated[float, Check(number(least=0, below=1))]
 Threads = Annotated[int, Check(whole(1, 256))]
 _data_set = Check(one_of(names.DATASETS, lambda: ["openml:ID", "a path"], _is_source))
@@ -113,7 +114,7 @@ class RunOptions(Options):
     threads : int or None, default=None
         Threads of torch; None: one a core, 8 at most.
     strategy_options : dict, default={}
-        Parameters of the strategy.
+        KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.
     initial : str, default="uniform"
         How the first labelled set is drawn; balanced takes as many rows of each class.
     n_initial : int or str, default=20
@@ -125,17 +126,17 @@ class RunOptions(Options):
     """
 
     data: Annotated[names.DataSet | str, _data_set] = "digits"
-    test_data: str | None = None
+    test_data: Text | None = None
     test_size: Annotated[float | int, Check(_test_size)] = 0.2
     label_column: Annotated[int | str, Check(_column)] = -1
     header: StrictBool | None = None
-    separator: str | None = None
+    separator: Text | None = None
     decimal: Annotated[str, Check(one_of((".", ",")))] | None = None
-    missing_labels: StrictStr | None = None
-    background: str = "white"
+    missing_labels: str | None = None
+    background: Text = "white"
     pool_size: Count | None = None
     model: Annotated[names.Model | str, _model] = "mlp"
-    embedding_layer: str = "auto"
+    embedding_layer: Text = "auto"
     dropout: Share | None = None
     epochs: Count = 100
     patience: Whole = 0
@@ -143,7 +144,7 @@ class RunOptions(Options):
     lr: Annotated[float, Check(number(above=0))] = 0.001
     momentum: Share = 0.0
     weight_decay: Annotated[float, Check(number(least=0))] | None = None
-    device: str = "auto"
+    device: Text = "auto"
     threads: Threads | None = None
     strategy_options: Annotated[dict[str, Any], PlainValidator(table)] = {}
     initial: names.Initial = "uniform"
@@ -262,8 +263,8 @@ class Places(Options):
         the data set is downloaded on first use.
     """
 
-    out: str = "save"
-    data_root: str | None = None
+    out: Text = "save"
+    data_root: Text | None = None
 
 
 class GridConfig(Places, RunOptions):
@@ -294,7 +295,7 @@ class GridConfig(Places, RunOptions):
     seed_list: Annotated[list[int], Check(each(whole(0)))] | None = None
     n_jobs: Annotated[int, Check(_jobs)] = 1
     backend: names.Backend = "loky"
-    scheduler: str | None = None
+    scheduler: Text | None = None
     threads: Threads | None = 1
 
     @model_validator(mode="after")

@@ -27,9 +27,7 @@ class Options(BaseModel):
         For the first value that cannot be, naming the option as the command line does.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", defer_build=True, coerce_numbers_to_str=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options):
@@ -291,6 +289,22 @@ def each(check):
     return check_all
 
 
+def text(value):
+    """Check a text; a number is one.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    text : str
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"must be a text, got {value!r}")
+    return str(value)
+
+
 def size(value):
     """Check a number of rows, or percent of them.
 
@@ -350,9 +364,11 @@ def pairs(texts):
     for text in texts:
         key, equals, value = text.partition("=")
         if not (key and equals):
-            raise ValueError(f"must look like key=value, got {text!r}")
+            raise UsageError(
+                f"--strategy-option must look like key=value, got {text!r}."
+            )
         found[key] = _read_literal(value)
-    return table(found)
+    return found
 
 
 def _read_literal(text):

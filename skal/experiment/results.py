@@ -162,7 +162,7 @@ class RunFolder:
         for record in self.stored_rounds:
             name = purchase_name(record["round"])
             rows = arrays.get(name, np.empty(0))
-            if rows.dtype != np.int64 or rows.shape != (record["n_queried"],):
+            if rows.dtype != np.int64 or rows.shape != (record.get("n_queried"),):
                 self._refuse_array("queries.npz", f"{name} is absent or another size")
             purchases.append(rows)
         drawn = {k: v for k, v in arrays.items() if not re.match("initial|round_", k)}

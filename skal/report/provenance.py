@@ -91,17 +91,18 @@ def read_cell(path):
         if folder.done:
             hashes.add(folder.done_path.read_text("utf-8").partition("\n")[0])
         if len(hashes) > 1:
-            _refuse(path / "config.json", "was changed after the run")
+            _refuse(folder.path / "config.json", "was changed after the run")
     own = {"strategy": config.strategy, "seed": config.seed}
     for number, record in enumerate(records, start=1):
         for name, kind in _KINDS.items():
             found = record.get(name)
             if not isinstance(found, kind) or found != own.get(name, found):
                 what = f"has no right {name} in line {number}"
-                _refuse(path / "rounds.jsonl", what)
+                _refuse(folder.rounds_path, what)
     bought, drawn = folder.stored_purchases()
     purchases = {purchase_name(k): rows for k, rows in enumerate(bought)}
-    return Cell(config, path, records, stored, purchases | drawn, folder.done)
+    purchases |= drawn
+    return Cell(config, folder.path, records, stored, purchases, folder.done)
 
 
 def _refuse(path, what):

@@ -56,7 +56,7 @@ def test_every_strategy_is_described():
     badge = described["badge"]
     assert badge.year == "2020" and badge.paper.startswith("Ash, Zhang")
     assert badge.paper.endswith("ICLR 2020.")
-    assert badge.reads == "proba, embeddings, head_bias"
+    assert badge.reads == "proba, decision_values, embeddings, head_bias"
     assert described["random"][1:] == ("", "", "")
     assert described["entropy-dropout"].paper.startswith("Gal and Ghahramani")
     assert described["entropy-dropout"].year == "2016"
