@@ -1,6 +1,5 @@
 """What a run prints."""
 
-import threading
 from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
@@ -56,8 +55,8 @@ def progress_bar(config):
         yield advance
 
 
-def _progress(console, *columns):
-    return Progress(
+def _progress(console, *columns, kind=Progress, **options):
+    return kind(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -66,6 +65,7 @@ def _progress(console, *columns):
         *columns,
         console=console,
         transient=True,
+        **options,
     )
 
 
@@ -86,37 +86,33 @@ def grid_bar(configs, out, interval=0.5):
         Seconds between looks.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    bar = _progress(console)
+    bar = _progress(console, kind=_Watch, refresh_per_second=1 / interval)
     lengths = [config.n_rounds + 1 for config in configs]
-    total = bar.add_task(f"{len(configs)} runs", total=sum(lengths))
-    folders = [RunFolder(out, config) for config in configs]
-    tasks, over = {}, threading.Event()
+    bar.add_task(f"{len(configs)} runs", total=sum(lengths))
+    folders = {}
+    for config, length in zip(configs, lengths, strict=True):
+        title = f"  {config.strategy}, seed {config.seed}"
+        task = bar.add_task(title, total=length, start=False, visible=False)
+        folders[task] = RunFolder(out, config)
+    bar.folders = folders
+    with bar if console.is_terminal else nullcontext():
+        yield
 
-    def look():
-        counts = [_count_rounds(folder) for folder in folders]
-        bar.update(total, completed=sum(counts))
-        for k, (folder, count) in enumerate(zip(folders, counts, strict=True)):
-            if k not in tasks and folder.path.exists() and not folder.done:
-                title = f"  {folder.config.strategy}, seed {folder.config.seed}"
-                tasks[k] = bar.add_task(title, total=lengths[k])
-            if k in tasks:
-                bar.update(tasks[k], completed=count, visible=not folder.done)
 
-    def keep_looking():
-        while not over.wait(interval):
-            look()
+class _Watch(Progress):
+    """Looks into the folders of its tasks, all but the first, before it is drawn."""
 
-    with bar:
-        watcher = threading.Thread(target=keep_looking, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            over.set()
-            watcher.join()
+    folders = {}
+
+    def get_renderables(self):
+        for task, folder in self.folders.items():
+            under_way = folder.path.exists() and not folder.done
+            self.update(task, completed=_count_rounds(folder), visible=under_way)
+            if under_way:
+                self.start_task(task)
+        for first in self.task_ids[:1]:
+            self.update(first, completed=sum(t.completed for t in self.tasks[1:]))
+        return super().get_renderables()
 
 
 def _count_rounds(folder):

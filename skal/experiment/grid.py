@@ -25,11 +25,6 @@ def compare(
     strategies: Sequence[str],
     seeds: int | Sequence[int] = 5,
     *,
-    out: str | os.PathLike = "save",
-    data_root: str | os.PathLike | None = None,
-    n_jobs: int = 1,
-    backend: str = "loky",
-    scheduler: str | None = None,
     watch: Callable[..., AbstractContextManager] | None = None,
     **options: Any,
 ) -> Comparison:
@@ -45,22 +40,13 @@ def compare(
         Names on the command line; "random" is added where it is missing.
     seeds : int or list of int, default=5
         A number n stands for the seeds 0 to n - 1.
-    out : path-like, default="save"
-        Folder of all results.
-    data_root : path-like, default=None
-        Folder of the data set, see :func:`skal.datasets.load_dataset`.
-    n_jobs : int, default=1
-        Runs at a time, as in joblib; -1 for one a core.
-    backend : {"loky", "dask", "ray"}, default="loky"
-        Processes of this machine, or a cluster whose machines share `out`.
-    scheduler : str, default=None
-        Address of the cluster; None starts a local one.
     watch : callable, default=None
         Called with the configurations of all runs; gives a context manager that is open
         while they run.
     **options : dict
-        Fields of `RunConfig` for all runs. `threads` is 1 by default; each of
-        `strategy_options` goes to the strategies that have it.
+        Other fields of `GridConfig`: where and how to run, `out`, `data_root`,
+        `n_jobs`, `backend`, `scheduler`; and what all runs share. `threads` is 1 by
+        default; each of `strategy_options` goes to the strategies that have it.
 
     Returns
     -------
@@ -80,18 +66,10 @@ def compare(
     ["random is added: strategies are compared with it"]
     """
     which = "seed_list" if isinstance(seeds, Iterable) else "seeds"
-    grid = GridConfig(
-        strategies=strategies,
-        out=out,
-        data_root=data_root,
-        n_jobs=n_jobs,
-        backend=backend,
-        scheduler=scheduler,
-        **{which: seeds, **options},
-    )
-    if scheduler is not None and backend == "loky":
+    grid = GridConfig(strategies=strategies, **{which: seeds, **options})
+    if grid.scheduler is not None and grid.backend == "loky":
         raise UsageError(
-            f"--scheduler {scheduler!r} needs --backend dask or ray, got 'loky'."
+            f"--scheduler {grid.scheduler!r} needs --backend dask or ray, got 'loky'."
         )
     configs, notes = plan(grid)
     # Workers may be in another folder.
@@ -101,11 +79,11 @@ def compare(
         errors = run_all(delayed(_run_cell)(c, *places) for c in configs)
     failures = [(c, error) for c, error in zip(configs, errors, strict=True) if error]
     failed = [c for c, _ in failures]
-    paths = [RunFolder(out, c).path for c in configs if c not in failed]
+    paths = [RunFolder(grid.out, c).path for c in configs if c not in failed]
     if not all(path.exists() for path in paths):
         raise UsageError(
-            f"--out {str(out)!r} has no results of some runs: all machines of "
-            f"--backend {backend} must have this folder under the same path."
+            f"--out {grid.out!r} has no results of some runs: all machines of "
+            f"--backend {grid.backend} must have this folder under the same path."
         )
     return Comparison([read_run(path) for path in paths], failures, notes)
 
