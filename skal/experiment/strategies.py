@@ -82,14 +82,17 @@ def build_strategy(config):
     strategy : QueryStrategy
     """
     strategy = named_strategy(config.strategy)
-    known = strategy.get_params()
-    if others := [name for name in config.strategy_options if name not in known]:
-        raise UsageError(
-            f"--strategy {config.strategy} has no option {', '.join(others)}; allowed "
-            f"are {', '.join(known)}."
-        )
     try:
-        check_params(strategy.set_params(**config.strategy_options))
+        strategy.set_params(**config.strategy_options)
+    except (AttributeError, ValueError) as error:
+        known = strategy.get_params()
+        unknown = [name for name in config.strategy_options if name not in known]
+        raise UsageError(
+            f"--strategy {config.strategy} has no option {', '.join(unknown)}; allowed "
+            f"are {', '.join(known)}."
+        ) from error
+    try:
+        check_params(strategy)
     except ValueError as error:
         raise UsageError(f"--strategy-option: {error}") from error
     return strategy
