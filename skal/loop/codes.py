@@ -6,9 +6,11 @@ import numpy as np
 
 from skal.utils.labels import (
     check_labels,
+    distinct_labels,
     encode,
     is_no_label,
     known_labels,
+    look_up,
     missing_mask,
     text_marks,
 )
@@ -139,11 +141,11 @@ class Labels:
         self.iteration[rows] = iteration
         self._order[self._size : self._size + len(rows)] = rows
         self._size += len(rows)
-        labels, n_known = labels.tolist(), len(self._codes)
-        self._append(labels)
-        codes = [self._codes[label] for label in labels]
-        self._code_of_row[rows] = codes
-        self._seen.update(codes)
+        n_known = len(self._codes)
+        distinct = distinct_labels(labels)
+        self._append(distinct)
+        self._code_of_row[rows] = look_up(labels, self._codes)
+        self._seen.update(self._codes[label] for label in distinct)
         if self._settled and len(self._codes) > n_known:
             _warn_of_new([*self._codes][n_known:], n_known)
 

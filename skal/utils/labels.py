@@ -25,11 +25,16 @@ def missing_mask(y, missing_label):
     """
     if _is_na(missing_label):
         missing_label = np.nan
-    if y.dtype.kind in "iufb":
-        if not isinstance(missing_label, Number):
+    if y.dtype.kind in "iufbU":
+        if not isinstance(missing_label, str if y.dtype.kind == "U" else Number):
             return np.zeros(len(y), dtype=bool)
         return y != y if missing_label != missing_label else y == missing_label
-    return np.array([_is_missing(label, missing_label) for label in y], dtype=bool)
+    labels = y.tolist()
+    try:
+        marks = {k for k in set(labels) if _is_missing(k, missing_label)}
+    except TypeError:  # some cannot be hashed; they are refused later
+        return np.array([_is_missing(k, missing_label) for k in labels], dtype=bool)
+    return np.array([label in marks for label in labels], dtype=bool)
 
 
 def _is_na(label):
@@ -76,7 +81,8 @@ def read_labels(y):
     listed = getattr(y, "to_list", None) or getattr(y, "tolist", None)
     plain = isinstance(getattr(y, "dtype", None), np.dtype) or isinstance(y, Tensor)
     foreign = listed and (not plain or np.ma.is_masked(y))  # a masked hole gives None
-    if foreign or (isinstance(y, list | tuple) and not any(map(_is_nested, y))):
+    flat = isinstance(y, list | tuple) and not any(map(_holds_items, set(map(type, y))))
+    if foreign or flat:
         items = listed() if foreign else list(y)
         array = np.empty(len(items), dtype=object)
         array[:] = items
@@ -85,8 +91,8 @@ def read_labels(y):
     return y if y.dtype.kind in "iufbOU" else y.astype(object)
 
 
-def _is_nested(item):
-    return hasattr(item, "__len__") and not isinstance(item, str | bytes)
+def _holds_items(cls):
+    return hasattr(cls, "__len__") and not issubclass(cls, str | bytes)
 
 
 def check_labels(y, missing_label, *, classes=None, refuse_text=True):
@@ -117,7 +123,7 @@ def check_labels(y, missing_label, *, classes=None, refuse_text=True):
     y = read_labels(y)
     missing = missing_mask(y, missing_label)
     known = known_labels(y, ~missing)
-    if known.dtype.kind in "fO" and any(is_no_label(label) for label in known):
+    if missing_mask(known, np.nan).any() or missing_mask(known, None).any():
         raise ValueError(
             f"y holds NaN or None beside missing_label={missing_label!r}; Input y "
             "contains NaN. To mark labels as missing with it, pass it as missing_label."
@@ -202,16 +208,30 @@ def encode(y, classes, *, name="y", strict=True):
     -------
     codes : int64 array of shape (n_samples,)
     """
-    y, classes = np.asarray(y).tolist(), np.asarray(classes).tolist()
+    y, classes = np.asarray(y), np.asarray(classes).tolist()
     # Python's numbers are compared exactly, whatever their types.
     codes = {label: code for code, label in enumerate(classes)}
-    if strict and not codes.keys() >= set(y):
-        strangers = [label for label in dict.fromkeys(y) if label not in codes][:5]
+    if strict and not codes.keys() >= set(distinct_labels(y)):
+        strangers = [k for k in distinct_labels(y) if k not in codes][:5]
         raise ValueError(
             f"{name} holds labels outside classes {classes}: {strangers}. "
             "Pass every class as `classes`, or correct the labels."
         )
-    return np.array([codes.get(label, len(codes)) for label in y], dtype=np.int64)
+    return look_up(y, codes)
+
+
+def distinct_labels(y):
+    """List the distinct labels of an array as Python's own objects."""
+    return [*dict.fromkeys(y.tolist())] if y.dtype == object else np.unique(y).tolist()
+
+
+def look_up(y, codes):
+    """Turn an array of labels into int64 codes; those not in the dict get its size."""
+    if y.dtype == object:
+        found = [codes.get(label, len(codes)) for label in y.tolist()]
+        return np.array(found, dtype=np.int64)
+    distinct = np.unique(y)
+    return look_up(distinct.astype(object), codes)[np.searchsorted(distinct, y)]
 
 
 def find_classes(y, missing, missing_label, classes, *, simulate, guess):
