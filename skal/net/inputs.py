@@ -18,23 +18,24 @@ def cast_inputs(x, net):
     skorch shows the network: masks stay booleans, token ids and lengths integers. A
     private net may have found out that it cannot take its integers; see `CastInputs`.
     """
-    parameters = net.module_.parameters()
-    dtypes = list(dict.fromkeys(p.dtype for p in parameters if p.is_floating_point()))
-    if not dtypes:
-        return x
     if getattr(net, "casts_integers_", False) and isinstance(x, torch.Tensor):
-        return x.to(dtypes[0])
-    return _cast_floats(x, dtypes)
+        return x.to(next(_float_types(net), x.dtype))
+    return _cast_floats(x, net)
 
 
-def _cast_floats(x, dtypes):
+def _float_types(net):
+    """Yield the float types of the parameters; the first will do for most batches."""
+    return (p.dtype for p in net.module_.parameters() if p.is_floating_point())
+
+
+def _cast_floats(x, net):
     if isinstance(x, torch.Tensor):
-        casts = x.is_floating_point() and x.dtype not in dtypes
-        return x.to(dtypes[0]) if casts else x
+        casts = x.is_floating_point() and x.dtype not in _float_types(net)
+        return x.to(next(_float_types(net), x.dtype)) if casts else x
     if isinstance(x, dict):
-        return {key: _cast_floats(value, dtypes) for key, value in x.items()}
+        return {key: _cast_floats(value, net) for key, value in x.items()}
     if isinstance(x, tuple | list):
-        parts = [_cast_floats(value, dtypes) for value in x]
+        parts = [_cast_floats(value, net) for value in x]
         return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
     return x
 
