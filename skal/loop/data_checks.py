@@ -18,7 +18,7 @@ from skal.utils.labels import (
     read_labels,
 )
 from skal.utils.rows import dataset_targets, has_targets, is_dataset, n_rows
-from skal.utils.validation import check_row_numbers
+from skal.utils.validation import check_row_numbers, metric_around
 
 
 class Data(NamedTuple):
@@ -105,6 +105,7 @@ def check_data(loop, X, y, *, X_test, y_test, skip, skip_label):
     )
     if mode != "simulate":
         _warn_of_index(y)
+        _warn_of_scoring(missing, missing_label)
     check_initial(loop.initial, X, mode)
     fixed = loop.classes is not None or mode == "simulate"
     test = _check_test(loop, X_test, y_test, classes if fixed else None)
@@ -161,6 +162,18 @@ def _warn_of_index(y):
             "y is a Series whose index is not 0..n-1, but rows are asked for by "
             "position: write answers with `y = loop.label(y, rows, answers)` or "
             "`y.iloc[rows]`, for `y[rows]` takes rows for index labels.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _warn_of_scoring(missing, missing_label):
+    metric = metric_around() if missing.any() else None
+    if metric is not None:
+        warnings.warn(
+            f"scoring with {metric} takes missing_label={missing_label!r} for a class "
+            "of the rows without a label: leave scoring=None, whose `score` skips "
+            "them, or pass a function scoring(estimator, X, y) that drops them.",
             UserWarning,
             stacklevel=2,
         )

@@ -273,9 +273,9 @@ class ActiveLearningLoop(
             For data or parameters that do not fit together, before anything is trained.
         """
         fit_params = routed_params(self, "fit", params)
-        for strategy in (self.strategy, self.initial):
-            if isinstance(strategy, QueryStrategy):
-                check_params(strategy)
+        for part in (self.estimator, self.strategy, self.initial):
+            if isinstance(part, BaseEstimator):
+                check_params(part)
         test = {"X_test": X_test, "y_test": y_test}
         data = check_data(self, X, y, **test, skip=skip, skip_label=skip_label)
         if self.scoring is not None:

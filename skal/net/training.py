@@ -6,7 +6,8 @@ import warnings
 from contextlib import contextmanager
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
@@ -78,19 +79,24 @@ def _will_search(estimator):
 
 def check_trainable(estimator):
     """Raise where an estimator cannot be fitted and then predict."""
-    for level in _levels(estimator):
-        name = type(level).__name__
-        if getattr(level, "cv", None) == "prefit":
+    for part in [estimator, *estimator.get_params().values()]:
+        name, cv = type(part).__name__, getattr(part, "cv", None)
+        prefit = isinstance(cv, str) and cv == "prefit"
+        if prefit or (isinstance(part, FrozenEstimator) and is_classifier(part)):
             raise ValueError(
-                f"{name}(cv='prefit') keeps a model that does not learn from new "
-                "labels; pass an unfitted estimator and a number as cv."
+                f"{name}{'(cv=' + repr(cv) + ')' if prefit else ''} keeps a model that "
+                "does not learn from new labels; pass an unfitted estimator"
+                f"{' and a number as cv' if prefit else ''}."
             )
-        searches = hasattr(level, "estimator") and hasattr(level, "scoring")
-        tunes = isinstance(level, _THRESHOLDS)
-        if searches and not tunes and getattr(level, "refit", True) is False:
+        searches = hasattr(part, "estimator") and hasattr(part, "scoring")
+        if not searches or isinstance(part, _THRESHOLDS):
+            continue
+        refit = getattr(part, "refit", None)
+        several = isinstance(part.scoring, list | tuple | set | dict)
+        if refit is False or (refit is True and several):
             raise ValueError(
-                f"{name}(refit=False) leaves no model to predict with; set refit=True, "
-                "or to the name of a score."
+                f"{name}(refit={refit}) leaves no model to predict with; set refit to "
+                f"{'the name of one of its scores' if several else 'True'}."
             )
 
 

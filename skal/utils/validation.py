@@ -1,5 +1,6 @@
 """Checks of parameters and rows; the one file that imports private scikit-learn."""
 
+import sys
 import warnings
 from contextlib import contextmanager, nullcontext
 from numbers import Integral
@@ -87,6 +88,28 @@ def routed_params(owner, method, params):
 def slice_rows(n_samples, params, rows):
     """Cut the parameters that have one entry for each of `n_samples` to `rows`."""
     return _check_method_params(np.empty((n_samples, 0)), params, indices=rows)
+
+
+def metric_around():
+    """Name the metric under which a search or cross-validation fits the caller.
+
+    Returns
+    -------
+    name : str or None
+        Of a metric of scikit-learn, which scores all rows; None outside of
+        `sklearn.model_selection`, and for the estimator's own `score` or other code of
+        the user, which may leave rows out.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("sklearn.model_selection"):
+            scorer = frame.f_locals.get("scorer", frame.f_locals.get("scorers"))
+            for each in getattr(scorer, "_scorers", {"score": scorer}).values():
+                metric = getattr(each, "_score_func", None)
+                if getattr(metric, "__module__", "").startswith("sklearn."):
+                    return metric.__name__
+        frame = frame.f_back
+    return None
 
 
 def check_params(estimator):
@@ -288,6 +311,7 @@ __all__ = [
     "check_rows",
     "entry_estimator",
     "fit_context",
+    "metric_around",
     "routed_params",
     "slice_rows",
     "with_callbacks",

@@ -14,7 +14,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
@@ -508,6 +508,38 @@ def test_grid_search_scores_labelled_rows_only():
     loop = make_loop(n_rounds=1, classes=range(10))
     search = GridSearchCV(loop, {"batch_size": [5]}, cv=2).fit(X_DIGITS, y)
     assert search.best_score_ > 0.7
+
+
+def partly_labelled():
+    return np.where(np.arange(len(Y_DIGITS)) % 2, Y_DIGITS, -1)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("scoring", ["accuracy", ["f1_macro"]])
+@pytest.mark.parametrize("piped", [False, True])
+def test_scoring_that_counts_marks_is_warned_of(n_jobs, scoring, piped):
+    loop = make_loop(n_rounds=1, classes=range(10))
+    loop = make_pipeline(MinMaxScaler(), loop) if piped else loop
+    refit = True if isinstance(scoring, str) else scoring[0]
+    search = GridSearchCV(loop, {}, cv=2, scoring=scoring, refit=refit, n_jobs=n_jobs)
+    with pytest.warns(UserWarning, match="_score takes missing_label=-1"):
+        search.fit(X_DIGITS, partly_labelled())
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("scoring", [None, lambda loop, X, y: loop.score(X, y)])
+def test_scoring_that_skips_marks_is_not_warned_of(n_jobs, scoring):
+    y, loop = partly_labelled(), make_loop(n_rounds=1, classes=range(10))
+    if n_jobs:  # a lambda cannot be pickled
+        scoring = None
+    found = cross_val_score(loop, X_DIGITS, y, cv=2, scoring=scoring, n_jobs=n_jobs)
+    for score, (train, test) in zip(
+        found, StratifiedKFold(2).split(X_DIGITS, y), strict=True
+    ):
+        loop.fit(X_DIGITS[train], y[train])
+        known = test[y[test] >= 0]
+        assert score == (loop.predict(X_DIGITS[known]) == y[known]).mean()
+    cross_val_score(loop, X_DIGITS, Y_DIGITS, cv=2, scoring="accuracy")
 
 
 def test_inside_a_pipeline():

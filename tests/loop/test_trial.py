@@ -4,12 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
+    VotingClassifier,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
@@ -103,6 +106,28 @@ def bought(estimator, strategy, rows=X, **params):
             ),
             MarginQuery(),
             "refit=False",
+        ),
+        (
+            VotingClassifier(
+                [("a", GridSearchCV(LogisticRegression(), {}, refit=False))]
+            ),
+            RandomQuery(),
+            "refit=False",
+        ),
+        (
+            GridSearchCV(LogisticRegression(), {}, scoring=["accuracy", "f1_macro"]),
+            RandomQuery(),
+            "set refit to the name of one of its scores",
+        ),
+        (
+            GridSearchCV(LogisticRegression(), {}, scoring="acuracy"),
+            RandomQuery(),
+            "'scoring' parameter of GridSearchCV",
+        ),
+        (
+            CalibratedClassifierCV(FrozenEstimator(LogisticRegression())),
+            RandomQuery(),
+            "FrozenEstimator keeps a model that does not learn",
         ),
         (
             TunedThresholdClassifierCV(LogisticRegression(), cv="prefit", refit=False),
