@@ -43,6 +43,10 @@ def coded_params(estimator, classes, *, given=None, fixed=True):
         name = path.rpartition("__")[2]
         if name in KEYED and isinstance(value, dict):
             coded[path] = _coded(path, value, codes, fixed)
+        elif name == "pos_label" and path.replace(name, "threshold") in params:
+            if value is not None:
+                found = _coded(path, {value: value}, codes, fixed)
+                coded[path] = next(iter(found), value)
         elif name in ("param_grid", "param_distributions"):
             grids = value if isinstance(value, list | tuple) else [value]
             grids = [_coded_grid(path, grid, codes, fixed) for grid in grids]

@@ -6,7 +6,7 @@ import torch
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
@@ -65,6 +65,20 @@ def test_class_weights_inside_other_estimators(wrap):
     wrapped = wrap(LogisticRegression(class_weight={"b": 50.0}))
     loop = make_loop(wrapped).fit(X, NAMES)
     assert (loop.predict(X) == wrapped.fit(X, NAMES).predict(X)).all()
+
+
+@pytest.mark.parametrize("names", [np.array([1, 2]), np.array(["no", "yes"])])
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_class_of_a_threshold_is_a_label(names, code):
+    """Of labels 1 and 2 the code 1 would be that of the other one."""
+    y = names[CODES % 2]
+    plain = FixedThresholdClassifier(
+        LogisticRegression(), threshold=0.8, pos_label=names[code].item()
+    )
+    loop = make_loop(plain).fit(X, y)
+    assert (loop.predict(X) == plain.fit(X, y).predict(X)).all()
+    with pytest.raises(ValueError, match="pos_label=.*the classes are"):
+        make_loop(plain.set_params(pos_label="other")).fit(X, y)
 
 
 def test_a_class_that_is_not_bought_yet_may_have_a_weight():
