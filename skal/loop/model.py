@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import check_scoring
 
-from skal.loop.class_params import coded_params
+from skal.loop.class_params import KEYED, coded_params
 from skal.net.pool_features import PoolFeatures
 from skal.net.training import (
     final_estimator,
@@ -41,6 +41,10 @@ def train_model(loop, X, labels, *, fit_params, seed):
         classes, fixed = labels.classes, labels.fixed
         estimator = private_clone(loop.estimator, len(classes), loop.warm_start)
         params = coded_params(loop.estimator, classes, given=loop.classes, fixed=fixed)
+        known = set(codes.tolist())  # some refuse weights of other classes
+        for path, value in params.items():
+            if isinstance(value, dict) and path.rpartition("__")[2] in KEYED:
+                params[path] = {k: v for k, v in value.items() if k in known}
         estimator.set_params(**params)
     features = PoolFeatures(
         estimator, X, labels.pool(), embedding_layer=loop.embedding_layer

@@ -84,7 +84,16 @@ def test_the_class_of_a_threshold_is_a_label(names, code):
 def test_a_class_that_is_not_bought_yet_may_have_a_weight():
     forest = RandomForestClassifier(3, class_weight={"c": 9})
     loop = make_loop(forest, initial=[0, 1, 3, 4]).fit(X, NAMES)
+    assert loop.estimator_.class_weight == {0: 1, 1: 1}
+    loop = make_loop(forest, initial=[0, 1, 2]).fit(X, NAMES)
     assert loop.estimator_.class_weight == {0: 1, 1: 1, 2: 9}
+
+
+def test_weights_of_missing_classes_where_the_estimator_refuses_them():
+    lightgbm = pytest.importorskip("lightgbm")
+    forest = lightgbm.LGBMClassifier(n_estimators=2, class_weight={"c": 9}, verbose=-1)
+    loop = make_loop(forest, initial=[0, 1, 3, 4]).fit(X, NAMES)
+    assert loop.predict_proba(X).shape == (90, 3)
 
 
 @pytest.mark.parametrize(
