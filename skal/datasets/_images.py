@@ -186,19 +186,20 @@ class ImageFiles(Dataset):
 
         n_channels, height, width = self.image_shape
         path, mode = self.paths[row], "L" if n_channels == 1 else "RGB"
-        alpha = 255
+        content = np.full((1, 1, 4), 255)
         try:
             with Image.open(path) as file:
                 if file.has_transparency_data:
                     file = file.convert("RGBA")
-                    alpha = np.array(file.getchannel("A"))
-                if np.any(alpha != 255):
+                    content = np.array(file)
+                if np.any(content[..., 3:] != 255):
                     ground = Image.new("RGBA", file.size, self.background)
                     file = Image.alpha_composite(ground, file)
                 image = np.array(file.convert(mode))
         except _image_damage() as error:
             raise _damaged(path, error) from error
-        if np.ptp(alpha) and not np.ptp(image, axis=(0, 1)).any():
+        varies = np.ptp(content, axis=(0, 1)).any()
+        if varies and not np.ptp(image, axis=(0, 1)).any():
             raise ValueError(
                 f"{path!r} is transparent and vanishes on background="
                 f"{self.background!r}; pass a background of another colour."

@@ -62,9 +62,10 @@ class LenientSplit(ValidSplit):
                 warnings.simplefilter("ignore", UserWarning)
                 return super().__call__(dataset, y, groups)
         except ValueError:
-            if y is None or not isinstance(self.cv, int | float):
+            n_splits = getattr(self.cv, "get_n_splits", lambda: self.cv)()
+            if y is None or not isinstance(n_splits, int | float):
                 raise
-            share = self.cv if self.cv < 1 else 1 / self.cv
+            share = n_splits if n_splits < 1 else 1 / n_splits
             return ValidSplit(share, random_state=self.random_state)(dataset, y)
 
 
@@ -99,6 +100,23 @@ def may_watch_validation(net):
         or any(map(_callback_watches, callbacks))
         or any(name.startswith("on_") for name in own)
     )
+
+
+def check_validation(net):
+    """Raise where callbacks read validation scores, but there is no validation set."""
+    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else ()
+    callbacks = [c[1] if isinstance(c, tuple) else c for c in callbacks]
+    if net.train_split is not None or not all(map(_of_skorch, map(type, callbacks))):
+        return
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        recorded = any(getattr(other, "on_train", None) for other in callbacks)
+        if str(monitor).startswith("valid") and not recorded:
+            raise ValueError(
+                f"{type(callback).__name__} monitors {monitor!r}, but train_split=None "
+                "gives no validation set; pass monitor='train_loss', or a split such "
+                "as train_split=ValidSplit(5)."
+            )
 
 
 def _callback_watches(callback):

@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from skal.net.few_labels import (
     GapFreeLabels,
     LenientSplit,
+    check_validation,
     has_gaps,
     is_default_split,
     may_watch_validation,
@@ -280,10 +281,13 @@ def _make_private(net, n_classes):
             f"a NeuralNetBinaryClassifier cannot learn {n_classes} classes; use "
             "skorch.NeuralNetClassifier."
         )
+    check_validation(net)
     params = {}
     if is_default_split(net) and not may_watch_validation(net):
         params["train_split"] = None
-    elif type(net.train_split) is ValidSplit and net.train_split.stratified:
+    elif type(net.train_split) is ValidSplit and (
+        net.train_split.stratified or not isinstance(net.train_split.cv, int | float)
+    ):
         params["train_split"] = LenientSplit(**vars(net.train_split))
     if "classes" in net.get_params(deep=False):
         params["classes"] = None if n_classes is None else list(range(n_classes))

@@ -330,6 +330,19 @@ def test_image_that_vanishes_on_the_ground(tmp_path, monkeypatch, in_memory):
     assert load_dataset(tmp_path, background="black").image_shape == (3, 8, 8)
 
 
+def test_images_without_any_opaque_pixel(tmp_path):
+    """All would be equal, whatever their colours."""
+    for i in range(6):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        pixels = np.dstack(
+            [np.random.default_rng(i).integers(0, 255, (8, 8, 3)), np.zeros((8, 8))]
+        )
+        image = Image.fromarray(pixels.astype(np.uint8))
+        image.save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    with pytest.raises(ValueError, match="is transparent and vanishes"):
+        load_dataset(tmp_path)
+
+
 def test_opaque_alpha_changes_nothing(tmp_path):
     for i in range(6):
         folder = tmp_path / "ab"[i % 2]

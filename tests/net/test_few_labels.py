@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNet, NeuralNetClassifier
@@ -224,6 +224,7 @@ def test_the_nets_own_hooks_may_read_anything():
         make_net(callbacks=[EarlyStopping(sink=lambda text: None)]),
         make_net(callbacks=[Reads()], train_split=ValidSplit(0.3, stratified=True)),
         make_net(callbacks=[Reads()], train_split=ValidSplit(3)),
+        make_net(callbacks=[Reads()], train_split=ValidSplit(StratifiedKFold(3))),
     ],
 )
 @pytest.mark.parametrize("n_initial", [4, 60])
@@ -234,6 +235,20 @@ def test_callbacks_that_need_a_split_have_it_with_few_labels(net, n_initial):
     ).fit(X, Y)  # fmt: skip
     assert "valid_loss" in loop.estimator_.history[-1]
     assert not isinstance(net.train_split, LenientSplit)
+
+
+@pytest.mark.parametrize("monitor", ["valid_loss", "valid_acc"])
+def test_a_monitor_without_a_split_costs_no_label(monitor):
+    asked = []
+    callback = EarlyStopping(monitor=monitor, sink=lambda text: None)
+    net = make_net(callbacks=[("stop", callback)], train_split=None)
+    with pytest.raises(ValueError, match=f"monitors '{monitor}', but train_split=None"):
+        ActiveLearningLoop(
+            net, MarginQuery(), oracle=asked.append, classes=range(4)
+        ).fit(X)
+    assert not asked
+    net.set_params(callbacks__stop__monitor="train_loss")
+    private_clone(net, 4)
 
 
 def test_a_lenient_split_is_that_of_skorch_where_it_can_be():
