@@ -1,8 +1,10 @@
 """Give a network in evaluation mode a fixed set of dropout masks."""
 
 import warnings
+from collections import Counter
 from contextlib import nullcontext
-from functools import partial
+from copy import deepcopy
+from functools import cache, partial
 from itertools import chain, islice
 
 import torch
@@ -11,7 +13,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from skal.net.evaluation import check_count, running
-from skal.net.heads import check_distribution
+from skal.net.heads import check_distribution, scores_of
+from skal.net.inputs import map_tensors
 from skal.utils.seeds import derive_seed
 
 # Numbers in one piece of sampled predictions: 4 MB of float32.
@@ -57,7 +60,7 @@ def sample_dropout(net, batches, n_rows, n_draws, seed, classes, each):
     with running(net, seed), DropoutDraws(net.module_, n_draws, seed) as draws:
         for batch in batches:
             outputs = draws.outputs(partial(net.evaluation_step, batch))
-            outputs = (z[0] if isinstance(z, tuple) else z for z in outputs)
+            outputs = map(scores_of, outputs)
             first, done = next(outputs), 0
             outputs = chain([first], outputs)
             rows = slice(count, count := count + len(first))
@@ -115,9 +118,9 @@ class DropoutDraws:
     back in turn while the Python code between them runs again. Only where a kept
     tensor is written to after the first dropout, every pass is a full one.
 
-    A tensor whose first dimension is not the batch is taken to have it second, as in
-    sequence-first networks, or to hold several entries a row one after another. Where
-    a shape allows more than one of these, two rows are passed alone to tell which.
+    The rows of a tensor are its first dimension, with one entry each or several one
+    after another, or its second, as in sequence-first networks. Where a shape allows
+    both, two rows are passed alone to tell which.
 
     Memory: `n_draws` masks of the size of one row at each dropout, and the kept
     results of one batch, as many as training would keep.
@@ -127,9 +130,9 @@ class DropoutDraws:
         self.module = getattr(module, "_orig_mod", module)
         self.n_draws, self.seed = n_draws, seed
         self.applied = False
-        self._parts = active_dropouts(self.module)
-        self._masks, self._handles, self._layouts = {}, [], {}
-        self._probes = None
+        self._mask = cache(self._make_mask)
+        self._readings = {}  # by module and call, whether rows may be second
+        self._unclear = self._probes = self._probed = False
         self._replay = _Replay()  # None: every pass is a full one
 
     def __enter__(self):
@@ -138,12 +141,8 @@ class DropoutDraws:
         torch.backends.mha.set_fastpath_enabled(False)
         hook = self.module.register_forward_pre_hook(self._begin, with_kwargs=True)
         self._handles = [hook]
-        for number, part in enumerate(self._parts):
-            hook = part.register_forward_hook(
-                lambda part, args, output, number=number: self._drop(
-                    number, part, output
-                )
-            )
+        for number, part in enumerate(active_dropouts(self.module)):
+            hook = part.register_forward_hook(partial(self._drop, number))
             self._handles.append(hook)
         return self
 
@@ -168,12 +167,11 @@ class DropoutDraws:
         self._replay = self._replay and _Replay()
         for draw in range(self.n_draws):
             self._draw = draw
-            try:
-                output = self._run(forward)
-            except _UnclearRows:
+            output = self._run(forward)
+            if self._unclear and not self._probed:
                 self._probes = True
                 forward()
-                self._probes = False
+                self._probes, self._probed = False, True
                 self._replay = self._replay and _Replay()
                 output = self._run(forward)
             if self._replay and not self._replay.sound():
@@ -188,37 +186,36 @@ class DropoutDraws:
             return forward()
 
     def _begin(self, module, args, kwargs):
-        sizes = [len(t) for t in _tensors((args, kwargs)) if t.ndim]
-        self._n_rows = sizes[0] if sizes else 0
-        self._calls = dict.fromkeys(range(len(self._parts)), 0)
-        args, kwargs = _map_tensors(torch.clone, (args, kwargs))  # it may write to them
+        """Count the rows of a pass, which gets a copy, because it may write to them."""
+        n_rows = next((len(t) for t in _tensors((args, kwargs)) if t.ndim), 0)
+        self._n_rows, self._calls = n_rows, Counter()
         if self._probes:
-            n_rows, self._n_rows = self._n_rows, 2
-            return _map_tensors(
+            self._n_rows = 2
+            args, kwargs = map_tensors(
                 lambda t: t[:2] if t.ndim and len(t) == n_rows else t, (args, kwargs)
             )
-        return args, kwargs
+        return deepcopy((args, kwargs))
 
-    def _drop(self, number, part, x):
+    def _drop(self, number, part, args, x):
         """Apply mask t of a call of a dropout module to what it would pass on."""
-        call = self._calls[number]
+        call = number, self._calls[number]
         self._calls[number] += 1
         if self._replay:
             self._replay.stop()
         of_x = tuple(x.shape)
-        layout = self._layout(number, call, of_x)
+        second = self._rows_are_second(call, of_x)
         if self._probes:
             return None
         self.applied = True
-        shape, rows = _one_row(of_x, self._n_rows, layout)
+        if second:
+            by_row, shape, n_kept = of_x, (of_x[0], 1, *of_x[2:]), 2
+        else:
+            row = (of_x[0] // self._n_rows, *of_x[1:])
+            by_row, shape, n_kept = (self._n_rows, *row), (1, *row), 3
         if isinstance(part, _BY_CHANNEL):
-            n_kept = 2 + (layout == "several")
             shape = (*shape[:n_kept], *[1] * len(shape[n_kept:]))
-        key = (self._draw, number, call, shape, x.dtype, x.device)
-        if key not in self._masks:
-            self._masks[key] = self._make_mask(part, key)
-        mask = self._masks[key]
-        masked = x.reshape(rows) * mask
+        mask = self._mask(self._draw, call, part, shape, x.dtype, x.device)
+        masked = x.reshape(by_row) * mask
         if isinstance(part, _ALPHA):  # keep mean 0 and variance 1 of such networks
             p = part.p
             scale = ((1 - p) * (1 + p * _SATURATION**2)) ** -0.5 if p < 1 else 0.0
@@ -226,19 +223,30 @@ class DropoutDraws:
             masked = masked - scale * p * _SATURATION
         return masked.reshape(of_x)
 
-    def _layout(self, number, call, shape):
-        """Tell where the rows lie in what a dropout module got, by all batches."""
-        found = _layouts(shape, self._n_rows)
-        known = self._layouts.get((number, call), found)
-        found = [layout for layout in found if layout in known] or found
-        if len(found) > 1 and self._n_rows > 2 and self._probes is None:
-            raise _UnclearRows
-        self._layouts[number, call] = found
+    def _rows_are_second(self, call, shape):
+        """Tell whether rows are the second dimension of a tensor, by all batches."""
+        n_rows = self._n_rows
+        if not shape or not n_rows:
+            raise ValueError(
+                "MCDropout needs dropout on batches, got one single number."
+            )
+        found = [False] if shape[0] % n_rows == 0 else []
+        found += [True] if shape[1:2] == (n_rows,) else []
+        if not found:
+            raise ValueError(
+                f"MCDropout cannot tell the rows apart: a dropout layer got a tensor "
+                f"of shape {shape} in a batch of {n_rows} rows; let its first "
+                "dimension be the batch."
+            )
+        if shape[0] != n_rows:  # then several entries a row are less likely
+            found.reverse()
+        known = self._readings.get(call, found)
+        found = self._readings[call] = [x for x in found if x in known] or found
+        self._unclear |= len(found) > 1 and n_rows > 2
         return found[0]
 
-    def _make_mask(self, part, key):
-        draw, number, call, shape, dtype, device = key
-        seed = derive_seed(self.seed, draw, f"dropout {number} {call}")
+    def _make_mask(self, draw, call, part, shape, dtype, device):
+        seed = derive_seed(self.seed, draw, "dropout {} {}".format(*call))
         # Drawn on the CPU, so that every device has the same.
         random = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
         mask = (random >= part.p).to(device, dtype)
@@ -248,105 +256,53 @@ class DropoutDraws:
 class _Replay(TorchFunctionMode):
     """Keep what torch's functions give up to the first dropout, and give it back.
 
-    The first pass records: each call of a torch function and its result, in order,
-    until `stop`. A later one runs the same Python code, but its calls get the recorded
-    results in turn; from `stop` on, or from a call of another function than was
-    recorded, it computes. It is `sound` to go on as long as no recorded tensor has been
-    written to since `stop`: what comes after the dropout must not change its input.
+    The first pass records each call of a function and its result, until `stop`. After
+    `rewind` a pass runs the same Python code, but its calls get the recorded results in
+    turn; from `stop` on, or from a call of another function than was recorded, it
+    computes. It is `sound` to go on as long as nothing recorded has been written to
+    since `stop`: what comes after the dropout must not change its input.
     """
 
     def __init__(self):
         super().__init__()
-        self._kept, self._n_given = [], None  # None while the first pass records
-        self._tensors, self._versions = [], None
-        self._live = False
+        self._kept, self._left = [], []  # pairs of function and result
+        self._versions = None  # while the first pass records
 
     def rewind(self):
         """Give back, from the first on."""
-        self._n_given, self._live = 0, False
+        self._left = self._kept[::-1]
 
     def stop(self):
         """Compute from here on."""
-        if not self._live:
-            self._live = True
-            if self._n_given is None:
-                self._tensors = [t for _, kept in self._kept for t in _tensors(kept)]
-                # Those of inference mode do not count how often they are written to.
-                counted = not any(t.is_inference() for t in self._tensors)
-                self._versions = self._count() if counted else None
+        self._left = []
+        if self._versions is None:
+            self._versions = self._count()
 
     def sound(self):
         """Tell whether nothing kept has been written to since `stop`."""
         return self._versions is not None and self._versions == self._count()
 
     def _count(self):
-        return [t._version for t in self._tensors]
+        """How often each kept tensor was written to; None in inference mode."""
+        kept = _tensors([result for _, result in self._kept])
+        unknown = any(t.is_inference() for t in kept)
+        return None if unknown else [t._version for t in kept]
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        replays = self._n_given is not None
-        if replays and not self._live and self._n_given < len(self._kept):
-            kept, result = self._kept[self._n_given]
-            if kept == func:
-                self._n_given += 1
-                return list(result) if type(result) is list else result
+        if self._left and self._left[-1][0] == func:
+            _, result = self._left.pop()
+            return list(result) if type(result) is list else result
         result = func(*args, **(kwargs or {}))
         # What gives nothing may set a mode, such as gradients off: done every time.
-        if not self._live and (result is not None or func is torch.Tensor.__setitem__):
-            if replays:  # this pass goes another way than the first did
-                self._live = True
-            else:
+        if result is not None or func is torch.Tensor.__setitem__:
+            self._left = []  # this pass goes another way than the first did
+            if self._versions is None:
                 self._kept.append((func, result))
         return result
 
 
-class _UnclearRows(Exception):
-    """The shape of a tensor does not tell where its rows lie."""
-
-
-def _layouts(shape, n_rows):
-    """List where the rows of a tensor may lie, the most likely first."""
-    if not shape or not n_rows:
-        raise ValueError("MCDropout needs dropout on batches, got one single number.")
-    found = ["first"] if shape[0] == n_rows else []
-    if shape[1:2] == (n_rows,):
-        found.append("second")
-    if shape[0] != n_rows and shape[0] % n_rows == 0:
-        found.append("several")
-    if found:
-        return found
-    raise ValueError(
-        f"MCDropout cannot tell the rows apart: a dropout layer got a tensor of shape "
-        f"{shape} in a batch of {n_rows} rows; let its first dimension be the batch."
-    )
-
-
-def _one_row(shape, n_rows, layout):
-    """Shape of a mask that every row shares, and that of `x` to multiply it with."""
-    if layout == "first":
-        return (1, *shape[1:]), shape
-    if layout == "second":
-        return (shape[0], 1, *shape[2:]), shape
-    rest = (shape[0] // n_rows, *shape[1:])
-    return (1, *rest), (n_rows, *rest)
-
-
 def _tensors(value):
-    """Yield the tensors in nested tuples, lists and dicts."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list | dict):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(inner)
-
-
-def _map_tensors(function, value):
-    if isinstance(value, torch.Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        items = value.items()
-        return type(value)({key: _map_tensors(function, v) for key, v in items})
-    if isinstance(value, tuple | list):
-        mapped = [_map_tensors(function, inner) for inner in value]
-        named = hasattr(value, "_fields")
-        return type(value)(*mapped) if named else type(value)(mapped)
-    return value
+    """List the tensors in nested tuples, lists and dicts."""
+    found = []
+    map_tensors(lambda t: found.append(t) or t, value)
+    return found

@@ -4,6 +4,11 @@ import torch
 from torch import nn
 
 
+def scores_of(output):
+    """Take the first of several outputs of a network, as skorch does in prediction."""
+    return output[0] if isinstance(output, tuple) else output
+
+
 class Collected:
     """Rows of all batches in one tensor.
 

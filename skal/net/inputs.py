@@ -20,7 +20,12 @@ def cast_inputs(x, net):
     """
     if getattr(net, "casts_integers_", False) and isinstance(x, torch.Tensor):
         return x.to(next(_float_types(net), x.dtype))
-    return _cast_floats(x, net)
+
+    def cast(part):
+        casts = part.is_floating_point() and part.dtype not in _float_types(net)
+        return part.to(next(_float_types(net), part.dtype)) if casts else part
+
+    return map_tensors(cast, x)
 
 
 def _float_types(net):
@@ -28,16 +33,28 @@ def _float_types(net):
     return (p.dtype for p in net.module_.parameters() if p.is_floating_point())
 
 
-def _cast_floats(x, net):
-    if isinstance(x, torch.Tensor):
-        casts = x.is_floating_point() and x.dtype not in _float_types(net)
-        return x.to(next(_float_types(net), x.dtype)) if casts else x
-    if isinstance(x, dict):
-        return {key: _cast_floats(value, net) for key, value in x.items()}
-    if isinstance(x, tuple | list):
-        parts = [_cast_floats(value, net) for value in x]
-        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
-    return x
+def map_tensors(function, value):
+    """Call a function with each tensor in nested tuples, lists and dicts.
+
+    Parameters
+    ----------
+    function : callable
+    value : object
+
+    Returns
+    -------
+    mapped : object
+        Of the same structure; whatever else is in it is left alone.
+    """
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: map_tensors(function, part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        parts = [map_tensors(function, part) for part in value]
+        named = hasattr(value, "_fields")
+        return type(value)(*parts) if named else type(value)(parts)
+    return value
 
 
 class CastInputs:

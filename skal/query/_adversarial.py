@@ -8,6 +8,7 @@ References
    method to fool deep neural networks", CVPR 2016.
 """
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import torch
@@ -16,6 +17,7 @@ from skal.query._base import ScoreQuery
 from skal.utils.validation import Interval
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DeepFoolQuery(ScoreQuery):
     """Take the rows that the smallest perturbation of the input moves to another class.
 
@@ -76,6 +78,11 @@ class DeepFoolQuery(ScoreQuery):
     (3,)
     """
 
+    max_iter: int = 50
+    overshoot: float = 0.02
+    n_classes: int | None = None
+    random_state: int | None = None
+
     requires = ("input_gradients",)
     _parameter_constraints = {
         **ScoreQuery._parameter_constraints,
@@ -83,19 +90,6 @@ class DeepFoolQuery(ScoreQuery):
         "overshoot": [Interval(Real, 0, None, closed="left")],
         "n_classes": [Interval(Integral, 2, None, closed="left"), None],
     }
-
-    def __init__(
-        self,
-        *,
-        max_iter: int = 50,
-        overshoot: float = 0.02,
-        n_classes: int | None = None,
-        random_state: int | None = None,
-    ):
-        super().__init__(random_state=random_state)
-        self.max_iter = max_iter
-        self.overshoot = overshoot
-        self.n_classes = n_classes
 
     def _score(self, pool):
         with pool.input_gradients() as (batches, logits):

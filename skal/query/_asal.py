@@ -6,6 +6,7 @@ References
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
 from typing import Self
@@ -31,6 +32,7 @@ from skal.utils.validation import (
 )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AsalQuery(AuxiliaryQuery):
     """Take the real rows nearest to generated ones of high entropy.
 
@@ -120,6 +122,13 @@ class AsalQuery(AuxiliaryQuery):
     (3,)
     """
 
+    aux: WassersteinGAN | None = None
+    space: str = "auto"
+    n_steps: int = 100
+    step_size: float = 0.05
+    prior_weight: float = 0.0
+    random_state: int | None = None
+
     _parameter_constraints = {
         **AuxiliaryQuery._parameter_constraints,
         "aux": [WassersteinGAN, None],
@@ -128,22 +137,6 @@ class AsalQuery(AuxiliaryQuery):
         "step_size": [Interval(Real, 0, None, closed="neither")],
         "prior_weight": [Interval(Real, 0, None, closed="left")],
     }
-
-    def __init__(
-        self,
-        *,
-        aux: WassersteinGAN | None = None,
-        space: str = "auto",
-        n_steps: int = 100,
-        step_size: float = 0.05,
-        prior_weight: float = 0.0,
-        random_state: int | None = None,
-    ):
-        super().__init__(aux=aux, random_state=random_state)
-        self.space = space
-        self.n_steps = n_steps
-        self.step_size = step_size
-        self.prior_weight = prior_weight
 
     @property
     def requires(self) -> tuple[str, ...]:

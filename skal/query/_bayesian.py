@@ -8,6 +8,7 @@ References
    acquisition for deep Bayesian active learning", NeurIPS 2019.
 """
 
+from dataclasses import dataclass
 from numbers import Integral
 
 import torch
@@ -27,6 +28,7 @@ class _BayesianQuery(PosteriorQuery):
         return MCDropout(n_draws=100) if self.posterior is None else self.posterior
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BaldQuery(_BayesianQuery, ScoreQuery):
     """Take the rows on whose labels the draws disagree most: BALD.
 
@@ -65,20 +67,14 @@ default="mutual_information"
     ('sample_proba',)
     """
 
+    posterior: MCDropout | DeepEnsemble | None = None
+    measure: str = "mutual_information"
+    random_state: int | None = None
+
     _parameter_constraints = {
         **PosteriorQuery._parameter_constraints,
         "measure": [StrOptions({"mutual_information", "variation_ratio", "mean_std"})],
     }
-
-    def __init__(
-        self,
-        *,
-        posterior: MCDropout | DeepEnsemble | None = None,
-        measure: str = "mutual_information",
-        random_state: int | None = None,
-    ):
-        super().__init__(posterior=posterior, random_state=random_state)
-        self.measure = measure
 
     def _score(self, pool):
         if self.measure == "variation_ratio":
@@ -120,6 +116,7 @@ class _Deviations:
         return deviations.sum(1), deviations.square().sum(1)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BatchBaldQuery(_BayesianQuery):
     """Take the rows whose labels together tell most about the model: BatchBALD.
 
@@ -158,23 +155,16 @@ class BatchBaldQuery(_BayesianQuery):
     10000
     """
 
+    posterior: MCDropout | DeepEnsemble | None = None
+    max_configurations: int = 10_000
+    n_particles: int = 10_000
+    random_state: int | None = None
+
     _parameter_constraints = {
         **PosteriorQuery._parameter_constraints,
         "max_configurations": [Interval(Integral, 1, None, closed="left")],
         "n_particles": [Interval(Integral, 1, None, closed="left")],
     }
-
-    def __init__(
-        self,
-        *,
-        posterior: MCDropout | DeepEnsemble | None = None,
-        max_configurations: int = 10_000,
-        n_particles: int = 10_000,
-        random_state: int | None = None,
-    ):
-        super().__init__(posterior=posterior, random_state=random_state)
-        self.max_configurations = max_configurations
-        self.n_particles = n_particles
 
     def _query(self, pool, n_samples, rng):
         return batch_bald(

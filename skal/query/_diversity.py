@@ -7,6 +7,7 @@ References
 """
 
 import warnings
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -18,6 +19,7 @@ from skal.selection import k_center_greedy, k_center_mip, k_center_mip_subset
 from skal.utils.validation import Interval, StrOptions
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class KMeansQuery(QueryStrategy):
     """Take the row nearest to each of `n_samples` k-means centroids of the embeddings.
 
@@ -50,23 +52,16 @@ class KMeansQuery(QueryStrategy):
     array([1, 3])
     """
 
+    n_init: int | str = "auto"
+    max_iter: int = 300
+    random_state: int | None = None
+
     requires = ("embeddings",)
     _parameter_constraints = {
         **QueryStrategy._parameter_constraints,
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
     }
-
-    def __init__(
-        self,
-        *,
-        n_init: int | str = "auto",
-        max_iter: int = 300,
-        random_state: int | None = None,
-    ):
-        super().__init__(random_state=random_state)
-        self.n_init = n_init
-        self.max_iter = max_iter
 
     def _query(self, pool, n_samples, rng):
         points = pool.embeddings.cpu().numpy()
@@ -136,6 +131,7 @@ class KCenterGreedyQuery(QueryStrategy):
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CoreSetQuery(QueryStrategy):
     """Take the rows that, with the labelled ones, cover the pool in the least radius.
 
@@ -196,6 +192,11 @@ class CoreSetQuery(QueryStrategy):
     (4.0, 4.0)
     """
 
+    outlier_fraction: float = 1e-4
+    time_limit: float = 30
+    max_points: int = 2000
+    random_state: int | None = None
+
     requires = ("embeddings", "labeled.embeddings")
     _parameter_constraints = {
         **QueryStrategy._parameter_constraints,
@@ -203,19 +204,6 @@ class CoreSetQuery(QueryStrategy):
         "time_limit": [Interval(Real, 0, None, closed="both")],
         "max_points": [Interval(Integral, 1, None, closed="left")],
     }
-
-    def __init__(
-        self,
-        *,
-        outlier_fraction: float = 1e-4,
-        time_limit: float = 30,
-        max_points: int = 2000,
-        random_state: int | None = None,
-    ):
-        super().__init__(random_state=random_state)
-        self.outlier_fraction = outlier_fraction
-        self.time_limit = time_limit
-        self.max_points = max_points
 
     def _query(self, pool, n_samples, rng):
         # A random order of the rows breaks ties between optimal sets.

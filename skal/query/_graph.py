@@ -7,6 +7,7 @@ References
 """
 
 from copy import deepcopy
+from dataclasses import dataclass
 from numbers import Integral, Real
 from operator import itemgetter
 from typing import Self
@@ -52,20 +53,6 @@ class _GcnQuery(AuxiliaryQuery):
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "subset": [Interval(Integral, 1, None, closed="left"), None],
     }
-
-    def __init__(
-        self,
-        *,
-        aux: NeuralNet | None = None,
-        graph: str = "auto",
-        n_neighbors: int = 10,
-        subset: int | None = None,
-        random_state: int | None = None,
-    ):
-        super().__init__(aux=aux, random_state=random_state)
-        self.graph = graph
-        self.n_neighbors = n_neighbors
-        self.subset = subset
 
     def _default_aux(self):
         return NeuralNet(
@@ -158,6 +145,7 @@ class _GcnQuery(AuxiliaryQuery):
         return candidates, logits, hidden
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class UncertainGcnQuery(_GcnQuery):
     """Take rows whose probability of being labelled is near a margin.
 
@@ -223,29 +211,17 @@ class UncertainGcnQuery(_GcnQuery):
     ((3,), 20)
     """
 
+    aux: NeuralNet | None = None
+    s_margin: float | str = 0.1
+    graph: str = "auto"
+    n_neighbors: int = 10
+    subset: int | None = None
+    random_state: int | None = None
+
     _parameter_constraints = {
         **_GcnQuery._parameter_constraints,
         "s_margin": [Interval(Real, 0, 1, closed="both"), StrOptions({"quantile"})],
     }
-
-    def __init__(
-        self,
-        *,
-        aux: NeuralNet | None = None,
-        s_margin: float | str = 0.1,
-        graph: str = "auto",
-        n_neighbors: int = 10,
-        subset: int | None = None,
-        random_state: int | None = None,
-    ):
-        super().__init__(
-            aux=aux,
-            graph=graph,
-            n_neighbors=n_neighbors,
-            subset=subset,
-            random_state=random_state,
-        )
-        self.s_margin = s_margin
 
     def _query(self, pool, n_samples, rng):
         candidates, logits, _ = self._outputs(pool, n_samples)
@@ -257,6 +233,7 @@ class UncertainGcnQuery(_GcnQuery):
         return candidates[picks]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CoreGcnQuery(_GcnQuery):
     """Take rows far from the labelled ones in the space of a graph network.
 
@@ -304,6 +281,12 @@ class CoreGcnQuery(_GcnQuery):
     >>> query.query(pool, 3).shape
     (3,)
     """
+
+    aux: NeuralNet | None = None
+    graph: str = "auto"
+    n_neighbors: int = 10
+    subset: int | None = None
+    random_state: int | None = None
 
     def _query(self, pool, n_samples, rng):
         candidates, logits, hidden = self._outputs(pool, n_samples)

@@ -10,6 +10,7 @@ References
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -21,6 +22,7 @@ from skal.selection import kmeans_plusplus, linkage_clusters, top_k
 from skal.utils.validation import Interval, StrOptions
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BadgeQuery(QueryStrategy):
     """Take rows by k-means++ seeding over the gradients of the last layer.
 
@@ -60,15 +62,14 @@ class BadgeQuery(QueryStrategy):
     (3,)
     """
 
+    first: str = "norm"
+    random_state: int | None = None
+
     requires = ("proba", "decision_values", "embeddings", "head_bias")
     _parameter_constraints = {
         **QueryStrategy._parameter_constraints,
         "first": [StrOptions({"norm", "uniform"})],
     }
-
-    def __init__(self, *, first: str = "norm", random_state: int | None = None):
-        super().__init__(random_state=random_state)
-        self.first = first
 
     def _query(self, pool, n_samples, rng):
         values = decision_values(pool)
@@ -85,6 +86,7 @@ class BadgeQuery(QueryStrategy):
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ClusterMarginQuery(QueryStrategy):
     """Take rows of small margin, in turn from many clusters of the embeddings.
 
@@ -145,6 +147,12 @@ class ClusterMarginQuery(QueryStrategy):
     (3,)
     """
 
+    margin_multiple: float = 10
+    min_mean_cluster_size: float = 10
+    within: str = "random"
+    max_linked: int = 50_000
+    random_state: int | None = None
+
     requires = ("log_proba", "decision_values", "embeddings")
     _parameter_constraints = {
         **QueryStrategy._parameter_constraints,
@@ -153,21 +161,6 @@ class ClusterMarginQuery(QueryStrategy):
         "within": [StrOptions({"random", "margin"})],
         "max_linked": [Interval(Integral, 1, None, closed="left")],
     }
-
-    def __init__(
-        self,
-        *,
-        margin_multiple: float = 10,
-        min_mean_cluster_size: float = 10,
-        within: str = "random",
-        max_linked: int = 50_000,
-        random_state: int | None = None,
-    ):
-        super().__init__(random_state=random_state)
-        self.margin_multiple = margin_multiple
-        self.min_mean_cluster_size = min_mean_cluster_size
-        self.within = within
-        self.max_linked = max_linked
 
     def _query(self, pool, n_samples, rng):
         labels = self._labels(pool, rng.spawn(1)[0])

@@ -7,6 +7,7 @@ References
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Self
 
@@ -47,6 +48,7 @@ def _check_module(aux):
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LearningLossQuery(AuxiliaryQuery):
     """Take rows with the highest loss, as a module trained with the network predicts.
 
@@ -125,6 +127,14 @@ class LearningLossQuery(AuxiliaryQuery):
     ((3,), ('features.1',))
     """
 
+    aux: NeuralNet | None = None
+    layers: Sequence[str] | None = None
+    weight: float = 1.0
+    margin: float = 1.0
+    detach_at: float = 0.6
+    subset: int | None = None
+    random_state: int | None = None
+
     requires = ("hidden_means", "labeled.hidden_means", "labeled.log_proba")
     training_note = "the network is trained to rank losses, too"
     _parameter_constraints = {
@@ -135,24 +145,6 @@ class LearningLossQuery(AuxiliaryQuery):
         "detach_at": [Interval(Real, 0, 1, closed="both")],
         "subset": [Interval(Integral, 1, None, closed="left"), None],
     }
-
-    def __init__(
-        self,
-        *,
-        aux: NeuralNet | None = None,
-        layers: Sequence[str] | None = None,
-        weight: float = 1.0,
-        margin: float = 1.0,
-        detach_at: float = 0.6,
-        subset: int | None = None,
-        random_state: int | None = None,
-    ):
-        super().__init__(aux=aux, random_state=random_state)
-        self.layers = layers
-        self.weight = weight
-        self.margin = margin
-        self.detach_at = detach_at
-        self.subset = subset
 
     def _default_aux(self):
         return NeuralNet(

@@ -7,6 +7,7 @@ References
 """
 
 import warnings
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -22,6 +23,7 @@ from skal.utils.validation import StrOptions, check_is_fitted, check_params
 LEAST_SPREAD = 0.1
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class VaalQuery(AuxiliaryQuery, ScoreQuery):
     """Take rows that look least like the labelled ones to a discriminator.
 
@@ -90,21 +92,15 @@ class VaalQuery(AuxiliaryQuery, ScoreQuery):
     ((3,), 20)
     """
 
+    aux: AdversarialVAE | None = None
+    input: str = "rows"
+    random_state: int | None = None
+
     _parameter_constraints = {
         **AuxiliaryQuery._parameter_constraints,
         "aux": [AdversarialVAE, None],
         "input": [StrOptions({"rows", "embedding"})],
     }
-
-    def __init__(
-        self,
-        *,
-        aux: AdversarialVAE | None = None,
-        input: str = "rows",
-        random_state: int | None = None,
-    ):
-        super().__init__(aux=aux, random_state=random_state)
-        self.input = input
 
     @property
     def requires(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ References
    method for query and training", AISTATS 2020.
 """
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Self
 
@@ -32,6 +33,7 @@ from skal.query._base import AuxiliaryQuery, ScoreQuery
 from skal.utils.validation import Interval, check_is_fitted, check_params
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class WaalQuery(AuxiliaryQuery, ScoreQuery):
     """Train the network on the pool, too; take rows that are uncertain and unlike.
 
@@ -111,6 +113,13 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     array([10, 20])
     """
 
+    aux: NeuralNet | None = None
+    alpha: float = 1e-3
+    uncertainty_weight: float = 1.0
+    diversity_weight: float = 1.0
+    max_pool_per_epoch: int = 1000
+    random_state: int | None = None
+
     requires = ("log_proba", "embeddings", "labeled.embeddings")
     training_note = "semi-supervised: the network is trained on unlabelled rows, too"
     _parameter_constraints = {
@@ -121,22 +130,6 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         "diversity_weight": [Interval(Real, 0, None, closed="left")],
         "max_pool_per_epoch": [Interval(Integral, 1, None, closed="left")],
     }
-
-    def __init__(
-        self,
-        *,
-        aux: NeuralNet | None = None,
-        alpha: float = 1e-3,
-        uncertainty_weight: float = 1.0,
-        diversity_weight: float = 1.0,
-        max_pool_per_epoch: int = 1000,
-        random_state: int | None = None,
-    ):
-        super().__init__(aux=aux, random_state=random_state)
-        self.alpha = alpha
-        self.uncertainty_weight = uncertainty_weight
-        self.diversity_weight = diversity_weight
-        self.max_pool_per_epoch = max_pool_per_epoch
 
     def _default_aux(self):
         return WassersteinCritic()
