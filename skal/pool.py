@@ -29,6 +29,7 @@ from skal.net.heads import (
     check_distribution,
     find_logits,
     missing_head,
+    scores_of,
 )
 from skal.net.hidden import HiddenMeans
 from skal.net.training import casting_view, final_estimator, is_net, transformers_of
@@ -197,18 +198,16 @@ class PoolView:
         """Whether there are labelled rows."""
         return self._labeled_data[0] is not None
 
-    @property
+    @cached_property
     def labeled(self):
         """The labelled rows as a PoolView; `labeled.y` holds their codes."""
         if not self.has_labeled:
             raise ValueError("this PoolView has no labelled rows; pass X_labeled.")
-        if "labeled" not in self._cache:
-            X, rows, y = self._labeled_data
-            view = self._view(X, rows, self.estimator)
-            if y is not None:
-                view.y = encode(read_labels(y), self.classes, name="y_labeled")
-            self._cache["labeled"] = view
-        return self._cache["labeled"]
+        X, rows, y = self._labeled_data
+        view = self._view(X, rows, self.estimator)
+        if y is not None:
+            view.y = encode(read_labels(y), self.classes, name="y_labeled")
+        return view
 
     @property
     def classes(self):
@@ -219,22 +218,20 @@ class PoolView:
             return np.unique(check_labels(self._labeled_data[2], None)[0])
         return np.asarray(self._final.classes_)
 
-    @property
+    @cached_property
     def features(self):
         """Rows after the transformers of a Pipeline, as the final estimator sees them.
 
         Lazy and row-indexable for a Dataset. Transformers get a copy of the rows, since
         those with ``copy=False`` write to what they are given.
         """
-        if "features" not in self._cache:
-            rows, found = self._X, transformers_of(self.estimator)
-            if self._rows is not None or found:
-                rows = take(rows, self.indices)
-            with isolated_rng(self.random_state or 0):
-                for transformer in found:
-                    rows = transformer.transform(rows)
-            self._cache["features"] = rows
-        return self._cache["features"]
+        rows, found = self._X, transformers_of(self.estimator)
+        if self._rows is not None or found:
+            rows = take(rows, self.indices)
+        with isolated_rng(self.random_state or 0):
+            for transformer in found:
+                rows = transformer.transform(rows)
+        return rows
 
     @property
     def proba(self):
@@ -251,7 +248,7 @@ class PoolView:
         """Scores whose softmax is `proba`, of shape (n_samples, n_classes)."""
         return self._output("logits")
 
-    @property
+    @cached_property
     def decision_values(self):
         """Values of `decision_function` where there are no probabilities, else None.
 
@@ -261,18 +258,16 @@ class PoolView:
         final = self._final
         if final is None or has_method(final, "predict_proba"):
             return None
-        if "decision_values" not in self._cache:
-            check_has_proba(final, or_decisions=True)
-            values = self._computed(final.decision_function)
-            if values.ndim == 1:
-                values = np.column_stack([-values / 2, values / 2])
-            if not np.isfinite(values).all():
-                raise ValueError(
-                    f"{type(final).__name__} gives NaN or infinite decision values: "
-                    "clean X."
-                )
-            self._cache["decision_values"] = self._spread(values, -np.inf)
-        return self._cache["decision_values"]
+        check_has_proba(final, or_decisions=True)
+        values = self._computed(final.decision_function)
+        if values.ndim == 1:
+            values = np.column_stack([-values / 2, values / 2])
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{type(final).__name__} gives NaN or infinite decision values: clean "
+                "X."
+            )
+        return self._spread(values, -np.inf)
 
     @property
     def embeddings(self):
@@ -280,10 +275,6 @@ class PoolView:
 
         For an estimator without a network, the transformed rows.
         """
-        if self._net is None:
-            if "embeddings" not in self._cache:
-                self._cache["embeddings"] = dense_rows(self.features)
-            return self._cache["embeddings"]
         value = self._output("embeddings")
         if value is None:
             raise missing_head(self._net.module_)
@@ -403,16 +394,16 @@ class PoolView:
         return torch.cat([torch.zeros_like(value), value]) if len(value) == 1 else value
 
     def _output(self, name):
-        if name not in self._cache:
-            if self.estimator is None:
-                self._check_ready()
-                raise ValueError(f"{name} needs a fitted estimator; there is none yet.")
-            if self._net is None:
-                self._predict()
-            else:
-                if self._expected is not None:
-                    self._expected.add(name)
-                self._forward()
+        if name in self._cache:
+            return self._cache[name]
+        if self._net is not None:
+            if self._expected is not None:
+                self._expected.add(name)
+            self._forward()
+        elif name == "embeddings":
+            self._cache[name] = dense_rows(self.features)
+        else:
+            self._predict(name)
         return self._cache[name]
 
     def _check_ready(self):
@@ -434,8 +425,11 @@ class PoolView:
         spread[:, own] = known
         return torch.from_numpy(spread)
 
-    def _predict(self):
+    def _predict(self, name):
         """Probabilities of an estimator without a network, a column for each class."""
+        if self.estimator is None:
+            self._check_ready()
+            raise ValueError(f"{name} needs a fitted estimator; there is none yet.")
         check_has_proba(self._final)
         proba = self._spread(self._computed(self._final.predict_proba), 0)
         check_distribution(proba, self._final)
@@ -447,8 +441,7 @@ class PoolView:
         count = 0
         with running(self._net, self.random_state or 0), hooks:
             for batch in self._batches():
-                output = self._net.evaluation_step(batch, training=False)
-                output = output[0] if isinstance(output, tuple) else output
+                output = scores_of(self._net.evaluation_step(batch, training=False))
                 count += len(output)
                 take_output(output)
         check_count(self._net, count, len(self))

@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from skal.net.evaluation import check_count, running
-from skal.net.heads import check_distribution, scores_of
+from skal.net.heads import Hooks, check_distribution, scores_of
 from skal.net.inputs import map_tensors
 from skal.utils.seeds import derive_seed
 
@@ -90,7 +90,7 @@ def sample_dropout(net, batches, n_rows, n_draws, seed, classes, each):
         )
 
 
-class DropoutDraws:
+class DropoutDraws(Hooks):
     """Run a network under `n_draws` sets of dropout masks, the same for every row.
 
     While it is entered, hooks on the dropout modules apply the masks, so that no module
@@ -127,7 +127,7 @@ class DropoutDraws:
     """
 
     def __init__(self, module, n_draws, seed):
-        self.module = getattr(module, "_orig_mod", module)
+        super().__init__(module)
         self.n_draws, self.seed = n_draws, seed
         self.applied = False
         self._mask = cache(self._make_mask)
@@ -139,17 +139,15 @@ class DropoutDraws:
         # The fused attention of evaluation mode passes over the dropout modules.
         self._fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
-        hook = self.module.register_forward_pre_hook(self._begin, with_kwargs=True)
-        self._handles = [hook]
-        for number, part in enumerate(active_dropouts(self.module)):
-            hook = part.register_forward_hook(partial(self._drop, number))
-            self._handles.append(hook)
+        parts = enumerate(active_dropouts(self.module))
+        self.hook({part: partial(self._drop, number) for number, part in parts})
+        begin = self.module.register_forward_pre_hook(self._begin, with_kwargs=True)
+        self.handles.append(begin)
         return self
 
     def __exit__(self, *exc_info):
         torch.backends.mha.set_fastpath_enabled(self._fused)
-        for handle in self._handles:
-            handle.remove()
+        super().__exit__(*exc_info)
 
     def outputs(self, forward):
         """Run one batch under one set of masks after another.

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 from skorch.utils import to_device
 
-from skal.net.heads import find_logits
+from skal.net.heads import find_logits, scores_of
 from skal.net.training import is_net
 
 
@@ -75,8 +75,7 @@ def differentiable_logits(net, probe):
     def logits(x):
         wanted = torch.is_grad_enabled() and x.requires_grad
         # A copy, because the network may write to its input.
-        output = net.infer(x.clone())
-        output = output[0] if isinstance(output, tuple) else output
+        output = scores_of(net.infer(x.clone()))
         _, head_output = probe.read(output)
         candidates = [z for z in (head_output, output) if z is not None]
         z = find_logits(candidates, nonlinearity(to_device(output, "cpu")))

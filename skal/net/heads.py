@@ -30,7 +30,24 @@ class Collected:
         self.count += len(batch)
 
 
-class HeadProbe:
+class Hooks:
+    """Forward hooks on layers of a network, gone when the block ends."""
+
+    def __init__(self, module):
+        self.module = getattr(module, "_orig_mod", module)
+        self.handles = []
+
+    def __exit__(self, *exc_info):
+        self.hook({})
+
+    def hook(self, catchers):
+        """Call these functions, by the part of the network, and no others."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles = [p.register_forward_hook(f) for p, f in catchers.items()]
+
+
+class HeadProbe(Hooks):
     """Hooks that catch the embedding and find the head while the network runs.
 
     The head is the nn.Linear whose output the network returns (same storage), or whose
@@ -46,13 +63,12 @@ class HeadProbe:
     """
 
     def __init__(self, module, layer, *, keep_graph=False):
-        self.module = getattr(module, "_orig_mod", module)
+        super().__init__(module)
         self.layer = layer
         self.keep_graph = keep_graph
         self.head = None
         self.site = None
         self.calls = []
-        self.handles = []
 
     def __enter__(self):
         layers = dict(self.module.named_modules())
@@ -62,18 +78,11 @@ class HeadProbe:
                     f"embedding_layer={self.layer!r} is not a layer of the network; "
                     f"its layers are {[name for name in layers if name]}."
                 )
-            self._hook([layers[self.layer]])
+            parts = [layers[self.layer]]
         else:
-            self._hook([p for p in layers.values() if isinstance(p, nn.Linear)])
+            parts = [p for p in layers.values() if isinstance(p, nn.Linear)]
+        self.hook(dict.fromkeys(parts, self._catch))
         return self
-
-    def __exit__(self, *exc_info):
-        self._hook([])
-
-    def _hook(self, parts):
-        for handle in self.handles:
-            handle.remove()
-        self.handles = [part.register_forward_hook(self._catch) for part in parts]
 
     def _catch(self, part, args, output):
         self.calls.append((part, args[0] if args else None, output))
@@ -108,7 +117,7 @@ class HeadProbe:
                 self.site = self.head = part
                 break
         if self.layer == "auto":
-            self._hook([] if self.head is None else [self.head])
+            self.hook({} if self.head is None else {self.head: self._catch})
 
 
 def missing_head(module):

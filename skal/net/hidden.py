@@ -1,14 +1,18 @@
 """Find the inner layers of a running network, and average what they give."""
 
+from functools import partial
+
 import torch
 from torch import nn
+
+from skal.net.heads import Hooks
 
 N_LAYERS = 4
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _KINDS = nn.Linear | _CONVOLUTIONS
 
 
-class HiddenMeans:
+class HiddenMeans(Hooks):
     """Hooks that catch the outputs of inner layers, averaged over all places.
 
     Parameters
@@ -21,10 +25,9 @@ class HiddenMeans:
     """
 
     def __init__(self, module, layers=None):
-        self.module = getattr(module, "_orig_mod", module)
+        super().__init__(module)
         self.layers = layers
         self.caught = {}
-        self.handles = []
 
     def __enter__(self):
         parts = dict(self.module.named_modules())
@@ -38,26 +41,12 @@ class HiddenMeans:
                     f"layers: the network has no {unknown}; its layers are "
                     f"{[name for name in parts if name]}."
                 )
-        self._hook({name: parts[name] for name in names})
+        self.hook({parts[name]: partial(self._catch, name) for name in names})
         return self
 
-    def __exit__(self, *exc_info):
-        self._hook({})
-
-    def _hook(self, parts):
-        for handle in self.handles:
-            handle.remove()
-        self.handles = [
-            part.register_forward_hook(self._catcher(name))
-            for name, part in parts.items()
-        ]
-
-    def _catcher(self, name):
-        def catch(part, args, output):
-            self.caught.pop(name, None)  # the last call counts, also in their order
-            self.caught[name] = _mean(part, output)
-
-        return catch
+    def _catch(self, name, part, args, output):
+        self.caught.pop(name, None)  # the last call counts, also in their order
+        self.caught[name] = _mean(part, output)
 
     def read(self, n_samples):
         """Give the means of the batch that just ran, and forget them.
@@ -85,8 +74,7 @@ class HiddenMeans:
             ends = [-(-len(inner) * i // n_layers) for i in range(1, n_layers + 1)]
             self.layers = tuple(inner[end - 1] for end in ends)
             if self.handles:  # not after the block
-                parts = dict(self.module.named_modules())
-                self._hook({name: parts[name] for name in self.layers})
+                self.__enter__()
         missing = sorted(set(self.layers) - set(usable))
         if missing or not self.layers:
             raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 from skorch.helper import SliceDict
 
+from skal.net.heads import scores_of
 from skal.utils.rows import DatasetRows, frame_to_array, is_frame, native
 from skal.utils.seeds import isolated_rng
 
@@ -107,7 +108,7 @@ class CastInputs:
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """Raise where the net has fewer outputs than classes, then get the loss."""
-        scores = y_pred[0] if isinstance(y_pred, tuple) else y_pred
+        scores = scores_of(y_pred)
         n_classes = len(getattr(self, "classes", None) or ())
         if getattr(scores, "ndim", 0) == 2 and scores.shape[1] < n_classes:
             raise ValueError(

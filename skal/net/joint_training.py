@@ -5,6 +5,7 @@ Each extends the loop's private clone of a net, see `skal.net.training.extend_ne
 
 import math
 from contextlib import contextmanager
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,9 @@ from torch.utils.data import DataLoader
 from skal.net.auxiliary import private_auxiliary
 from skal.net.auxiliary_rows import Cycle
 from skal.net.gradients import parameters_frozen
-from skal.net.heads import HeadProbe, missing_head
+from skal.net.heads import HeadProbe, missing_head, scores_of
 from skal.net.hidden import HiddenMeans
+from skal.net.inputs import map_tensors
 from skal.net.training import check_finite_loss, label_dtype
 
 
@@ -72,8 +74,7 @@ class PredictsLosses:
         probe = HiddenMeans(module, self.ranking_.layers)
         batch = next(iter(self.get_iterator(self.get_dataset(self._shown))))
         with torch.no_grad(), probe:
-            output = self.infer(unpack_data(batch)[0])
-            output = output[0] if isinstance(output, tuple) else output
+            output = scores_of(self.infer(unpack_data(batch)[0]))
             means = probe.read(len(output))
         self.layers_ = tuple(means)
         self.loss_module_ = self.ranking_.module(
@@ -118,7 +119,7 @@ class PredictsLosses:
             return loss
         with torch.no_grad(), _unreduced(self.criterion_):
             losses = super().get_loss(y_pred, y_true, *args, **kwargs)
-        n_rows = len(y_pred[0] if isinstance(y_pred, tuple) else y_pred)
+        n_rows = len(scores_of(y_pred))
         if losses.ndim == 0 or len(losses) != n_rows:
             raise ValueError(
                 f"LearningLossQuery needs the loss of each of {n_rows} rows, but with "
@@ -210,12 +211,15 @@ class MatchesPool:
         n_labeled = get_len(x)
         with self.pairs_.probe as probe:
             output = self.infer(_join(x, self.pairs_.unlabeled), **fit_params)
-            scores = output[0] if isinstance(output, tuple) else output
+            scores = scores_of(output)
             z, _ = probe.read(scores)
         check_finite_loss((scores if z is None else z).sum(), self)
         if z is None:
             raise missing_head(self.module_)
-        output = _first(output, n_labeled, len(scores))
+        n_rows = len(scores)
+        output = map_tensors(
+            lambda t: t[:n_labeled] if t.shape[:1] == (n_rows,) else t, output
+        )
         loss = self.get_loss(output, y, X=x, training=True)
         labeled, unlabeled = z[:n_labeled].float(), z[n_labeled:].float()
         critic = self._train_critic(unlabeled.detach(), labeled.detach())
@@ -261,7 +265,8 @@ class _Pairs:
     """
 
     def __init__(self, net, labeled, n_labeled):
-        self.net, self.source, self.labeled = net, labeled, self._cycle(labeled)
+        self.net, self.source = net, labeled
+        self.labeled = chain.from_iterable(repeat(labeled))
         pool = self.features = net.matching_.pool_features
         self.probe = HeadProbe(net.module_, pool.embedding_layer, keep_graph=True)
         self.order = Cycle(torch.arange(len(pool)))
@@ -289,11 +294,6 @@ class _Pairs:
             self.unlabeled = unpack_data(next(pool_batches))[0] if is_paired else None
             yield next(self.labeled)
 
-    @staticmethod
-    def _cycle(batches):
-        while True:
-            yield from batches
-
     def _pool_batches(self):
         """Let the net's own loader options make batches of the next rows."""
         positions = self.order.take(self.n_rows).numpy()
@@ -315,14 +315,6 @@ def _join(first, second):
     if isinstance(first, tuple | list):
         return type(first)(map(_join, first, second))
     return torch.cat([first, second])
-
-
-def _first(output, n, n_rows):
-    """Take the first rows of what a network returns, and what has none as it is."""
-    if isinstance(output, tuple):
-        return tuple(_first(part, n, n_rows) for part in output)
-    has_rows = isinstance(output, torch.Tensor) and output.shape[:1] == (n_rows,)
-    return output[:n] if has_rows else output
 
 
 def critic_defaults(n_features):

@@ -22,7 +22,7 @@ from skal.net.auxiliary_rows import N_AT_ONCE, AuxiliaryRows
 from skal.net.gradients import check_differentiable
 from skal.net.training import final_estimator
 from skal.pool import PoolView
-from skal.query._base import AuxiliaryQuery
+from skal.query._base import AuxiliaryQuery, same_rows
 from skal.selection import nearest_distinct
 from skal.utils.validation import (
     Interval,
@@ -185,20 +185,13 @@ class AsalQuery(AuxiliaryQuery):
             options["autoencoder"] = None
         state = self.__dict__.pop("state_", None)
         if state is not None:
-            net = self._default_aux() if self.aux is None else self.aux
-            self.aux_ = restore_auxiliary(net, state, **options)
+            self.aux_ = restore_auxiliary(self._active_aux, state, **options)
             self.rows_, self.shape_ = state["rows_"], rows.shape
-        if not self._has_learned(numbers, rows.shape):
+        known = hasattr(self, "aux_") and rows.shape == self.shape_
+        if not known or not same_rows(numbers, self.rows_):
             self._fit_aux(rows, seed=self.seed_, **options)
             self.rows_, self.shape_ = numbers, rows.shape
         return self
-
-    def _has_learned(self, numbers, shape):
-        if not hasattr(self, "aux_") or shape != self.shape_:
-            return False
-        alone = np.array_equal(numbers, np.arange(len(numbers)))
-        fewer = np.isin(numbers, self.rows_).all() and not alone
-        return fewer or np.array_equal(numbers, self.rows_)
 
     def _check_rows(self, pool, rows):
         """Raise, before nets are trained, what a query would raise."""

@@ -323,18 +323,35 @@ class AuxiliaryQuery(QueryStrategy):
             check_auxiliary(self.aux)
         return super().prepare(estimator, pool_features=pool_features)
 
-    def _check_labeled(self, pool):
+    @property
+    def _active_aux(self):
+        """The parameter, or what None stands for."""
+        return self._default_aux() if self.aux is None else self.aux
+
+    def _begin(self, pool):
+        """Check parameters and pool, have it read in one pass, and seed the net."""
+        check_params(self)
         if not pool.has_labeled or len(pool.labeled) == 0:
             raise ValueError(
                 f"{type(self).__name__} tells labelled from unlabelled rows, but there "
                 "are no labelled ones; give the PoolView X_labeled, or start with "
                 "RandomQuery."
             )
+        pool.prefetch(self.requires)
+        return int(self._generator(pool).integers(2**32))
 
     def _fit_aux(self, X, y=None, **params):
         """Fit a fresh net, kept as `aux_`; see `skal.net.auxiliary.fit_auxiliary`."""
-        net = self._default_aux() if self.aux is None else self.aux
-        self.aux_ = fit_auxiliary(net, X, y, **params)
+        self.aux_ = fit_auxiliary(self._active_aux, X, y, **params)
+
+
+def same_rows(rows, known):
+    """Tell whether a pool still has the rows that were known, or what is left of them.
+
+    A `PoolView` of its own numbers its rows from 0, so none of them may be missing.
+    """
+    alone = np.array_equal(rows, np.arange(len(rows)))
+    return np.array_equal(rows, known) or (not alone and np.isin(rows, known).all())
 
 
 def decision_values(pool):

@@ -26,7 +26,6 @@ from skal.utils.validation import (
     Interval,
     StrOptions,
     check_is_fitted,
-    check_params,
 )
 
 
@@ -83,10 +82,7 @@ class _GcnQuery(AuxiliaryQuery):
             Where a parameter is wrong, there are no labelled rows, embeddings are not
             finite, or "gram" meets negative ones.
         """
-        check_params(self)
-        self._check_labeled(pool)
-        pool.prefetch(self.requires)
-        self.seed_ = int(self._generator(pool).integers(2**32))
+        self.seed_ = self._begin(pool)
         candidates, nodes = self._nodes(pool, 1)
         nodes = nodes.float()
         is_labeled = torch.arange(len(nodes), device=nodes.device) >= len(candidates)

@@ -17,7 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skal.query._base import QueryStrategy, decision_values, pool_margins
+from skal.query._base import (
+    QueryStrategy,
+    decision_values,
+    pool_margins,
+    same_rows,
+)
 from skal.selection import kmeans_plusplus, linkage_clusters, top_k
 from skal.utils.validation import Interval, StrOptions
 
@@ -172,10 +177,7 @@ class ClusterMarginQuery(QueryStrategy):
     def _labels(self, pool, rng):
         """Look up the cluster of each row; make the clusters where there are none."""
         rows, known = pool.indices, getattr(self, "rows_", None)
-        alone = np.array_equal(rows, np.arange(len(rows)))
-        if known is None or not (
-            np.array_equal(rows, known) or (not alone and np.isin(rows, known).all())
-        ):
+        if known is None or not same_rows(rows, known):
             self.labels_ = linkage_clusters(
                 pool.embeddings,
                 self.min_mean_cluster_size,

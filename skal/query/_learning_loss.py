@@ -180,7 +180,7 @@ class LearningLossQuery(AuxiliaryQuery):
         """
         super().prepare(estimator)
         net = net_to_prepare(estimator, type(self).__name__)
-        aux = self._default_aux() if self.aux is None else self.aux
+        aux = self._active_aux
         _check_module(aux)
         extend_net(net, PredictsLosses)
         net.ranking_ = RankingSettings(

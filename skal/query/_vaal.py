@@ -17,7 +17,7 @@ from skal.net.auxiliary import device_of
 from skal.net.auxiliary_rows import N_AT_ONCE, AuxiliaryRows
 from skal.pool import PoolView
 from skal.query._base import AuxiliaryQuery, ScoreQuery
-from skal.utils.validation import StrOptions, check_is_fitted, check_params
+from skal.utils.validation import StrOptions, check_is_fitted
 
 # A posterior has collapsed where no mean of its code deviates more over the rows.
 LEAST_SPREAD = 0.1
@@ -129,10 +129,7 @@ class VaalQuery(AuxiliaryQuery, ScoreQuery):
             Where a parameter is wrong, there are no labelled rows, rows are no finite
             numbers, or a loss is not finite.
         """
-        check_params(self)
-        self._check_labeled(pool)
-        pool.prefetch(self.requires)
-        self.seed_ = int(self._generator(pool).integers(2**32))
+        self.seed_ = self._begin(pool)
         rows = AuxiliaryRows(self._read(pool), self._read(pool.labeled), paired=True)
         mean, std, _, _ = rows.statistics()
         is_image = len(rows.shape) == 3

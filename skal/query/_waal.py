@@ -159,9 +159,8 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         net = net_to_prepare(estimator, type(self).__name__)
         if pool_features is not None:
             extend_net(net, MatchesPool)
-            aux = self._default_aux() if self.aux is None else self.aux
             net.matching_ = MatchingSettings(
-                aux, self.alpha, self.max_pool_per_epoch, pool_features
+                self._active_aux, self.alpha, self.max_pool_per_epoch, pool_features
             )
         return estimator
 
@@ -188,13 +187,12 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         if critic is not None:
             self.aux_ = critic
             return self
-        self._check_labeled(pool)
-        pool.prefetch(self.requires)
+        seed = self._begin(pool)
         rows = AuxiliaryRows(pool.embeddings, pool.labeled.embeddings, paired=True)
         rows.statistics()  # raises where they are not finite
         self._fit_aux(
             rows,
-            seed=int(self._generator(pool).integers(2**32)),
+            seed=seed,
             device=device_of(pool.estimator),
             defaults=critic_defaults(*rows.shape),
         )
