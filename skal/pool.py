@@ -1,11 +1,15 @@
 """`PoolView`: what a strategy may ask about one fitted estimator and some rows."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from sklearn.base import BaseEstimator
 from skorch.utils import to_device
 
 from skal.net.dropout import sample_dropout
@@ -96,14 +100,14 @@ class PoolView:
 
     def __init__(
         self,
-        estimator,
-        X,
+        estimator: BaseEstimator | None,
+        X: Any,
         *,
-        X_labeled=None,
-        y_labeled=None,
-        classes=None,
-        embedding_layer="auto",
-        random_state=None,
+        X_labeled: Any = None,
+        y_labeled: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        embedding_layer: str = "auto",
+        random_state: int | None = None,
     ):
         self.estimator = estimator
         self.embedding_layer = embedding_layer
@@ -123,15 +127,15 @@ class PoolView:
     @classmethod
     def of_rows(
         cls,
-        estimator,
-        X,
-        rows,
+        estimator: BaseEstimator | None,
+        X: Any,
+        rows: ArrayLike,
         *,
-        labeled_rows=None,
-        y_labeled=None,
-        run_seed=None,
-        **kwargs,
-    ):
+        labeled_rows: ArrayLike | None = None,
+        y_labeled: ArrayLike | None = None,
+        run_seed: int | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """View rows of the loop's `X` without copying them.
 
         Parameters
@@ -175,7 +179,7 @@ class PoolView:
     def __len__(self):
         return n_rows(self._X) if self._rows is None else len(self._rows)
 
-    def prefetch(self, names):
+    def prefetch(self, names: Iterable[str]) -> None:
         """Say which outputs will be read, so that the one pass keeps no others.
 
         Parameters
@@ -189,17 +193,17 @@ class PoolView:
             self.labeled.prefetch(for_labeled)
 
     @property
-    def indices(self):
+    def indices(self) -> NDArray[np.int64]:
         """Row numbers in the loop's `X`, int64 of shape (n_samples,)."""
         return np.arange(len(self)) if self._rows is None else self._rows.copy()
 
     @property
-    def has_labeled(self):
+    def has_labeled(self) -> bool:
         """Whether there are labelled rows."""
         return self._labeled_data[0] is not None
 
     @cached_property
-    def labeled(self):
+    def labeled(self) -> Self:
         """The labelled rows as a PoolView; `labeled.y` holds their codes."""
         if not self.has_labeled:
             raise ValueError("this PoolView has no labelled rows; pass X_labeled.")
@@ -210,7 +214,7 @@ class PoolView:
         return view
 
     @property
-    def classes(self):
+    def classes(self) -> NDArray:
         """The classes, sorted, of shape (n_classes,)."""
         if self._classes is not None:
             return self._classes
@@ -219,7 +223,7 @@ class PoolView:
         return np.asarray(self._final.classes_)
 
     @cached_property
-    def features(self):
+    def features(self) -> Any:
         """Rows after the transformers of a Pipeline, as the final estimator sees them.
 
         Lazy and row-indexable for a Dataset. Transformers get a copy of the rows, since
@@ -234,22 +238,22 @@ class PoolView:
         return rows
 
     @property
-    def proba(self):
+    def proba(self) -> torch.Tensor:
         """Probabilities of shape (n_samples, n_classes)."""
         return self._output("proba")
 
     @property
-    def log_proba(self):
+    def log_proba(self) -> torch.Tensor:
         """Logarithms of the probabilities, from logits where there are any."""
         return self._output("log_proba")
 
     @property
-    def logits(self):
+    def logits(self) -> torch.Tensor:
         """Scores whose softmax is `proba`, of shape (n_samples, n_classes)."""
         return self._output("logits")
 
     @cached_property
-    def decision_values(self):
+    def decision_values(self) -> torch.Tensor | None:
         """Values of `decision_function` where there are no probabilities, else None.
 
         Of shape (n_samples, n_classes): of two classes minus and plus half the value,
@@ -270,7 +274,7 @@ class PoolView:
         return self._spread(values, -np.inf)
 
     @property
-    def embeddings(self):
+    def embeddings(self) -> torch.Tensor:
         """Inputs of the network's head, flattened, of shape (n_samples, n_features).
 
         For an estimator without a network, the transformed rows.
@@ -281,7 +285,7 @@ class PoolView:
         return value
 
     @property
-    def head_weight(self):
+    def head_weight(self) -> torch.Tensor | None:
         """Weights of the head, (n_classes, n_features).
 
         None without a network, or where the named layer does not give its output. With
@@ -290,11 +294,17 @@ class PoolView:
         return self._head("weight")
 
     @property
-    def head_bias(self):
+    def head_bias(self) -> torch.Tensor | None:
         """Bias of the head of shape (n_classes,), or None where it has none."""
         return self._head("bias")
 
-    def sample_proba(self, posterior, *, random_state=None, each=None):
+    def sample_proba(
+        self,
+        posterior: Any,
+        *,
+        random_state: int | None = None,
+        each: Callable[..., None] | None = None,
+    ) -> torch.Tensor | None:
         """Probabilities under each draw of a posterior.
 
         Parameters
@@ -339,7 +349,9 @@ class PoolView:
             self._cache[key] = samples[0]
         return self._cache[key]
 
-    def sample_dropout(self, n_draws, seed, each):
+    def sample_dropout(
+        self, n_draws: int, seed: int, each: Callable[..., None]
+    ) -> None:
         """Run the network once, and what follows its first dropout for each draw.
 
         Parameters
@@ -356,7 +368,7 @@ class PoolView:
             self._net, self._batches(), len(self), n_draws, seed, self._classes, each
         )
 
-    def under(self, estimator):
+    def under(self, estimator: BaseEstimator) -> Self:
         """View the same rows under another model, to read its `proba`.
 
         Parameters
@@ -375,7 +387,7 @@ class PoolView:
         view.prefetch(["proba"])
         return view
 
-    def training_set(self):
+    def training_set(self) -> tuple[Any, Any]:
         """Give labelled rows and labels as they were given, or (None, None)."""
         X, rows, y = self._labeled_data
         if rows is None:
@@ -478,7 +490,12 @@ class PoolView:
         if keep:
             self._cache["embeddings"] = embeddings.rows
 
-    def hidden_means(self, layers=None, *, positions=None):
+    def hidden_means(
+        self,
+        layers: Sequence[str] | None = None,
+        *,
+        positions: NDArray[np.int64] | None = None,
+    ) -> dict[str, torch.Tensor]:
         """Average what inner layers of the network give over all places of a row.
 
         Parameters
@@ -515,7 +532,7 @@ class PoolView:
         return {name: collected.rows for name, collected in means.items()}
 
     @contextmanager
-    def input_gradients(self):
+    def input_gradients(self) -> Iterator[Any]:
         """Differentiate the logits with respect to what the network is given.
 
         For a `with` block, in which the network is in evaluation mode and none of its
@@ -542,8 +559,8 @@ class PoolView:
         self.logits  # noqa: B018  # every check of the outputs is in this pass
         net = self._net
         probe = HeadProbe(net.module_, self.embedding_layer)
-        with running(self._net, self.random_state or 0) as modes:
-            with parameters_frozen(modes), probe:
+        with running(self._net, self.random_state or 0) as modules:
+            with parameters_frozen(modules), probe:
                 net._set_training(False)
                 batches = (input_batch(x, net) for x, _ in self._batches())
                 yield batches, differentiable_logits(net, probe)

@@ -8,11 +8,15 @@ References
    predictive uncertainty estimation using deep ensembles", NIPS 2017.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils.metaestimators import available_if
 from torch import nn
@@ -24,6 +28,7 @@ from skal.utils.seeds import derive_seed, isolated_rng
 from skal.utils.validation import Interval, StrOptions, check_params
 
 
+@dataclass(eq=False, repr=False)
 class MCDropout(BaseEstimator):
     """Sampled predictions by dropout at prediction time.
 
@@ -61,12 +66,11 @@ class MCDropout(BaseEstimator):
     EntropyQuery(posterior=MCDropout(n_draws=50))
     """
 
+    n_draws: int = 20
+
     _parameter_constraints = {"n_draws": [Interval(Integral, 2, None, closed="left")]}
 
-    def __init__(self, n_draws=20):
-        self.n_draws = n_draws
-
-    def check(self, estimator):
+    def check(self, estimator: BaseEstimator) -> None:
         """Raise where an estimator cannot have this posterior.
 
         Parameters
@@ -98,11 +102,11 @@ class MCDropout(BaseEstimator):
                 "instance (functional dropout cannot be sampled), or use DeepEnsemble."
             )
 
-    def prepare(self, estimator):
+    def prepare(self, estimator: BaseEstimator) -> BaseEstimator:
         """Return the estimator as it is: this posterior needs no other training."""
         return estimator
 
-    def sample(self, pool, seed, each):
+    def sample(self, pool: Any, seed: int, each: Callable[..., None]) -> None:
         """Hand on the predictions of a network under each draw.
 
         Parameters
@@ -115,6 +119,7 @@ class MCDropout(BaseEstimator):
         pool.sample_dropout(self.n_draws, seed, each)
 
 
+@dataclass(eq=False, repr=False)
 class DeepEnsemble(BaseEstimator):
     """Sampled predictions of several models trained alike from different seeds [1]_.
 
@@ -154,18 +159,17 @@ class DeepEnsemble(BaseEstimator):
     EntropyQuery(posterior=DeepEnsemble(n_members=3))
     """
 
+    n_members: int = 5
+    n_jobs: int | None = None
+    predict: str | None = None
+
     _parameter_constraints = {
         "n_members": [Interval(Integral, 2, None, closed="left")],
         "n_jobs": [Integral, None],
         "predict": [StrOptions({"mean"}), None],
     }
 
-    def __init__(self, n_members=5, n_jobs=None, predict=None):
-        self.n_members = n_members
-        self.n_jobs = n_jobs
-        self.predict = predict
-
-    def check(self, estimator):
+    def check(self, estimator: BaseEstimator) -> None:
         """Raise where an estimator cannot have this posterior.
 
         Parameters
@@ -192,7 +196,7 @@ class DeepEnsemble(BaseEstimator):
                 "has not; use a probabilistic classifier."
             )
 
-    def prepare(self, estimator):
+    def prepare(self, estimator: BaseEstimator) -> "EnsembleClassifier":
         """Wrap an unfitted estimator so that `fit` trains all members.
 
         Parameters
@@ -211,7 +215,7 @@ class DeepEnsemble(BaseEstimator):
             predict_mean=self.predict == "mean",
         )
 
-    def sample(self, pool, seed, each):
+    def sample(self, pool: Any, seed: int, each: Callable[..., None]) -> None:
         """Hand on the predictions of each member: fitted ones, or newly trained ones.
 
         Parameters
@@ -244,6 +248,7 @@ class DeepEnsemble(BaseEstimator):
         return _check_apart([estimator, *others])
 
 
+@dataclass(eq=False, repr=False)
 class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Members trained apart, of which the first is the model itself.
 
@@ -266,13 +271,12 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     members_ : list of fitted estimators
     """
 
-    def __init__(self, estimator, n_members, n_jobs=None, predict_mean=False):
-        self.estimator = estimator
-        self.n_members = n_members
-        self.n_jobs = n_jobs
-        self.predict_mean = predict_mean
+    estimator: BaseEstimator
+    n_members: int
+    n_jobs: int | None = None
+    predict_mean: bool = False
 
-    def fit(self, X, y, **fit_params):
+    def fit(self, X: Any, y: ArrayLike, **fit_params: Any) -> Self:
         """Train all members.
 
         Parameters
@@ -303,16 +307,16 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return self
 
     @property
-    def first_member(self):
+    def first_member(self) -> BaseEstimator:
         """The member that is the model itself; before `fit`, `estimator`."""
         return self.members_[0] if hasattr(self, "members_") else self.estimator
 
     @property
-    def classes_(self):
+    def classes_(self) -> NDArray:
         """Classes of the members."""
         return self.members_[0].classes_
 
-    def predict(self, X, **params):
+    def predict(self, X: Any, **params: Any) -> NDArray:
         """Predict classes with the first member, or with the mean.
 
         Parameters
@@ -333,7 +337,7 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             return columns
         return np.asarray(self.classes_)[columns]
 
-    def predict_proba(self, X, **params):
+    def predict_proba(self, X: Any, **params: Any) -> NDArray:
         """Predict probabilities with the first member, or with the mean.
 
         Parameters
@@ -350,7 +354,7 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         probas = [member.predict_proba(X, **params) for member in members]
         return np.mean(probas, axis=0, dtype=probas[0].dtype)
 
-    def score(self, X, y, **params):
+    def score(self, X: Any, y: ArrayLike, **params: Any) -> float:
         """Score as the first member does, or the accuracy of the mean.
 
         Parameters
@@ -372,7 +376,7 @@ class EnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             not self.predict_mean and hasattr(self.members_[0], "decision_function")
         )
     )
-    def decision_function(self, X, **params):
+    def decision_function(self, X: Any, **params: Any) -> NDArray:
         """Decision values of the first member.
 
         Parameters

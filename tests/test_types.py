@@ -2,10 +2,13 @@
 
 import importlib
 import inspect
+from functools import cached_property
 
 import pytest
 
-ROOMS = "loop query models datasets plotting analysis testing utils".split()
+ROOMS = (
+    "loop query models datasets plotting analysis testing utils pool posterior"
+).split()
 # Rooms that load their names on first use.
 LAZY = {"experiment": ["compare", "run_experiment"], "report": ["write_report"]}
 
@@ -42,6 +45,8 @@ def functions_of(cls):
                 member = member.__func__
             elif isinstance(member, property):
                 member = member.fget
+            elif isinstance(member, cached_property):
+                member = member.func
             if inspect.isfunction(member) and (name == "__init__" or name[0] != "_"):
                 yield f"{base.__name__}.{name}", member
 

@@ -36,12 +36,9 @@ def check_auxiliary(net):
             arguments = inspect.signature(module).parameters
         except (TypeError, ValueError):  # written in C
             continue
-        if any(
-            argument.kind is argument.VAR_KEYWORD for argument in arguments.values()
-        ):
-            continue
+        takes_any = any(a.kind is a.VAR_KEYWORD for a in arguments.values())
         for key in net.get_params_for(name):
-            if key not in arguments:
+            if key not in arguments and not takes_any:
                 raise ValueError(
                     f"aux__{name}__{key}: {module.__name__} has no such argument; it "
                     f"has {', '.join(arguments)}."

@@ -1,7 +1,6 @@
 """Rows of any container as the batches of float32 that an auxiliary net takes."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,15 +12,6 @@ N_AT_ONCE = 1024  # rows that statistics are taken of, and outputs computed for
 
 # Columns that differ by less, relative to their mean, are constant.
 LEAST_DEVIATION = 1e-10
-
-
-class RowStatistics(NamedTuple):
-    """Mean, deviation and range of each entry of a row, float64 of the row's shape."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
 
 
 class AuxiliaryRows(Dataset):
@@ -64,10 +54,6 @@ class AuxiliaryRows(Dataset):
 
     def __len__(self):
         return len(self._order)
-
-    def __getitem__(self, position):
-        rows, is_labeled = self.__getitems__([position])
-        return rows[0], is_labeled[0]
 
     def __getitems__(self, positions):
         """Make one batch: rows, float32, and whether they are labelled."""
@@ -116,7 +102,7 @@ class AuxiliaryRows(Dataset):
 
         Returns
         -------
-        statistics : RowStatistics
+        mean, std, low, high : float64 tensors of the shape of a row
         """
         count, mean, squares, low, high = 0, 0, 0, math.inf, -math.inf
         for block in self._blocks():
@@ -136,7 +122,7 @@ class AuxiliaryRows(Dataset):
                 "impute and rescale them, for instance in a Pipeline."
             )
         std = torch.where(std > LEAST_DEVIATION * mean.abs(), std, 0)
-        return RowStatistics(mean, std, low, high)
+        return mean, std, low, high
 
     def n_batches(self, size):
         """Count the batches that all rows are in once, the labelled ones if paired."""

@@ -11,7 +11,7 @@ from skorch.dataset import unpack_data
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skal.net.inputs import CastInputs, cast_inputs, net_rows
+from skal.net.inputs import CastInputs, cast_inputs, modes_kept, net_rows
 from skal.net.training import is_net
 from skal.utils.rows import DatasetRows, is_dataset, is_frame, n_rows, native, take
 from skal.utils.seeds import isolated_rng
@@ -87,23 +87,13 @@ def running(net, seed):
 
     Yields
     ------
-    modes : dict of nn.Module to bool
-        The training flags.
+    modules : list of nn.Module
+        All of the net, and its criteria: evaluation switches their flags off.
     """
-    modes = _training_flags(net)
-    try:
-        with isolated_rng(seed), _eager(net.module_):
-            yield modes
-    finally:
-        for part, training in modes.items():
-            part.training = training
-
-
-def _training_flags(net):
-    """Training flags of all modules and criteria; evaluation switches them off."""
     parts = [getattr(net, f"{name}_") for name in (*net._modules, *net._criteria)]
     parts = [part for part in parts if isinstance(part, nn.Module)]
-    return {inner: inner.training for part in parts for inner in part.modules()}
+    with modes_kept(parts) as modules, isolated_rng(seed), _eager(net.module_):
+        yield modules
 
 
 def _eager(module):

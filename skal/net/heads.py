@@ -184,8 +184,14 @@ def check_distribution(proba, estimator, classes=None):
             "torch.nn.Softmax(dim=-1), or, if the network returns logits, criterion to "
             "torch.nn.CrossEntropyLoss."
         )
-    if classes is not None and proba.shape[1] < len(classes):
+    if classes is not None:
+        check_outputs(proba, len(classes))
+
+
+def check_outputs(scores, n_classes):
+    """Raise where a network has fewer outputs than there are classes."""
+    if scores.shape[1] < n_classes:
         raise ValueError(
-            f"the network has {proba.shape[1]} outputs, but there are {len(classes)} "
+            f"the network has {scores.shape[1]} outputs, but there are {n_classes} "
             "classes; give its last layer one output a class."
         )

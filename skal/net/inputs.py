@@ -1,13 +1,14 @@
 """Rows and batches as the user's network takes them."""
 
 import inspect
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from scipy import sparse
 from skorch.helper import SliceDict
 
-from skal.net.heads import scores_of
+from skal.net.heads import check_outputs, scores_of
 from skal.utils.rows import DatasetRows, frame_to_array, is_frame, native
 from skal.utils.seeds import isolated_rng
 
@@ -94,28 +95,31 @@ class CastInputs:
 
     def _runs(self, x, fit_params):
         """Tell whether the network takes a batch, without leaving a trace in it."""
-        modes = {part: part.training for part in self.module_.modules()}
         try:
-            with isolated_rng(0), torch.no_grad():
+            with modes_kept([self.module_]), isolated_rng(0), torch.no_grad():
                 self.module_.eval()
                 super().infer(x.clone(), **fit_params)
             return True
         except Exception:  # whatever the user's code raises on what it cannot take
             return False
-        finally:
-            for part, training in modes.items():
-                part.training = training
 
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         """Raise where the net has fewer outputs than classes, then get the loss."""
         scores = scores_of(y_pred)
-        n_classes = len(getattr(self, "classes", None) or ())
-        if getattr(scores, "ndim", 0) == 2 and scores.shape[1] < n_classes:
-            raise ValueError(
-                f"the network has {scores.shape[1]} outputs, but there are {n_classes} "
-                "classes; give its last layer one output a class."
-            )
+        if getattr(scores, "ndim", 0) == 2:
+            check_outputs(scores, len(getattr(self, "classes", None) or ()))
         return super().get_loss(y_pred, y_true, *args, **kwargs)
+
+
+@contextmanager
+def modes_kept(modules):
+    """Leave training flags as they are; yields the modules, with all inside them."""
+    modes = {part: part.training for module in modules for part in module.modules()}
+    try:
+        yield list(modes)
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def net_rows(net, X, *, copy=False):

@@ -187,16 +187,11 @@ class MatchesPool:
             self.matching_ = self.matching_._replace(pool_features=None)
             self.pairs_ = None
 
-    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        """Count the labelled rows that train."""
-        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
-        self.n_labeled_ = len(dataset_train)
-
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Pair the batches that train with batches of the pool."""
         if training and self.matching_.pool_features:
             if self.pairs_ is None or self.pairs_.source is not iterator:
-                self.pairs_ = _Pairs(self, iterator, self.n_labeled_)
+                self.pairs_ = _Pairs(self, iterator)
             iterator = self.pairs_
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
 
@@ -264,8 +259,8 @@ class _Pairs:
     labelled batches, evenly spread, have nothing in `unlabeled`; the first always has.
     """
 
-    def __init__(self, net, labeled, n_labeled):
-        self.net, self.source = net, labeled
+    def __init__(self, net, labeled):
+        self.net, self.source, n_labeled = net, labeled, len(labeled.dataset)
         self.labeled = chain.from_iterable(repeat(labeled))
         pool = self.features = net.matching_.pool_features
         self.probe = HeadProbe(net.module_, pool.embedding_layer, keep_graph=True)

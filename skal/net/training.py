@@ -222,16 +222,10 @@ class _JoinedBatches(BatchSampler):
         super().__init__(sampler, batch_size, drop_last=False)
 
     def __iter__(self):
-        previous = None
-        for batch in super().__iter__():
-            if previous is not None:
-                if len(batch) == 1:
-                    batch = previous + batch
-                else:
-                    yield previous
-            previous = batch
-        if previous is not None:
-            yield previous
+        batches = list(super().__iter__())
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [batches[-2] + batches[-1]]
+        yield from batches
 
     def __len__(self):
         full, rest = divmod(len(self.sampler), self.batch_size)

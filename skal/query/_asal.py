@@ -305,13 +305,10 @@ def _log_entropy(log_proba):
 
 def _all_rows(pool):
     """All rows of pool and labelled set in the order of their numbers, and those."""
-    if not pool.has_labeled:
-        numbers = pool.indices
-        order = np.argsort(numbers)
-        return AuxiliaryRows(pool.features, order=order), numbers[order]
-    numbers = np.concatenate([pool.indices, pool.labeled.indices])
+    views = [pool, pool.labeled] if pool.has_labeled else [pool]
+    numbers = np.concatenate([view.indices for view in views])
     if len(np.unique(numbers)) < len(numbers):  # stand-alone, both begin with 0
         numbers = np.arange(len(numbers))
     order = np.argsort(numbers)
-    rows = AuxiliaryRows(pool.features, pool.labeled.features, order=order)
+    rows = AuxiliaryRows(*(view.features for view in views), order=order)
     return rows, numbers[order]

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import torch
 from skorch import NeuralNet
-from torch.utils.data import Dataset
+from torch.utils.data import Subset
 
 from skal.models import GCN, GCNLoss, similarity_graph
 from skal.pool import PoolView
@@ -27,19 +27,6 @@ from skal.utils.validation import (
     StrOptions,
     check_is_fitted,
 )
-
-
-class _WholeGraph(Dataset):
-    """One item: the parts of the graph, and which rows are labelled."""
-
-    def __init__(self, inputs, is_labeled):
-        self.item = inputs, is_labeled
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return self.item
 
 
 class _GcnQuery(AuxiliaryQuery):
@@ -88,7 +75,7 @@ class _GcnQuery(AuxiliaryQuery):
         is_labeled = torch.arange(len(nodes), device=nodes.device) >= len(candidates)
         # One batch is all there is, so no part of it can be held out.
         self._fit_aux(
-            _WholeGraph(self._inputs(nodes), is_labeled),
+            Subset([(self._inputs(nodes), is_labeled)], [0]),
             seed=self.seed_,
             device=nodes.device,
             defaults={"module__n_inputs": nodes.shape[1]},

@@ -187,7 +187,7 @@ def test_asking_step_by_step_buys_what_a_simulation_buys():
     """Each call of fit trains the nets again, with the bits of the first time."""
     X, y = data()
     simulated = loop_of(X, y, quick()).fit(X, y)
-    asked = loop_of(X, y, quick(), oracle="ask")
+    asked = loop_of(X, y, quick(), oracle="ask", classes=range(10))
     labels = np.full(len(y), -1)
     labels[simulated.labeled_indices_[:20]] = y[simulated.labeled_indices_[:20]]
     for number in range(1, 4):
