@@ -65,6 +65,8 @@ class FakePool:
     `logits` alone give `log_proba` and `proba`; `proba` alone gives `log_proba`.
     """
 
+    decision_values = None
+
     def __init__(self, *, labeled=None, random_state=0, **outputs):
         for name, value in outputs.items():
             if value is not None and name != "y":

@@ -1304,7 +1304,7 @@ class Named(Dataset):
         (LogisticRegression().fit(rows(), labels()), rows(), "LogisticReg.*skorch net"),
         (None, rows(), "needs a fitted estimator"),
         (untrained(Words), np.ones((9, 5), dtype=int), "Words takes torch.int64"),
-        (untrained(Net), Named(), "rows of Net come as dict"),
+        (untrained(Net), Named(), "Net takes dict"),
         (untrained(Tokens), rows(), "Tokens do not depend.*differentiable"),
         (untrained(Net), rows(0), "empty"),
     ],

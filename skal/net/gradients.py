@@ -21,17 +21,14 @@ def check_differentiable(estimator):
 
 def input_batch(x, net):
     """Bring a batch to the network's device; raise where it has no gradient."""
-    name = type(net.module_).__name__
-    if not isinstance(x, torch.Tensor):
+    is_tensor = isinstance(x, torch.Tensor)
+    if not is_tensor or not x.is_floating_point():
         raise ValueError(
             "this strategy needs gradients with respect to the input, so the network "
-            f"must take one tensor; the rows of {name} come as {type(x).__name__}."
-        )
-    if not x.is_floating_point():
-        raise ValueError(
-            "this strategy needs gradients with respect to the input, so the network "
-            f"must take floating-point numbers; {name} takes {x.dtype}, such as "
-            "numbers of tokens. Use a strategy that reads embeddings or predictions."
+            "must take one tensor of floating-point numbers; "
+            f"{type(net.module_).__name__} takes "
+            f"{x.dtype if is_tensor else type(x).__name__}. Use a strategy that reads "
+            "embeddings or predictions."
         )
     return to_device(x, net.device).detach()
 

@@ -4,7 +4,6 @@ Each extends the loop's private clone of a net, see `skal.net.training.extend_ne
 """
 
 import math
-from contextlib import contextmanager
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -117,8 +116,12 @@ class PredictsLosses:
         loss = super().get_loss(y_pred, y_true, *args, **kwargs)
         if self._caught is None:
             return loss
-        with torch.no_grad(), _unreduced(self.criterion_):
-            losses = super().get_loss(y_pred, y_true, *args, **kwargs)
+        reduction, self.criterion_.reduction = self.criterion_.reduction, "none"
+        try:
+            with torch.no_grad():
+                losses = super().get_loss(y_pred, y_true, *args, **kwargs)
+        finally:
+            self.criterion_.reduction = reduction
         n_rows = len(scores_of(y_pred))
         if losses.ndim == 0 or len(losses) != n_rows:
             raise ValueError(
@@ -136,16 +139,6 @@ class PredictsLosses:
         check_finite_loss(loss, self)
         self.history.record_batch("ranking_loss", ranking.item())
         return loss
-
-
-@contextmanager
-def _unreduced(criterion):
-    reduction = criterion.reduction
-    criterion.reduction = "none"
-    try:
-        yield
-    finally:
-        criterion.reduction = reduction
 
 
 class MatchingSettings(NamedTuple):

@@ -206,13 +206,7 @@ class TrainLoader(DataLoader):
             kwargs["batch_sampler"] = _JoinedBatches(sampler, batch_size)
             super().__init__(dataset, **kwargs)
         else:
-            super().__init__(
-                dataset,
-                batch_size=batch_size,
-                shuffle=shuffle,
-                sampler=sampler,
-                **kwargs,
-            )
+            super().__init__(dataset, batch_size, shuffle, sampler, **kwargs)
 
 
 class _JoinedBatches(BatchSampler):

@@ -354,14 +354,9 @@ def same_rows(rows, known):
     return np.array_equal(rows, known) or (not alone and np.isin(rows, known).all())
 
 
-def decision_values(pool):
-    """Decision values of an estimator without probabilities, else None."""
-    return getattr(pool, "decision_values", None)  # pools made by hand have none
-
-
 def pool_margins(pool):
     """Margin scores of probabilities or, without, differences of decision values."""
-    values = decision_values(pool)
+    values = pool.decision_values
     if values is None:
         return margin_scores(pool.log_proba)
     first, second = values.topk(2, dim=1).values.unbind(1)

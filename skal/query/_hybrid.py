@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from skal.query._base import (
     QueryStrategy,
-    decision_values,
     pool_margins,
     same_rows,
 )
@@ -77,7 +76,7 @@ class BadgeQuery(QueryStrategy):
     }
 
     def _query(self, pool, n_samples, rng):
-        values = decision_values(pool)
+        values = pool.decision_values
         proba = pool.proba if values is None else values.softmax(1)
         h = pool.embeddings
         residual = proba.clone()

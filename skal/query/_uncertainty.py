@@ -16,7 +16,6 @@ from skal.query._base import (
     PosteriorQuery,
     QueryStrategy,
     ScoreQuery,
-    decision_values,
     margin_scores,
     pool_margins,
 )
@@ -99,7 +98,7 @@ class LeastConfidenceQuery(_UncertaintyQuery):
     _reads = ("log_proba", "decision_values")
 
     def _score(self, pool):
-        values = decision_values(pool) if self.posterior is None else None
+        values = pool.decision_values if self.posterior is None else None
         if values is not None:
             return -values.amax(1)
         # The sum of the others keeps the digits that 1 - p loses near p = 1.
