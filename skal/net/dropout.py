@@ -131,7 +131,7 @@ class DropoutDraws(Hooks):
         self.n_draws, self.seed = n_draws, seed
         self.applied = False
         self._mask = cache(self._make_mask)
-        self._readings = {}  # by module and call, whether rows may be second
+        self._readings = {}  # by module and call
         self._unclear = self._probes = self._probed = False
         self._replay = _Replay()  # None: every pass is a full one
 
@@ -201,15 +201,15 @@ class DropoutDraws(Hooks):
         if self._replay:
             self._replay.stop()
         of_x = tuple(x.shape)
-        second = self._rows_are_second(call, of_x)
+        n_entries = self._entries_of_row(call, of_x)
         if self._probes:
             return None
         self.applied = True
-        if second:
-            by_row, shape, n_kept = of_x, (of_x[0], 1, *of_x[2:]), 2
-        else:
-            row = (of_x[0] // self._n_rows, *of_x[1:])
+        if n_entries:
+            row = (n_entries, *of_x[1:])
             by_row, shape, n_kept = (self._n_rows, *row), (1, *row), 3
+        else:
+            by_row, shape, n_kept = of_x, (of_x[0], 1, *of_x[2:]), 2
         if isinstance(part, _BY_CHANNEL):
             shape = (*shape[:n_kept], *[1] * len(shape[n_kept:]))
         mask = self._mask(self._draw, call, part, shape, x.dtype, x.device)
@@ -221,15 +221,18 @@ class DropoutDraws(Hooks):
             masked = masked - scale * p * _SATURATION
         return masked.reshape(of_x)
 
-    def _rows_are_second(self, call, shape):
-        """Tell whether rows are the second dimension of a tensor, by all batches."""
+    def _entries_of_row(self, call, shape):
+        """Count a row's entries in the first dimension; 0 where rows are the second.
+
+        All batches together tell, because the number is the same in each.
+        """
         n_rows = self._n_rows
         if not shape or not n_rows:
             raise ValueError(
                 "MCDropout needs dropout on batches, got one single number."
             )
-        found = [False] if shape[0] % n_rows == 0 else []
-        found += [True] if shape[1:2] == (n_rows,) else []
+        found = [shape[0] // n_rows] if shape[0] % n_rows == 0 else []
+        found += [0] if shape[1:2] == (n_rows,) else []
         if not found:
             raise ValueError(
                 f"MCDropout cannot tell the rows apart: a dropout layer got a tensor "

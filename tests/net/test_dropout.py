@@ -409,6 +409,24 @@ def test_shapes_with_two_readings(batch_size):
     assert (x == 1).all()
 
 
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 6, 12])
+def test_as_many_steps_as_rows(batch_size):
+    """Two rows alone may have several entries each, but not as many as all have."""
+
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x):
+            return self.drop(x.transpose(0, 1)).transpose(0, 1).flatten(1)
+
+    x = torch.ones(24, 6, 4)
+    outputs = draw(Steps(), x, batch_size=batch_size)
+    assert (outputs == outputs[:1]).all()
+    torch.testing.assert_close(outputs, draw(Steps(), x, batch_size=8))
+
+
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_channel_dropout_of_several_images_a_row(n_steps):
     class Frames(nn.Module):
