@@ -2,9 +2,11 @@
 
 import time
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -14,15 +16,15 @@ from skal.selection._k_center_greedy import k_center_greedy
 
 
 def k_center_mip(
-    points,
-    n_select,
+    points: ArrayLike | torch.Tensor,
+    n_select: int,
     *,
-    centers=None,
-    n_outliers=0,
-    weights=None,
-    time_limit=30.0,
-    return_bounds=False,
-):
+    centers: ArrayLike | torch.Tensor | None = None,
+    n_outliers: int = 0,
+    weights: ArrayLike | None = None,
+    time_limit: float = 30.0,
+    return_bounds: bool = False,
+) -> Any:
     """Take the rows that cover all others but `n_outliers` within the least radius.
 
     Parameters
@@ -118,8 +120,14 @@ def k_center_mip(
 
 
 def k_center_mip_subset(
-    points, n_select, *, max_points, centers=None, n_outliers=0, time_limit=30.0
-):
+    points: ArrayLike | torch.Tensor,
+    n_select: int,
+    *,
+    max_points: int,
+    centers: ArrayLike | torch.Tensor | None = None,
+    n_outliers: int = 0,
+    time_limit: float = 30.0,
+) -> tuple[NDArray[np.int64], tuple[float, float]]:
     """`k_center_mip` over `max_points` spread rows, weighted by those they stand for.
 
     Parameters
