@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from skorch.utils import to_device
 
@@ -38,7 +37,7 @@ from skal.net.heads import (
 from skal.net.hidden import HiddenMeans
 from skal.net.training import casting_view, final_estimator, is_net, transformers_of
 from skal.utils.labels import check_labels, encode, read_labels
-from skal.utils.rows import DatasetRows, dense_rows, is_dataset, n_rows, take
+from skal.utils.rows import DatasetRows, as_rows, dense_rows, is_dataset, n_rows, take
 from skal.utils.seeds import check_seed, isolated_rng
 
 # Outputs that need the head of the network.
@@ -114,9 +113,7 @@ class PoolView:
         self.random_state = None if random_state is None else check_seed(random_state)
         self.run_seed = self.random_state
         self.y = None
-        self._X = sparse.csr_matrix(X) if sparse.issparse(X) else X
-        if not hasattr(self._X, "__getitem__") or isinstance(X, list | tuple):
-            self._X = np.asarray(X)
+        self._X = as_rows(X)
         self._rows = None
         self._labeled_data = (X_labeled, None, y_labeled)
         self._final = final_estimator(estimator)
@@ -428,7 +425,8 @@ class PoolView:
         """Call a method of an estimator without a network with the features."""
         self._check_ready()
         with isolated_rng(self.random_state or 0):
-            return np.asarray(method(self.features))
+            values = np.asarray(method(self.features))
+        return values if values.dtype == np.float32 else values.astype(np.float64)
 
     def _spread(self, known, fill):
         """Give each class its column; those that the estimator does not know `fill`."""

@@ -17,6 +17,7 @@ from skal.experiment.options import UsageError
 from skal.experiment.results import RunFolder, RunResult
 from skal.experiment.rounds import RecordedLoop, Rounds
 from skal.experiment.strategies import build_strategy
+from skal.loop.initial import OneClassError
 from skal.loop.trial import try_estimator
 from skal.plotting import sketch_curve
 from skal.utils.rows import take
@@ -90,6 +91,12 @@ def run_experiment(
                 loop.fit(images, data.y_train[rows])
         except DamagedImageError as error:  # a file that no check has read whole
             raise UsageError(str(error)) from error
+        except OneClassError as error:
+            raise UsageError(
+                f"{config.title}: all {len(loop.labeled_indices_)} labels of the plan "
+                "are of one class, and nothing can be trained on them; pass --initial "
+                "balanced, or a larger --n-initial or --n-rounds."
+            ) from error
     folder.finish(_picture(config, rounds.records))
     notes = [*rounds.notes, *folder.training_notes]
     return RunResult(config, folder.path, rounds.records, notes)

@@ -82,20 +82,25 @@ def write_answers(y, rows, answers, *, asked, marks, classes):
         new = y.clone()
         new[as_tensor(rows, device=y.device)] = as_tensor(answers.tolist()).to(new)
         return new
-    if hasattr(y, "iloc"):
-        return _write(y.copy(), y.astype(object), lambda new: new.iloc, rows, answers)
-    return _write(y.copy(), y.astype(object), lambda new: new, rows, answers)
+    return _write(y, rows, answers)
 
 
-def _write(same_type, objects, places, rows, answers):
-    """Write into the one that holds the answers unchanged, preferably of y's type."""
+def _write(y, rows, answers):
+    """Write into the first copy that holds the answers unchanged."""
+    for copy in (lambda: y.copy(), lambda: y.astype(object)):
+        try:
+            new = copy()
+            places = getattr(new, "iloc", new)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # older pandas warns, changes the type
+                places[rows] = answers
+            if [*places[rows].tolist()] == answers.tolist():
+                return new
+        except (AttributeError, TypeError, ValueError, Warning):
+            pass
+    items = read_labels(y).astype(object)  # of what cannot be written to
+    items[rows] = answers
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # older pandas warns and changes the type
-            places(same_type)[rows] = answers
-        if [*places(same_type)[rows].tolist()] == answers.tolist():
-            return same_type
-    except (TypeError, ValueError, Warning):
-        pass
-    places(objects)[rows] = answers
-    return objects
+        return type(y)(items.tolist())
+    except (TypeError, ValueError):
+        return items

@@ -14,6 +14,10 @@ from skal.utils.seeds import check_generator
 from skal.utils.validation import check_row_numbers
 
 
+class OneClassError(ValueError):
+    """Raised where all labels that a plan allows are of one class."""
+
+
 def check_initial(initial, X, mode):
     """Raise where a loop in this mode cannot begin as `initial` says."""
     if initial is None:
@@ -143,15 +147,15 @@ def buy_second_class(labels, answer, rows, batch_size, planned):
 
     Raises
     ------
-    ValueError
-        Where there are not two classes among so many labels.
+    OneClassError, ValueError
+        Where there are not two classes among so many labels, or in all rows.
     """
     rows, before = rows[labels.open[rows]], len(labels)
     while labels.n_seen < 2 and len(rows) and len(labels) < planned:
         batch, rows = np.split(rows, [min(batch_size, planned - len(labels))])
         labels.buy(batch, answer, 0)
     if labels.n_seen < 2 and len(rows):
-        raise ValueError(
+        raise OneClassError(
             f"{len(labels)} labels, all that n_initial, n_rounds and batch_size="
             f"{batch_size} plan, are of one class, and nothing can be trained on them; "
             "pass initial='balanced', a larger n_initial or more rounds. They are in "

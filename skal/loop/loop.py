@@ -404,6 +404,7 @@ class ActiveLearningLoop(
             n_classes=len(labels.classes),
             embedding_layer=self.embedding_layer,
             random_state=self.seed_,
+            X_test=None if data.test is None else data.test[0],
         )
         self.n_iter_, same_codes = 0, False
         if goes_on:

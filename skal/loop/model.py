@@ -92,7 +92,7 @@ def score_model(loop, X_test, y_test, seed):
         if loop.scoring is None:
             return {"test_score": loop.score(X_test, y_test)}
         scorer = check_scoring(loop, scoring=loop.scoring)
-        scores = scorer(loop._sorted_view(), X_test, y_test)
+        scores = scorer(loop._sorted_view(y_test), X_test, y_test)
     if not isinstance(scores, dict):
         name = loop.scoring if isinstance(loop.scoring, str) else "score"
         scores = {name: scores}

@@ -47,22 +47,32 @@ class CodedClassifierMixin:
     `estimator_` (fitted on the codes; absent as long as there is no model).
     """
 
-    _columns = None
+    _columns, _to_come = None, ()
 
     @property
     def classes_(self) -> NDArray:
         """The classes, one for each column of the probabilities."""
         check_is_fitted(self)
         classes = self._labels.classes
-        return classes if self._columns is None else classes[self._columns]
+        if self._columns is None:
+            return classes
+        classes = np.array([*classes.tolist(), *self._to_come], dtype=object)
+        return known_labels(classes, self._columns)
 
-    def _sorted_view(self):
-        """Show the columns in the sorted order that scorers of scikit-learn expect."""
-        order = np.argsort(self._labels.classes)
-        if (order == np.arange(len(order))).all():
+    def _sorted_view(self, y):
+        """Show the columns as scorers of scikit-learn expect them.
+
+        That is, in sorted order, and one for each class of `y`, known or not yet.
+        """
+        known = self._labels.classes.tolist()
+        to_come = [label for label in dict.fromkeys(y.tolist()) if label not in known]
+        classes = np.array([*known, *to_come], dtype=object)
+        check_labels(classes, self.missing_label, refuse_text=False)
+        order = np.argsort(classes)
+        if (order == np.arange(len(known) + len(to_come))).all() and not to_come:
             return self
         view = copy(self)
-        view._columns = order
+        view._columns, view._to_come = order, to_come
         return view
 
     def _check_model(self):
@@ -71,7 +81,7 @@ class CodedClassifierMixin:
             raise NotFittedError(
                 f"there is no model yet: the {len(self._labels)} labels so far are of "
                 f"{self._labels.n_seen} of the two classes that it takes at least. "
-                "Label the rows in next_query_ and call fit again."
+                "Label more rows, in ask mode those in next_query_, and call fit again."
             )
 
     def _takes_sparse(self):
@@ -113,8 +123,11 @@ class CodedClassifierMixin:
         spread[:, codes] = known
         return spread
 
-    def _shown(self, by_code):
-        return by_code if self._columns is None else by_code[:, self._columns]
+    def _shown(self, by_code, fill):
+        if self._columns is None:
+            return by_code
+        to_come = np.full((len(by_code), len(self._to_come)), fill, by_code.dtype)
+        return np.hstack([by_code, to_come])[:, self._columns]
 
     @available_if(_estimator_has("predict"))
     def predict(self, X: Any, **params: Any) -> NDArray:
@@ -157,7 +170,7 @@ class CodedClassifierMixin:
         proba = self._by_code(known, 0.0)
         if known.shape[1] > proba.shape[1]:
             proba = proba / proba.sum(1, keepdims=True)
-        return self._shown(proba)
+        return self._shown(proba, 0.0)
 
     @available_if(_estimator_has("predict_proba"))
     def predict_log_proba(self, X: Any, **params: Any) -> NDArray:
@@ -193,11 +206,15 @@ class CodedClassifierMixin:
         decision : array of shape (n_samples,) or (n_samples, n_classes)
         """
         known = self._delegate("decision_function", X, params)
-        if len(final_estimator(self.estimator_).classes_) == len(self._labels.classes):
-            return known if known.ndim == 1 else self._shown(known)
+        n_known = len(final_estimator(self.estimator_).classes_)
         if known.ndim == 1:
+            if n_known == len(self._labels.classes) and not self._to_come:
+                return known
             known = np.column_stack([-known, known])
-        return self._shown(self._by_code(known, np.finfo(known.dtype).min))
+        fill = np.finfo(known.dtype).min
+        if n_known < len(self._labels.classes):
+            known = self._by_code(known, fill)
+        return self._shown(known, fill)
 
     @available_if(_estimator_has("score"))
     def score(self, X: Any, y: Any = None, **params: Any) -> float:

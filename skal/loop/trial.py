@@ -26,7 +26,14 @@ from skal.net.wrapped import warn_of_wrapped_nets
 from skal.pool import OF_HEAD, PoolView
 from skal.posterior import DeepEnsemble, IdenticalMembersError, MCDropout
 from skal.utils import all_strategies, command_line_name
-from skal.utils.rows import dense_rows, is_dataset, n_rows, take, telling_rows
+from skal.utils.rows import (
+    dense_rows,
+    is_dataset,
+    n_rows,
+    stack_rows,
+    take,
+    telling_rows,
+)
 from skal.utils.seeds import isolated_rng
 from skal.utils.validation import InvalidParameterError
 
@@ -81,7 +88,9 @@ def named_strategy(strategy):
     return known[strategy]()
 
 
-def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_state):
+def try_estimator(
+    estimator, X, strategy, *, n_classes, embedding_layer, random_state, X_test=None
+):
     """Raise where a fresh clone cannot give what a strategy reads, before any fit.
 
     A net is shown two rows, behind transformers that are fitted to a few. Where that
@@ -101,6 +110,8 @@ def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_
         See `PoolView`.
     random_state : int
         Seed of the clone's weights.
+    X_test : rows, default=None
+        Shown to a bare net, too.
     """
     check_trainable(estimator)
     final = final_estimator(estimator)
@@ -131,6 +142,8 @@ def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_
         net = final_estimator(prepared)
         net = net.initialize()
         _try_outputs(net, take(rows, np.arange(min(2, n_rows(rows)))))
+        if rows is X and X_test is not None:
+            _try_test_rows(net, take(X_test, np.arange(min(2, n_rows(X_test)))))
     view = PoolView.of_rows(
         net,
         rows,
@@ -148,6 +161,9 @@ def try_estimator(estimator, X, strategy, *, n_classes, embedding_layer, random_
         if "input_gradients" in reads:
             with view.input_gradients() as (batches, logits):
                 logits(next(batches).requires_grad_())
+    if "features" in reads:
+        with isolated_rng(random_state):
+            stack_rows(view.features)
     if isinstance(posterior, MCDropout):
         with _quiet():
             view.sample_proba(posterior)
@@ -214,9 +230,9 @@ def _try_outputs(net, rows):
         net.predict_proba(rows)
     except TypeError as error:
         raise TypeError(
-            f"{name} cannot predict: {error}. Let its forward return one tensor of "
-            "logits, or a tuple that starts with it, of a type that NumPy has, such as "
-            "float32."
+            f"{name} cannot predict: {error}. Let its forward take X as it is, and "
+            "return one tensor of logits, or a tuple that starts with it, of a type "
+            "that NumPy has, such as float32."
         ) from error
     dataset = net.get_dataset(rows)
     batch = next(iter(net.get_iterator(dataset, training=False)))
@@ -232,6 +248,16 @@ def _try_outputs(net, rows):
                     f"{name} returns a tuple, which its criterion cannot take; extend "
                     "get_loss of the net, to take the part that it needs."
                 ) from error
+
+
+def _try_test_rows(net, rows):
+    try:
+        net.predict_proba(rows)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"X_test cannot be predicted: {error}. Its rows must be like those of X, "
+            "which can."
+        ) from error
 
 
 @contextmanager

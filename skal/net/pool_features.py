@@ -1,10 +1,10 @@
 """Rows of the pool for strategies that train the network on them, too."""
 
 import numpy as np
-from scipy import sparse
 
-from skal.net.training import is_net, transformers_of
-from skal.utils.rows import frame_to_array, is_frame, n_rows, native, take
+from skal.net.inputs import net_rows
+from skal.net.training import final_estimator, is_net, transformers_of
+from skal.utils.rows import as_rows, n_rows, take
 
 
 class PoolFeatures:
@@ -34,7 +34,7 @@ class PoolFeatures:
 
     def __init__(self, estimator, X, rows=None, *, embedding_layer="auto"):
         self.estimator = estimator
-        self.X = sparse.csr_matrix(X) if sparse.issparse(X) else X
+        self.X = as_rows(X)
         self.rows = np.arange(n_rows(X)) if rows is None else np.asarray(rows)
         self.embedding_layer = embedding_layer
 
@@ -57,7 +57,5 @@ class PoolFeatures:
         rows = take(self.X, self.rows[positions])
         for transformer in transformers_of(self.estimator):
             rows = transformer.transform(rows)
-        if is_net(self.estimator):
-            rows = frame_to_array(rows) if is_frame(rows) else rows
-            rows = native(rows) if isinstance(rows, np.ndarray) else rows
-        return rows
+        net = final_estimator(self.estimator)
+        return net_rows(net, rows, copy=True) if is_net(net) else rows

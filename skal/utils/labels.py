@@ -66,7 +66,7 @@ def read_labels(y):
 
     Parameters
     ----------
-    y : array, list, tuple, tensor, pandas or polars Series
+    y : array, list, tuple, tensor, or column of pandas, polars or Arrow
         Lists, and columns that NumPy has no type for, are read item by item: NumPy
         would turn marks among names into text, and large numbers beside holes into
         floats.
@@ -78,12 +78,12 @@ def read_labels(y):
     """
     if hasattr(y, "columns") and y.shape[1] == 1:
         y = y[y.columns[0]]
-    listed = getattr(y, "to_list", None) or getattr(y, "tolist", None)
+    names = [n for n in ("to_list", "tolist", "to_pylist") if hasattr(y, n)]
     plain = isinstance(getattr(y, "dtype", None), np.dtype) or isinstance(y, Tensor)
-    foreign = listed and (not plain or np.ma.is_masked(y))  # a masked hole gives None
+    foreign = names and (not plain or np.ma.is_masked(y))  # a masked hole gives None
     flat = isinstance(y, list | tuple) and not any(map(_holds_items, set(map(type, y))))
     if foreign or flat:
-        items = listed() if foreign else list(y)
+        items = getattr(y, names[0])() if foreign else list(y)
         array = np.empty(len(items), dtype=object)
         array[:] = items
         y = _natural(array)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 from scipy import sparse
+from skorch.helper import SliceDict
 from torch import Tensor, as_tensor
 from torch.utils.data import Dataset
 
@@ -72,7 +73,57 @@ def is_dataset(X):
 
 def is_frame(X):
     """Tell whether `X` is a DataFrame, of pandas, polars or their like."""
-    return hasattr(X, "columns") and hasattr(X, "to_numpy")
+    return hasattr(X, "to_numpy") and hasattr(X, "columns")
+
+
+def as_rows(X):
+    """Make a container that can be counted and indexed by row.
+
+    Parameters
+    ----------
+    X : rows of any container
+        A dict holds the parts of an input by name.
+
+    Returns
+    -------
+    X : the same rows
+        Sparse formats as CSR, a dict as a SliceDict, lists and tables of Arrow as an
+        array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where it has no rows, as a lazy frame.
+    """
+    if sparse.issparse(X):
+        return sparse.csr_matrix(X)
+    if isinstance(X, dict):
+        return SliceDict(**{name: _part(name, part) for name, part in X.items()})
+    if is_dataset(X) or is_frame(X):
+        return X
+    if hasattr(X, "shape") and not hasattr(X, "columns"):
+        return X
+    if not isinstance(X, list | tuple) and not hasattr(X, "__array__"):
+        raise TypeError(
+            f"X is a {type(X).__name__}, whose rows cannot be taken; pass an array, a "
+            "DataFrame (collected, if it is lazy), or a torch Dataset."
+        )
+    return np.asarray(X)
+
+
+def _part(name, part):
+    if isinstance(part, Tensor):
+        return part.detach()
+    try:
+        part = native(np.asarray(part))
+    except ValueError:  # of several lengths
+        part = np.empty(0, dtype=object)
+    if part.ndim == 0 or part.dtype.kind not in "biufc":
+        raise ValueError(
+            f"X[{name!r}] is no array of numbers with one entry a row; pass one for "
+            "each part of a dict."
+        )
+    return part
 
 
 def n_rows(X):

@@ -32,7 +32,7 @@ from skorch import NeuralNet
 from skorch.helper import SliceDict
 from torch import Tensor
 
-from skal.utils.rows import is_dataset, is_frame, take, telling_rows
+from skal.utils.rows import as_rows, is_dataset, is_frame, take, telling_rows
 from skal.utils.seeds import isolated_rng
 
 try:  # scikit-learn >= 1.9
@@ -205,14 +205,10 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
             )
         return X
     entry = entry_estimator(estimator)
-    if isinstance(X, dict) and not sparse.issparse(X):
-        return _check_dict(X, entry)
-    if not isinstance(X, list | tuple) and not hasattr(X, "shape"):
-        if not hasattr(X, "__array__"):
-            raise TypeError(
-                f"X is a {type(X).__name__}, whose rows cannot be taken; pass an "
-                "array, a DataFrame (collected, if it is lazy), or a torch Dataset."
-            )
+    if not isinstance(X, list | tuple) and not sparse.issparse(X):
+        X = as_rows(X)
+    if isinstance(X, SliceDict):
+        return _check_parts(owner, X, estimator, entry, reset)
     tags = get_tags(entry).input_tags
     composite = hasattr(entry, "transformers") or hasattr(entry, "transformer_list")
     if isinstance(X, Tensor):
@@ -256,19 +252,22 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
     return X
 
 
-def _check_dict(X, entry):
-    """Make rows of the arrays that a network takes by name."""
-    if not isinstance(entry, NeuralNet):
+def _check_parts(owner, X, estimator, entry, reset):
+    """Validate the parts of an input that a network takes by name."""
+    hands_on = get_tags(entry).no_validation
+    inner = estimator.get_params().values() if hands_on else entry.get_params().values()
+    if not any(isinstance(each, NeuralNet) for each in (entry, *inner)):
         raise TypeError(
-            f"X is a {type(X).__name__}, which {type(entry).__name__} cannot take; "
-            "pass an array or a DataFrame."
+            f"X is a dict, which {type(entry).__name__} cannot take; pass an array or "
+            "a DataFrame."
         )
-    return SliceDict(
-        **{
-            name: part.detach() if isinstance(part, Tensor) else np.asarray(part)
-            for name, part in X.items()
-        }
-    )
+    if reset:
+        owner._parts = set(X)
+    elif set(X) != owner._parts:
+        raise ValueError(
+            f"X has the parts {sorted(X)}, but fit saw {sorted(owner._parts)}."
+        )
+    return X
 
 
 def _check_no_paths(X):

@@ -208,3 +208,27 @@ def test_predictions_before_there_are_two_classes(method):
         getattr(loop, method)(*args)
     with pytest.raises(NotFittedError, match="not fitted yet"):
         getattr(make_loop(), method)(*args)
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow", "nullable"])
+def test_columns_that_numpy_has_no_type_for(kind):
+    """Large numbers beside holes, which floats cannot tell apart."""
+    large = [2**60, 2**60 + 1]
+    if kind == "polars":
+        y = pytest.importorskip("polars").Series([None] * 10)
+    elif kind == "arrow":
+        y = pytest.importorskip("pyarrow").array([None] * 10)
+    else:
+        y = pd.array([None] * 10, dtype="Int64")
+    loop = ActiveLearningLoop(
+        LogisticRegression(),
+        MarginQuery(),
+        initial=[7, 2],
+        oracle="ask",
+        missing_label=None,
+    )
+    loop.fit(np.arange(20.0).reshape(10, 2), y)
+    y = loop.label(y, [7, 2], large)
+    loop.fit(np.arange(20.0).reshape(10, 2), y)
+    assert loop.classes_.tolist() == large
+    assert np.flatnonzero(loop.labeled_iter_ == 0).tolist() == [2, 7]

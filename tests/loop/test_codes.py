@@ -220,3 +220,18 @@ def test_corrected_labels_are_the_same_round():
     y[0] = 1 - y[0]
     loop.fit(X, y)
     assert loop.history_["round"].tolist() == [0] and loop.transduction_[0] == y[0]
+
+
+def test_scorers_see_a_column_for_each_class_of_the_test_rows():
+    """While the oracle gave labels of two classes, the third has probability 0."""
+    names = ["neg_log_loss", "roc_auc_ovr", "accuracy"]
+    options = {"initial": [1, 4, 2, 5], "strategy": RandomQuery(), "batch_size": 9}
+    options |= {"oracle": lambda rows: TRUTH[rows], "scoring": names}
+    known = make_loop(LogisticRegression(), classes=[0, 1, 2], **options)
+    known.fit(X, X_test=X, y_test=TRUTH)
+    found = make_loop(LogisticRegression(), **options)
+    with pytest.warns(UserWarning, match=NEW):
+        found.fit(X, X_test=X, y_test=TRUTH)
+    for name in names:
+        expected = known.history_[f"test_{name}"]
+        np.testing.assert_allclose(found.history_[f"test_{name}"], expected, rtol=1e-4)

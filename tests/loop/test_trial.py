@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
@@ -24,6 +25,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
+from skorch.helper import SliceDict
 from torch import nn
 
 from skal import (
@@ -333,3 +335,46 @@ def test_samplers_of_a_pipeline_act_in_fit_alone(order, strategy):
     np.testing.assert_array_equal(view.proba, model.predict_proba(X))
     seen = model["s"].transform(X) if "s" in order else X
     np.testing.assert_array_equal(view.embeddings, seen)
+
+
+class TwoParts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, a, b):
+        return self.head(torch.cat([a, b], 1))
+
+
+PARTS = {"a": np.eye(60, 2, dtype=">f4")[::-1], "b": np.ones((60, 2), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "X_test", "message"),
+    [
+        (MarginQuery(), {"a": PARTS["a"]}, "the parts \\['a'\\], but fit saw"),
+        (MarginQuery(), PARTS | {"b": np.ones((60, 3))}, "X_test cannot be predicted"),
+        (VaalQuery(), PARTS, "the rows are no arrays"),
+    ],
+)
+def test_parts_by_name_cost_no_label(strategy, X_test, message):
+    net = NeuralNetClassifier(
+        TwoParts, criterion=nn.CrossEntropyLoss, max_epochs=1, verbose=0
+    )
+    asked = []
+
+    def oracle(rows):
+        asked.extend(rows)
+        return rows % 3
+
+    loop = ActiveLearningLoop(net, strategy, oracle=oracle, classes=range(3))
+    with pytest.raises(ValueError, match=message):
+        loop.fit(PARTS, X_test=X_test, y_test=np.arange(60) % 3)
+    assert asked == []
+    loop = ActiveLearningLoop(net, MarginQuery(), n_rounds=1, random_state=0)
+    loop.fit(PARTS, np.arange(60) % 3, X_test=PARTS, y_test=np.arange(60) % 3)
+    proba = PoolView(loop.estimator_, PARTS).proba
+    np.testing.assert_array_equal(proba, loop.predict_proba(PARTS))
+    inside = VotingClassifier([("net", net)], voting="soft")
+    loop.set_params(estimator=inside).fit(SliceDict(**PARTS), np.arange(60) % 3)
+    assert loop.predict_proba(PARTS).shape == (60, 3)

@@ -313,3 +313,9 @@ def test_an_error_lists_few_strangers():
 def test_encode_no_labels():
     assert encode(np.array([], dtype=int), np.arange(2)).shape == (0,)
     assert encode([], np.array(["a", "b"])).shape == (0,)
+
+
+def test_extension_arrays_keep_their_type():
+    large = [2**60, 2**60 + 1]
+    assert read_labels(pd.array([1, 2], dtype="Int8")).dtype.kind == "i"
+    assert read_labels(pd.array([*large, None])).tolist()[:2] == large
