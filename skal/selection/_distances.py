@@ -245,16 +245,13 @@ class Cover:
         self.picked, self._n_fresh = [], 0
         self.origin = origin_of(factors[0]) if len(factors) == 1 else None
         self._dtype = working_dtype(factors[0])
-        n_rows = len(factors[0])
-        step = step_for(max(factor.shape[1] for factor in factors))
-        self._step = max(1, min(step, n_rows))
-        norms = [_norms(_centered(x, self.origin, self._dtype)) for x in self._chunks()]
-        self._norms = self._raised(torch.cat(norms), name)
+        self._step = step_for(max(factor.shape[1] for factor in factors))
+        self._norms = self._raised_norms(factors, name)
         self.exact = torch.full_like(self._norms, torch.inf, dtype=torch.float64)
         self.upper = self.exact.clone()
         # How many centres `exact` has seen.
         self._n_seen = torch.zeros_like(self.exact, dtype=torch.int64)
-        self._lower([self.centers], "centers")
+        self._lower([self.centers], self._raised_norms([self.centers], "centers"))
 
     def take(self, rows):
         """Factors of some rows, in double precision."""
@@ -268,7 +265,8 @@ class Cover:
 
     def refresh(self):
         """Lower `upper` to the distances, rounded upwards, to the centres added."""
-        self._lower(self.take(self.picked[self._n_fresh :]), "rows")
+        fresh = self.take(self.picked[self._n_fresh :])
+        self._lower(fresh, self._norms[self.picked[self._n_fresh :]])
         self._n_fresh = len(self.picked)
 
     def unsure(self, rows):
@@ -300,21 +298,24 @@ class Cover:
         for i in range(0, len(later), N_CANDIDATES):
             yield self.take(later[i : i + N_CANDIDATES])
 
-    def _lower(self, centers, name):
-        for block in zip(*(x.split(N_COLUMNS) for x in centers), strict=True):
-            if len(block[0]):
-                self._lower_to_block(block, name)
+    def _lower(self, centers, norms):
+        blocks = zip(*(x.split(N_COLUMNS) for x in centers), strict=True)
+        for block, column_norms in zip(blocks, norms.split(N_COLUMNS), strict=True):
+            if len(column_norms):
+                self._lower_to_block(block, column_norms)
 
-    def _lower_to_block(self, block, name):
+    def _lower_to_block(self, block, column_norms):
         block = _centered(block, self.origin, self._dtype)
-        column_norms = self._raised(_norms(block), name)
         left, *others = block
         columns = [-2 * left, *others]
         empty = self._norms.new_empty
-        product, other = (empty(self._step, len(left)) for _ in range(2))
-        scratch = empty(self._step, self.factors[0].shape[1])
+        n_rows = min(self._step, len(self._norms))
+        product, other = (empty(n_rows, len(left)) for _ in range(2))
+        scratch = empty(n_rows, self.factors[0].shape[1])
         lowest = torch.empty_like(self._norms)
-        for low, rows in zip(lowest.split(self._step), self._chunks(), strict=True):
+        for low, rows in zip(
+            lowest.split(self._step), self._chunks(self.factors), strict=True
+        ):
             n = len(low)
             rows = _centered(rows, self.origin, self._dtype, out=scratch[:n])
             out = product[:n], other[:n]
@@ -323,14 +324,18 @@ class Cover:
         lowest = (lowest + self._norms).clamp_(min=0)
         torch.minimum(self.upper, lowest, out=self.upper)
 
-    def _raised(self, norms, name):
+    def _raised_norms(self, factors, name):
+        norms = [
+            _norms(_centered(rows, self.origin, self._dtype))
+            for rows in self._chunks(factors)
+        ]
         slack, floor = rounding(self.factors, self._dtype)
-        norms = norms * (1 + slack) + floor
+        norms = torch.cat(norms) * (1 + slack) + floor
         check_norms(norms, name)
         return norms
 
-    def _chunks(self):
-        return zip(*(x.split(self._step) for x in self.factors), strict=True)
+    def _chunks(self, factors):
+        return zip(*(x.split(self._step) for x in factors), strict=True)
 
 
 def _centered(rows, origin, dtype, out=None):

@@ -5,7 +5,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from skal.selection._base import check_matrix, check_n_select
-from skal.selection._distances import N_ROWS, Cover, at_pairs, lower_bounds
+from skal.selection._distances import (
+    N_NUMBERS,
+    N_ROWS,
+    Cover,
+    at_pairs,
+    differences,
+    lower_bounds,
+)
 from skal.utils.seeds import SeedLike, check_generator
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 256
@@ -147,6 +154,8 @@ def _accept(cover, drawn, current, bar):
 
 def _between(x, origin):
     """Squared distances among rows, from differences where products are unsure."""
+    if len(x) == 1 and len(x[0]) * x[0].numel() <= N_NUMBERS:  # soon done
+        return differences([x[0][:, None]], x)
     between, row_width, column_width = lower_bounds(x, x, origin)
     between.fill_diagonal_(torch.inf)
     unsure = between <= 1000 * (row_width[:, None] + column_width)
