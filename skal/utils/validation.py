@@ -235,6 +235,11 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
                 estimator=owner,
                 input_name="X",
             )
+            if X.dtype == object and not tags.categorical:
+                raise ValueError(
+                    "X has columns that are not numbers; put an encoder before the "
+                    "classifier in a Pipeline."
+                )
         except (TypeError, ValueError):
             if frame is None or (reset and not _learns_from(estimator, entry, frame)):
                 raise

@@ -173,6 +173,17 @@ def test_what_cannot_work_costs_no_label(estimator, strategy, message):
     assert message in str(error)
 
 
+def test_categories_that_an_estimator_cannot_take_cost_no_label():
+    frame = pd.DataFrame({"a": np.arange(60.0), "b": pd.Categorical(["u", "v"] * 30)})
+    asked = []
+    loop = ActiveLearningLoop(
+        LogisticRegression(), RandomQuery(), oracle=asked.append, classes=[0, 1]
+    )
+    with pytest.raises(ValueError, match="columns that are not numbers; put an enc"):
+        loop.fit(frame)
+    assert not asked
+
+
 def test_wrong_shapes_cost_no_label():
     asked = []
     pipe = make_pipeline(PCA(2), make_net())
