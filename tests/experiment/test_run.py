@@ -330,3 +330,14 @@ def test_a_run_that_failed_at_once_does_not_block_the_next(tmp_path):
     with pytest.raises(ValueError, match="learning rate"):
         run_experiment(RunConfig(lr=1e30, **quick), out=tmp_path)
     assert len(run_experiment(RunConfig(**quick), out=tmp_path).records) == 2
+
+
+def test_a_plan_of_one_class_names_the_options_that_help(tmp_path, capsys):
+    rows = "".join(f"{i % 7},{i % 5},{i < 2}\n" for i in range(200))
+    (tmp_path / "rare.csv").write_text("a,b,label\n" + rows)
+    options = "--model mlp --n-initial 2 --batch-size 2 --n-rounds 1 --test-size 100"
+    options += f" --data {tmp_path / 'rare.csv'} --out {tmp_path / 'save'} --epochs 1"
+    assert main(["run", *options.split(), "--threads", "1", "--device", "cpu"]) == 2
+    message = capsys.readouterr().err
+    assert "all 4 labels of the plan are of one class" in message
+    assert "--initial balanced" in message
