@@ -169,8 +169,9 @@ def k_center_mip_subset(
     --------
     >>> from skal.selection import k_center_mip_subset
     >>> line = [[0.0], [1.0], [4.0], [5.0], [6.0], [10.0]]
-    >>> k_center_mip_subset(line, 1, max_points=5, centers=[[0.0]])
-    (array([4]), (3.0, 4.0))
+    >>> rows, bounds = k_center_mip_subset(line, 1, max_points=5, centers=[[0.0]])
+    >>> rows, [round(bound, 6) for bound in bounds]
+    (array([4]), [3.0, 4.0])
     """
     start = time.monotonic()
     points = check_matrix(points, "points")
