@@ -96,8 +96,8 @@ def check_strategy(
     >>> from skal import RandomQuery
     >>> from skal.testing import check_strategy
     >>> results = check_strategy(RandomQuery())  # doctest: +SKIP
-    >>> {result["status"] for result in results} <= {"passed", "skipped"}  # doctest: +SKIP
-    True
+    >>> results[0]["status"]  # doctest: +SKIP
+    'passed'
     """
     if on_fail not in ("raise", "warn", None):
         raise ValueError(f"on_fail must be 'raise', 'warn' or None, got {on_fail!r}")
