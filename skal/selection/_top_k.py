@@ -56,4 +56,7 @@ def top_k(
         )
     n_select = check_n_select(n_select, len(scores), "scores")
     key = check_generator(random_state).random(len(scores))
-    return np.lexsort((key, -scores))[:n_select].astype(np.int64)
+    rows = np.arange(len(scores))
+    if 0 < n_select < len(scores):  # sort those alone that may be among the first
+        rows = np.flatnonzero(scores >= np.partition(scores, -n_select)[-n_select])
+    return rows[np.lexsort((key[rows], -scores[rows]))[:n_select]].astype(np.int64)

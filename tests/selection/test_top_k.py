@@ -58,3 +58,14 @@ def test_errors():
             top_k([1, 2, 3], bad)
     assert top_k([1, 2, 3], 0).shape == (0,)
     assert top_k([], 0).dtype == np.int64
+
+
+@pytest.mark.parametrize("n_select", [0, 1, 7, 40, 99, 100])
+def test_equals_a_sort_of_all_rows(n_select):
+    scores = np.random.default_rng(0).integers(0, 12, 100).astype(float)
+    scores[[3, 50]] = np.inf
+    scores[[4, 51]] = -np.inf
+    key = np.random.default_rng(1).random(100)
+    expected = np.lexsort((key, -scores))[:n_select]
+    picks = top_k(scores, n_select, random_state=np.random.default_rng(1))
+    assert picks.tolist() == expected.tolist()
