@@ -258,7 +258,10 @@ def has_header(rows, decimal, path):
     if numeric and not numbers:
         return True
     words = [i for i in range(len(columns)) if i not in numeric]
-    whole = [i for i in numbers if top[i].isdecimal()]
+    # "0.0,1.0,2.0" count, too: pandas writes column numbers that once were floats.
+    counts = {i: cell.removesuffix(".0") for i, cell in enumerate(top)}
+    counts = {i: int(cell) for i, cell in counts.items() if cell.isdecimal()}
+    whole = [i for i in numbers if i in counts]
     if (
         top in below
         or not below
@@ -266,9 +269,13 @@ def has_header(rows, decimal, path):
         or any(top[i] in columns[i] for i in words)
     ):
         return False
-    over_fractions = [i for i in whole if not any(map(str.isdecimal, columns[i]))]
-    counts = [int(cell) for cell in top if cell.isdecimal()]
-    start = counts[0] if set(np.diff(counts)) == {1} else None
+    over_fractions = [
+        i
+        for i in whole
+        if top[i].isdecimal() and not any(map(str.isdecimal, columns[i]))
+    ]
+    numbered = list(counts.values())
+    start = numbered[0] if set(np.diff(numbered)) == {1} else None
     if over_fractions == whole or (start in (0, 1) and len(top) > 3):
         return True
     if over_fractions or start == 0:

@@ -416,6 +416,8 @@ def test_marks_that_cannot_be_known(tmp_path, lines, options, message):
         ("0,1,2", "{i}.5,{i}.25,{k}.5"),
         ("400,402,407,kind", "{i}.5,{i}.25,{i}.75,k{k}"),
         ("2019;2020;class", "{i},5;{i},25;k{k}"),
+        ("0.0,1.0,2.0,3.0", "{i}.5,{i}.25,{i}.75,k{k}"),
+        ("0.0,1.0,2.0,kind", "{i}.5,{i}.25,{i}.75,k{k}"),
     ],
 )
 def test_header_of_numbers(tmp_path, header, row):
