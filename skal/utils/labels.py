@@ -78,7 +78,7 @@ def read_labels(y):
     """
     if hasattr(y, "columns") and y.shape[1] == 1:
         y = y[y.columns[0]]
-    names = [n for n in ("to_list", "tolist", "to_pylist") if hasattr(y, n)]
+    names = [n for n in ("tolist", "to_list", "to_pylist") if hasattr(y, n)]
     plain = isinstance(getattr(y, "dtype", None), np.dtype) or isinstance(y, Tensor)
     foreign = names and (not plain or np.ma.is_masked(y))  # a masked hole gives None
     flat = isinstance(y, list | tuple) and not any(map(_holds_items, set(map(type, y))))

@@ -252,8 +252,9 @@ def frame_to_array(frame):
             dtypes = {getattr(dtype, "numpy_dtype", dtype) for dtype in frame.dtypes}
             numbers = all(getattr(dtype, "kind", "O") in "biuf" for dtype in dtypes)
             whole = numbers and not frame.isna().to_numpy().any()
-            dtype = np.result_type(*dtypes) if whole else np.float64
-            return frame.to_numpy(dtype=dtype, copy=True)
+            if whole:
+                return frame.to_numpy(dtype=np.result_type(*dtypes), copy=True)
+            return frame.to_numpy(dtype=np.float64, copy=True, na_value=np.nan)
         return rows.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
