@@ -7,6 +7,7 @@ from numbers import Integral
 from os import PathLike
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.base import _fit_context as fit_context  # noqa: F401
 from sklearn.base import clone
@@ -212,6 +213,11 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
     tags = get_tags(entry).input_tags
     composite = hasattr(entry, "transformers") or hasattr(entry, "transformer_list")
     if isinstance(X, Tensor):
+        if X.layout != torch.strided:
+            raise TypeError(
+                f"X is a sparse tensor, {X.layout}, whose rows cannot be taken; pass a "
+                "sparse matrix of scipy, or X.to_dense()."
+            )
         if (
             X.is_floating_point()
             and not tags.allow_nan

@@ -197,3 +197,11 @@ class Duck:
 def test_containers_that_are_named(X, message, estimator):
     with pytest.raises((TypeError, ValueError), match=message):
         run(estimator, X)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_sparse_tensors_are_named(layout):
+    rows = torch.eye(N).to_sparse(layout=layout)
+    with pytest.raises(TypeError, match=f"X is a sparse tensor, {layout}"):
+        run(LogisticRegression(), rows)
