@@ -405,6 +405,9 @@ class ActiveLearningLoop(
             embedding_layer=self.embedding_layer,
             random_state=self.seed_,
             X_test=None if data.test is None else data.test[0],
+            n_first=None
+            if len(labels)
+            else initial_size(self.initial, self.n_initial, len(data.y)),
         )
         self.n_iter_, same_codes = 0, False
         if goes_on:

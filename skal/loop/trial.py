@@ -7,11 +7,14 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from skorch.dataset import unpack_data
 from torch import nn
 
 from skal.net.evaluation import check_has_layers, check_has_proba
+from skal.net.few_labels import of_xgboost
 from skal.net.gradients import check_differentiable
 from skal.net.training import (
     check_trainable,
@@ -29,6 +32,7 @@ from skal.utils import all_strategies, command_line_name
 from skal.utils.rows import (
     dense_rows,
     is_dataset,
+    is_frame,
     n_rows,
     stack_rows,
     take,
@@ -39,6 +43,8 @@ from skal.utils.validation import InvalidParameterError
 
 # Outputs that are the rows themselves where there is no network.
 OF_ROWS = {"embeddings", "features"}
+# Types of columns, as they begin, that hold text or categories.
+OF_TEXT = ("object", "str", "categor", "enum")
 
 
 def check_choices(estimator, strategy):
@@ -89,7 +95,15 @@ def named_strategy(strategy):
 
 
 def try_estimator(
-    estimator, X, strategy, *, n_classes, embedding_layer, random_state, X_test=None
+    estimator,
+    X,
+    strategy,
+    *,
+    n_classes,
+    embedding_layer,
+    random_state,
+    X_test=None,
+    n_first=None,
 ):
     """Raise where a fresh clone cannot give what a strategy reads, before any fit.
 
@@ -112,8 +126,11 @@ def try_estimator(
         Seed of the clone's weights.
     X_test : rows, default=None
         Shown to a bare net, too.
+    n_first : int, default=None
+        Rows of the first labelled set, where that is yet to be bought.
     """
     check_trainable(estimator)
+    _check_folds(estimator, n_first)
     final = final_estimator(estimator)
     reads = {name.removeprefix("labeled.") for name in strategy.requires}
     if "input_gradients" in reads:
@@ -125,6 +142,9 @@ def try_estimator(
     if posterior is not None:
         posterior.check(estimator)
     prepared = strategy.prepare(private_clone(estimator, n_classes))
+    if of_xgboost(final):
+        seen = transformers_of(estimator)
+        _check_columns(final, _seen_rows(estimator, X, random_state) if seen else X)
     if not is_net(final):
         if reads & {"proba", "log_proba", "logits"}:
             check_has_proba(final, or_decisions="decision_values" in reads)
@@ -167,6 +187,42 @@ def try_estimator(
     if isinstance(posterior, MCDropout):
         with _quiet():
             view.sample_proba(posterior)
+
+
+def _check_folds(estimator, n_first):
+    """Raise where a cross-validation has more folds than the first set has rows.
+
+    A single row is of one class, so that more are bought before anything is fitted.
+    """
+    for part in [estimator, *estimator.get_params().values()]:
+        if not hasattr(part, "cv") or not hasattr(part, "fit"):
+            continue
+        cv = 5 if part.cv is None and hasattr(part, "refit") else part.cv
+        if isinstance(part, CalibratedClassifierCV) and not hasattr(cv, "split"):
+            continue  # does with fewer, see `allow_few_labels`
+        n_folds = cv.n_splits if isinstance(cv, KFold | StratifiedKFold) else cv
+        if isinstance(n_folds, int) and 1 < (n_first or 0) < n_folds:
+            raise ValueError(
+                f"{type(part).__name__}(cv={cv}) needs {n_folds} labelled rows at "
+                f"least, but the first set has n_initial={n_first}; raise n_initial "
+                "or lower cv."
+            )
+
+
+def _check_columns(booster, rows):
+    """Raise where a booster of XGBoost is given columns that it does not take."""
+    if rows is None or not is_frame(rows):
+        return
+    refused = ("object", "str") if booster.enable_categorical else OF_TEXT
+    for name, dtype in zip(rows.columns, rows.dtypes, strict=True):
+        if str(dtype).lower().startswith(refused):
+            raise ValueError(
+                f"X has the column {name!r} of dtype {dtype}, which "
+                f"{type(booster).__name__}(enable_categorical="
+                f"{booster.enable_categorical}) cannot take; put an encoder before it "
+                "in a Pipeline, or make the column categorical and pass "
+                "enable_categorical=True."
+            )
 
 
 def check_comparable(rows, name):

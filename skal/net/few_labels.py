@@ -46,6 +46,32 @@ class GapFreeLabels:
         return self._known_codes[self.predict_proba(X, *args, **kwargs).argmax(1)]
 
 
+def count_classes_anew(estimator):
+    """Let boosters of XGBoost count the classes that have a label, in place.
+
+    A `num_class`, or an objective that needs one, breaks where there are two; the
+    default objective turns to softmax where there are more.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A private clone.
+    """
+    for part in [estimator, *estimator.get_params().values()]:
+        if not of_xgboost(part):
+            continue
+        if getattr(part, "kwargs", None):
+            part.kwargs = {k: v for k, v in part.kwargs.items() if k != "num_class"}
+        if part.objective in ("multi:softmax", "multi:softprob"):
+            part.objective = "binary:logistic"
+
+
+def of_xgboost(estimator):
+    """Tell whether an estimator is a classifier of XGBoost."""
+    names = {f"{cls.__module__}.{cls.__name__}" for cls in type(estimator).__mro__}
+    return "xgboost.sklearn.XGBClassifier" in names
+
+
 def has_gaps(y):
     """Tell whether codes are integers, but not 0..k-1."""
     y = np.asarray(y)
@@ -84,13 +110,10 @@ def may_watch_validation(net):
     Callbacks of skorch say by their parameters what they read; other callbacks,
     callables, and methods `on_...` of the net's own class may read anything.
     """
-    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else ()
-    callbacks = [c[1] if isinstance(c, tuple) else c for c in callbacks]
     params = net.get_params(deep=False).items()
     params = [(key, value) for key, value in params if key.startswith("callbacks__")]
-    callbacks += [value for key, value in params if key.count("__") == 1]
-    # skorch takes classes, too, and instantiates them with their defaults.
-    callbacks = [c() if isinstance(c, type) else c for c in callbacks if c is not None]
+    callbacks = _callbacks(net)
+    callbacks += _instances(value for key, value in params if key.count("__") == 1)
     monitors = [value for key, value in params if key.endswith("__monitor")]
     own = (
         name for cls in type(net).__mro__ if not _of_skorch(cls) for name in vars(cls)
@@ -104,19 +127,34 @@ def may_watch_validation(net):
 
 def check_validation(net):
     """Raise where callbacks read validation scores, but there is no validation set."""
-    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else ()
-    callbacks = [c[1] if isinstance(c, tuple) else c for c in callbacks]
+    callbacks = _callbacks(net)
     if net.train_split is not None or not all(map(_of_skorch, map(type, callbacks))):
         return
+    on_train = {_score_name(c): c.on_train for c in callbacks if hasattr(c, "on_train")}
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
-        recorded = any(getattr(other, "on_train", None) for other in callbacks)
-        if str(monitor).startswith("valid") and not recorded:
+        score = str(monitor).removesuffix("_best")
+        if not on_train.get(score, not score.startswith("valid")):
             raise ValueError(
                 f"{type(callback).__name__} monitors {monitor!r}, but train_split=None "
                 "gives no validation set; pass monitor='train_loss', or a split such "
                 "as train_split=ValidSplit(5)."
             )
+
+
+def _callbacks(net):
+    callbacks = net.callbacks if isinstance(net.callbacks, list | tuple) else ()
+    return _instances(c[1] if isinstance(c, tuple) else c for c in callbacks)
+
+
+def _instances(callbacks):
+    # skorch takes classes, too, and instantiates them with their defaults.
+    return [c() if isinstance(c, type) else c for c in callbacks if c is not None]
+
+
+def _score_name(callback):
+    scoring = getattr(callback, "scoring", None)
+    return callback.name or getattr(scoring, "__name__", str(scoring))
 
 
 def _callback_watches(callback):

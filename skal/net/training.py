@@ -8,7 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    ParameterSampler,
+    TunedThresholdClassifierCV,
+)
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.dataset import ValidSplit
@@ -19,9 +23,11 @@ from skal.net.few_labels import (
     GapFreeLabels,
     LenientSplit,
     check_validation,
+    count_classes_anew,
     has_gaps,
     is_default_split,
     may_watch_validation,
+    of_xgboost,
 )
 from skal.net.inputs import CastInputs
 from skal.net.wrapped import SeenClasses, allow_few_labels, nets_inside
@@ -89,9 +95,17 @@ def check_trainable(estimator):
                 "does not learn from new labels; pass an unfitted estimator"
                 f"{' and a number as cv' if prefit else ''}."
             )
+        if of_xgboost(part) and part.early_stopping_rounds is not None:
+            if not part.get_metadata_routing().fit.requests.get("eval_set"):
+                raise ValueError(
+                    f"{name}(early_stopping_rounds={part.early_stopping_rounds}) needs "
+                    "an eval_set, and gets none; leave early_stopping_rounds out."
+                )
         searches = hasattr(part, "estimator") and hasattr(part, "scoring")
         if not searches or isinstance(part, _THRESHOLDS):
             continue
+        for grid in ("param_grid", "param_distributions"):
+            _check_settable(part, grid)
         refit = getattr(part, "refit", None)
         several = isinstance(part.scoring, list | tuple | set | dict)
         if refit is False or (refit is True and several):
@@ -99,6 +113,20 @@ def check_trainable(estimator):
                 f"{name}(refit={refit}) leaves no model to predict with; set refit to "
                 f"{'the name of one of its scores' if several else 'True'}."
             )
+
+
+def _check_settable(search, name):
+    """Raise where a search would set parameters that its estimator does not have."""
+    grids = getattr(search, name, {})
+    for grid in [grids] if isinstance(grids, dict) else grids:
+        for candidate in ParameterSampler(grid, 1, random_state=0):
+            try:
+                clone(search.estimator).set_params(**clone(candidate, safe=False))
+            except ValueError as error:
+                raise ValueError(
+                    f"{name} of {type(search).__name__} does not fit its estimator: "
+                    f"{error}"
+                ) from error
 
 
 def is_net(estimator):
@@ -249,6 +277,7 @@ def private_clone(estimator, n_classes, warm_start=False):
     """
     private = clone(estimator)
     allow_few_labels(private)
+    count_classes_anew(private)
     final = final_estimator(private)
     if warm_start:
         _check_warm_start(final)

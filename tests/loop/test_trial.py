@@ -15,12 +15,15 @@ from sklearn.ensemble import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import (
     FixedThresholdClassifier,
     GridSearchCV,
+    KFold,
+    RandomizedSearchCV,
     TunedThresholdClassifierCV,
 )
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -127,6 +130,31 @@ def bought(estimator, strategy, rows=X, **params):
             "'scoring' parameter of GridSearchCV",
         ),
         (
+            make_pipeline(
+                StandardScaler(),
+                GridSearchCV(LogisticRegression(), [{"C": [1]}, {"CC": [1]}], cv=2),
+            ),
+            MarginQuery(),
+            "param_grid of GridSearchCV does not fit its estimator: Invalid parameter "
+            "'CC'",
+        ),
+        (
+            RandomizedSearchCV(make_pipeline(LogisticRegression()), {"C": [1]}),
+            MarginQuery(),
+            "param_distributions of RandomizedSearchCV does not fit",
+        ),
+        (
+            GridSearchCV(LogisticRegression(), {}, cv=13),
+            MarginQuery(),
+            "GridSearchCV(cv=13) needs 13 labelled rows at least, but the first set "
+            "has n_initial=12",
+        ),
+        (
+            make_pipeline(LogisticRegressionCV(cv=KFold(13))),
+            MarginQuery(),
+            "the first set has n_initial=12",
+        ),
+        (
             CalibratedClassifierCV(FrozenEstimator(LogisticRegression())),
             RandomQuery(),
             "FrozenEstimator keeps a model that does not learn",
@@ -184,6 +212,43 @@ def test_categories_that_an_estimator_cannot_take_cost_no_label():
     assert not asked
 
 
+@pytest.mark.filterwarnings("ignore:the initial set of 1 rows held one class")
+def test_a_first_set_of_one_row_grows_before_folds_are_made():
+    search = GridSearchCV(GaussianNB(), {}, cv=KFold(5))
+    assert bought(search, RandomQuery(), n_initial=1) == (11, None)
+    n_asked, error = bought(GridSearchCV(GaussianNB(), {}), RandomQuery(), n_initial=4)
+    assert n_asked == 0
+    assert "GridSearchCV(cv=5) needs 5 labelled rows" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("params", "column", "message"),
+    [
+        ({"early_stopping_rounds": 2}, Y, "early_stopping_rounds=2) needs an eval_set"),
+        ({}, pd.Categorical(Y), "column 'b' of dtype category"),
+        ({}, pd.Series(Y, dtype=object), "column 'b' of dtype object"),
+        ({"enable_categorical": True}, np.array(list("xyz"))[Y], "column 'b' of dtype"),
+    ],
+)
+@pytest.mark.parametrize("searched", [False, True])
+def test_what_xgboost_cannot_take_costs_no_label(params, column, message, searched):
+    xgboost = pytest.importorskip("xgboost")
+    frame = pd.DataFrame({"a": X[:, 0], "b": column})
+    booster = xgboost.XGBClassifier(n_estimators=2, n_jobs=1, **params)
+    if searched:
+        booster = GridSearchCV(booster, {}, cv=2)
+    n_asked, error = bought(booster, MarginQuery(), frame)
+    assert n_asked == 0
+    assert message in str(error)
+
+
+def test_categories_that_xgboost_can_take():
+    xgboost = pytest.importorskip("xgboost")
+    booster = xgboost.XGBClassifier(n_estimators=2, n_jobs=1, enable_categorical=True)
+    frame = pd.DataFrame({"a": X[:, 0], "b": pd.Categorical(np.array(list("xyz"))[Y])})
+    assert bought(booster, MarginQuery(), frame) == (22, None)
+
+
 def test_wrong_shapes_cost_no_label():
     asked = []
     pipe = make_pipeline(PCA(2), make_net())
@@ -206,6 +271,20 @@ def test_wrong_shapes_cost_no_label():
             MarginQuery(),
         ),
         (make_pipeline(SimpleImputer(), BOOSTER), KMeansQuery()),
+        (GridSearchCV(LogisticRegression(), {}, cv=KFold(12)), MarginQuery()),
+        (CalibratedClassifierCV(GaussianNB(), cv=13), MarginQuery()),
+        (
+            GridSearchCV(
+                Pipeline([("c", GaussianNB())]),
+                {"c": [LogisticRegression()], "c__C": [1, 2]},
+                cv=2,
+            ),
+            MarginQuery(),
+        ),
+        (
+            GridSearchCV(make_net(), {"module__dropout": [True, False]}, cv=2),
+            MarginQuery(),
+        ),
     ],
 )
 def test_what_works_is_let_through(estimator, strategy):

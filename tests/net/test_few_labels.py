@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNet, NeuralNetClassifier
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from skorch.dataset import ValidSplit
 from torch import nn
 
@@ -137,6 +137,22 @@ def test_a_loop_while_a_class_is_missing(make, wrap):
     assert type(wrap(make())) is type(loop.estimator)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [{"num_class": 4}, {"objective": "multi:softmax"}],
+)
+def test_xgboost_counts_the_classes_that_have_a_label(params):
+    initial = np.flatnonzero((Y == 1) | (Y == 3))[:20]
+    options = {"initial": initial, "n_rounds": 2, "random_state": 0}
+    models = [
+        ActiveLearningLoop(booster, MarginQuery(), **options).fit(X, Y)
+        for booster in (xgboost(), xgboost(**params))
+    ]
+    plain, given = (model.predict_proba(X) for model in models)
+    np.testing.assert_array_equal(given, plain)
+    assert params.items() <= models[1].estimator.get_params().items()
+
+
 def test_members_of_an_ensemble_and_views_of_the_pool():
     model = xgboost(subsample=0.5, random_state=0)
     strategy = MarginQuery(posterior=DeepEnsemble(2, predict="mean"))
@@ -249,6 +265,25 @@ def test_a_monitor_without_a_split_costs_no_label(monitor):
     assert not asked
     net.set_params(callbacks__stop__monitor="train_loss")
     private_clone(net, 4)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "fine"),
+    [
+        ([EarlyStopping], False),
+        ([EpochScoring("f1_macro"), EarlyStopping("f1_macro")], False),
+        ([EpochScoring("f1_macro", on_train=True), EarlyStopping("f1_macro")], True),
+        ([EpochScoring("f1_macro", on_train=True), EarlyStopping()], False),
+        ([EpochScoring("f1_macro")], True),
+    ],
+)
+def test_scores_that_no_callback_records(callbacks, fine):
+    net = make_net(callbacks=callbacks, train_split=None)
+    if fine:
+        fit_isolated(private_clone(net, 4), X, Y, 0)
+    else:
+        with pytest.raises(ValueError, match="EarlyStopping monitors .*train_split="):
+            private_clone(net, 4)
 
 
 def test_a_lenient_split_is_that_of_skorch_where_it_can_be():
