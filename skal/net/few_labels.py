@@ -128,7 +128,7 @@ def may_watch_validation(net):
 def check_validation(net):
     """Raise where callbacks read validation scores, but there is no validation set."""
     callbacks = _callbacks(net)
-    if net.train_split is not None or not all(map(_of_skorch, map(type, callbacks))):
+    if net.train_split is not None or any(map(_may_record, callbacks)):
         return
     on_train = {_score_name(c): c.on_train for c in callbacks if hasattr(c, "on_train")}
     for callback in callbacks:
@@ -150,6 +150,13 @@ def _callbacks(net):
 def _instances(callbacks):
     # skorch takes classes, too, and instantiates them with their defaults.
     return [c() if isinstance(c, type) else c for c in callbacks if c is not None]
+
+
+def _may_record(callback):
+    """Tell whether a method that is not skorch's reads or writes the history."""
+    own = [cls for cls in type(callback).__mro__[:-1] if not _of_skorch(cls)]
+    codes = [getattr(m, "__code__", None) for cls in own for m in vars(cls).values()]
+    return any("history" in code.co_names for code in codes if code)
 
 
 def _score_name(callback):

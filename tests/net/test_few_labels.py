@@ -198,6 +198,22 @@ class Reads(Callback):
         assert len(dataset_valid) > 0
 
 
+class Greets(Callback):
+    def on_train_begin(self, net, **kwargs):
+        self.greeting = f"hello {net}"
+
+
+class OwnStopping(EarlyStopping):
+    """Monitors as its parent does."""
+
+
+class Records(Callback):
+    """Has a validation score from elsewhere."""
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("valid_loss", 1.0)
+
+
 class OwnNet(NeuralNetClassifier):
     def on_train_end(self, net, **kwargs):
         super().on_train_end(net, **kwargs)
@@ -275,6 +291,9 @@ def test_a_monitor_without_a_split_costs_no_label(monitor):
         ([EpochScoring("f1_macro", on_train=True), EarlyStopping("f1_macro")], True),
         ([EpochScoring("f1_macro", on_train=True), EarlyStopping()], False),
         ([EpochScoring("f1_macro")], True),
+        ([Greets, EarlyStopping()], False),
+        ([OwnStopping()], False),
+        ([Records(), EarlyStopping()], True),
     ],
 )
 def test_scores_that_no_callback_records(callbacks, fine):
@@ -282,7 +301,7 @@ def test_scores_that_no_callback_records(callbacks, fine):
     if fine:
         fit_isolated(private_clone(net, 4), X, Y, 0)
     else:
-        with pytest.raises(ValueError, match="EarlyStopping monitors .*train_split="):
+        with pytest.raises(ValueError, match="Stopping monitors .*train_split="):
             private_clone(net, 4)
 
 
