@@ -229,9 +229,10 @@ class PoolView:
         rows, found = self._X, transformers_of(self.estimator)
         if self._rows is not None or found:
             rows = take(rows, self.indices)
-        with isolated_rng(self.random_state or 0):
-            for transformer in found:
-                rows = transformer.transform(rows)
+        if found:
+            with isolated_rng(self.random_state or 0):
+                for transformer in found:
+                    rows = transformer.transform(rows)
         return rows
 
     @property
@@ -426,7 +427,7 @@ class PoolView:
         self._check_ready()
         with isolated_rng(self.random_state or 0):
             values = np.asarray(method(self.features))
-        return values if values.dtype == np.float32 else values.astype(np.float64)
+        return values if values.dtype == np.float32 else np.asarray(values, np.float64)
 
     def _spread(self, known, fill):
         """Give each class its column; those that the estimator does not know `fill`."""
