@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from skal.selection import k_center_greedy, kmeans_plusplus, top_k
+from skal.selection import herding, k_center_greedy, kmeans_plusplus, top_k
 
 SIZES = {
     "fast": (4_000, 64, 100),
@@ -128,6 +128,26 @@ def test_kernel(request, data, medians_in_turn, extra_memory, table, kernel, oth
         beside = other.__name__.replace("_", " ")
         sizes = {"memory": memory, "n_input": data["points"].nbytes}
         table(name, seconds, beside, its_seconds, **sizes)
+
+
+def test_herding(data, extra_memory, medians_in_turn, table):
+    x = data["points"][:20_000, :128]
+
+    def pick():
+        return herding(x, 100, random_state=0)
+
+    def plain_loop():
+        """One column of distances for each candidate and pick, of 20 candidates."""
+        for c in x[:20].double():
+            distances = torch.cat([(p - c).square_().sum(1) for p in x.split(256)])
+            distances.neg_().exp_().sum()
+
+    memory = extra_memory(pick)
+    functions = {"herding": pick, "plain loop": plain_loop}
+    seconds, loop = medians_in_turn(functions, 1).values()
+    name = f"herding, 100 of {len(x):,} x {x.shape[1]}"
+    sizes = {"memory": memory, "n_input": x.nbytes}
+    table(name, seconds, "plain loop, estimated", loop * 5 * len(x), **sizes)
 
 
 def test_k_center_picks_are_those_of_the_float64_loop(data):

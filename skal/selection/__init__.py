@@ -2,6 +2,7 @@
 
 from skal.selection._average_linkage import average_linkage
 from skal.selection._batch_bald import batch_bald, mutual_information
+from skal.selection._herding import herding
 from skal.selection._k_center_greedy import k_center_greedy
 from skal.selection._k_center_mip import k_center_mip, k_center_mip_subset
 from skal.selection._kmeans_plusplus import kmeans_plusplus
@@ -12,6 +13,7 @@ from skal.selection._top_k import top_k
 __all__ = [
     "average_linkage",
     "batch_bald",
+    "herding",
     "k_center_greedy",
     "k_center_mip",
     "k_center_mip_subset",
