@@ -29,7 +29,8 @@ class MadePool(PoolView):
     """A pool whose outputs are made, not computed."""
 
     def __init__(self, n_rows, n_labeled=0):
-        super().__init__(None, np.zeros((n_rows, 1)), random_state=0)
+        labeled = np.zeros((n_labeled, 1)) if n_labeled else None
+        super().__init__(None, np.zeros((n_rows, 1)), X_labeled=labeled, random_state=0)
         generator = torch.Generator().manual_seed(n_rows)
         h = torch.randn(n_rows, N_FEATURES, generator=generator).relu_()
         head = nn.Linear(N_FEATURES, N_CLASSES)
@@ -44,8 +45,7 @@ class MadePool(PoolView):
             "head_bias": torch.zeros(N_CLASSES),
         }
         if n_labeled:
-            self._labeled_data = (np.zeros((n_labeled, 1)), None)
-            self._cache["labeled"] = MadePool(n_labeled)
+            self.labeled = MadePool(n_labeled)
 
     embeddings = property(lambda self: self._made["embeddings"])
     logits = property(lambda self: self._made["logits"])
