@@ -150,12 +150,14 @@ def read_options(path, allowed):
 
 def _read_file(path):
     kind = "YAML" if str(path).endswith((".yaml", ".yml")) else "TOML"
+    malformed = ValueError
     try:
         text = Path(path).read_text(encoding="utf-8")
         if kind == "TOML":
             return tomllib.loads(text)
         import yaml
 
+        malformed = (ValueError, yaml.YAMLError)
         content = yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}.") from error
@@ -164,7 +166,7 @@ def _read_file(path):
             f"--config {path}: YAML needs another package, pip install pyyaml; or "
             "write TOML."
         ) from error
-    except Exception as error:  # those of YAML are no ValueError
+    except malformed as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UsageError(f"--config {path} is not {kind}: {reason}.") from error
     if not isinstance(content, dict):
