@@ -19,10 +19,10 @@ _NAMES = {
     "skal.loop": ["ActiveLearningLoop"],
     "skal.pool": ["PoolView"],
     "skal.query": """
-        AsalQuery BadgeQuery BaldQuery BatchBaldQuery ClusterMarginQuery CoreGcnQuery
-        CoreSetQuery DeepFoolQuery EntropyQuery KCenterGreedyQuery KMeansQuery
-        LearningLossQuery LeastConfidenceQuery MarginQuery QueryStrategy RandomQuery
-        ScoreQuery UncertainGcnQuery VaalQuery WaalQuery
+        AsalQuery BadgeQuery BaitQuery BaldQuery BatchBaldQuery ClusterMarginQuery
+        CoreGcnQuery CoreSetQuery DeepFoolQuery EntropyQuery KCenterGreedyQuery
+        KMeansQuery LearningLossQuery LeastConfidenceQuery MarginQuery QueryStrategy
+        RandomQuery ScoreQuery UncertainGcnQuery VaalQuery WaalQuery
     """.split(),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -6,7 +6,7 @@ from skal.query._base import QueryStrategy, ScoreQuery
 from skal.query._bayesian import BaldQuery, BatchBaldQuery
 from skal.query._diversity import CoreSetQuery, KCenterGreedyQuery, KMeansQuery
 from skal.query._graph import CoreGcnQuery, UncertainGcnQuery
-from skal.query._hybrid import BadgeQuery, ClusterMarginQuery
+from skal.query._hybrid import BadgeQuery, BaitQuery, ClusterMarginQuery
 from skal.query._learning_loss import LearningLossQuery
 from skal.query._uncertainty import (
     EntropyQuery,
@@ -20,6 +20,7 @@ from skal.query._waal import WaalQuery
 __all__ = [
     "AsalQuery",
     "BadgeQuery",
+    "BaitQuery",
     "BaldQuery",
     "BatchBaldQuery",
     "ClusterMarginQuery",

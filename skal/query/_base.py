@@ -373,3 +373,9 @@ def margin_scores(log_proba):
     first, second = values.unbind(1)
     others = log_proba.scatter(1, classes[:, :1], -torch.inf).logsumexp(1)
     return others.logaddexp(second) - first - (-(second - first).expm1()).log()
+
+
+def other_proba(log_proba):
+    """``1 - p_(1)``, in float64, with the digits that the difference loses."""
+    proba = log_proba.double().exp()
+    return proba.scatter(1, proba.argmax(1, keepdim=True), 0.0).sum(1)

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from skal.query._base import (
     QueryStrategy,
+    other_proba,
     pool_margins,
     same_rows,
 )
-from skal.selection import kmeans_plusplus, linkage_clusters, top_k
+from skal.selection import bait, kmeans_plusplus, linkage_clusters, top_k
 from skal.utils.validation import Interval, StrOptions
 
 
@@ -88,6 +89,83 @@ class BadgeQuery(QueryStrategy):
         return kmeans_plusplus(
             (residual, h), n_samples, first=self.first, random_state=rng
         )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class BaitQuery(QueryStrategy):
+    """Take rows whose labels together leave the head least in doubt over the pool.
+
+    With the largest probability ``p`` of a row and its embedding ``h``, its Fisher
+    information in the binary task "is it this class?" is ``g g^T``,
+    ``g = h sqrt(p (1 - p))`` [2]_. Each pick makes ``trace(M^-1 F)`` least, with
+    ``F = mean_pool g g^T`` and ``M = ridge I + sum g g^T`` over labelled and picked
+    rows [1]_ (algorithm 1).
+
+    Parameters
+    ----------
+    ridge : float, default=1.0
+        What is known of each weight without labels.
+    oversample : float, default=1
+        That many times the rows wanted are taken, and those that matter least given
+        back; 2 in [1]_.
+    random_state : int, default=None
+        Breaks ties; see `QueryStrategy`.
+
+    Notes
+    -----
+    Exact, with rank one updates and no matrix a row; memory is a copy of the embeddings
+    and six matrices of the square of their columns; see `skal.selection.bait`.
+
+    The full form of [1]_ has a matrix of rank n_classes a row, and costs as many times
+    more. Its code weighs the sum over rows by the size of the batch; here `ridge` has
+    the same weight in every batch. Embeddings count as they are, without a bias, as in
+    the code; where all are far from 0, or long, choose `ridge` accordingly.
+
+    References
+    ----------
+    .. [1] Ash, Goel, Krishnamurthy and Kakade, "Gone fishing: neural active learning
+       with Fisher embeddings", NeurIPS 2021.
+    .. [2] Huseljic, Hahn, Herde, Rauch and Sick, "Fast Fishing: approximating BAIT for
+       efficient and scalable deep active image classification", ECML 2024,
+       arXiv:2404.08981.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal import BaitQuery, PoolView
+    >>> X, y = load_iris(return_X_y=True)
+    >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
+    >>> BaitQuery().query(pool, 3).shape
+    (3,)
+    """
+
+    ridge: float = 1.0
+    oversample: float = 1
+    random_state: int | None = None
+
+    requires = ("log_proba", "embeddings", "labeled.log_proba", "labeled.embeddings")
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "ridge": [Interval(Real, 0, None, closed="neither")],
+        "oversample": [Interval(Real, 1, None, closed="left")],
+    }
+
+    def _query(self, pool, n_samples, rng):
+        return bait(
+            _binary_gradients(pool),
+            n_samples,
+            centers=_binary_gradients(pool.labeled) if pool.has_labeled else None,
+            ridge=self.ridge,
+            oversample=self.oversample,
+            random_state=rng,
+        )
+
+
+def _binary_gradients(pool):
+    """Embeddings times the deviation of "the most probable class or not"."""
+    q, h = other_proba(pool.log_proba), pool.embeddings
+    return h * (q * (1 - q)).sqrt().to(h)[:, None]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

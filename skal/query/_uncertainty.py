@@ -17,6 +17,7 @@ from skal.query._base import (
     QueryStrategy,
     ScoreQuery,
     margin_scores,
+    other_proba,
     pool_margins,
 )
 
@@ -101,9 +102,7 @@ class LeastConfidenceQuery(_UncertaintyQuery):
         values = pool.decision_values if self.posterior is None else None
         if values is not None:
             return -values.amax(1)
-        # The sum of the others keeps the digits that 1 - p loses near p = 1.
-        proba = self._log_proba(pool).exp()
-        return proba.scatter(1, proba.argmax(1, keepdim=True), 0.0).sum(1)
+        return other_proba(self._log_proba(pool))
 
 
 class MarginQuery(_UncertaintyQuery):

@@ -1,6 +1,7 @@
 """Kernels that choose rows: arrays or tensors in, positions out."""
 
 from skal.selection._average_linkage import average_linkage
+from skal.selection._bait import bait
 from skal.selection._batch_bald import batch_bald, mutual_information
 from skal.selection._herding import herding
 from skal.selection._k_center_greedy import k_center_greedy
@@ -12,6 +13,7 @@ from skal.selection._top_k import top_k
 
 __all__ = [
     "average_linkage",
+    "bait",
     "batch_bald",
     "herding",
     "k_center_greedy",

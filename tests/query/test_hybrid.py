@@ -8,7 +8,13 @@ from scipy.stats import chisquare
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from skal import ActiveLearningLoop, BadgeQuery, ClusterMarginQuery, MarginQuery
+from skal import (
+    ActiveLearningLoop,
+    BadgeQuery,
+    BaitQuery,
+    ClusterMarginQuery,
+    MarginQuery,
+)
 from skal.query import _hybrid
 from skal.testing._pools import make_pool
 
@@ -320,3 +326,72 @@ def test_picks_do_not_depend_on_who_made_the_clusters(pool):
 def test_bad_parameters_are_named(pool, name, value):
     with pytest.raises(ValueError, match=f"'{name}' parameter of ClusterMarginQuery"):
         ClusterMarginQuery(**{name: value}).query(pool, 3)
+
+
+# -- BAIT -----------------------------------------------------------------------------
+
+
+def binary_fishers(pool):
+    """Expected outer products of gradients of the binary loss, by autograd."""
+    fishers = []
+    for h, proba in zip(pool.embeddings.double(), pool.proba.double(), strict=True):
+        p = float(proba.max())
+        # Weights under which the predicted class has probability p at h.
+        w = (h * np.log(p / (1 - p)) / (h @ h)).requires_grad_()
+        fisher = 0
+        for label, chance in ((1.0, p), (0.0, 1 - p)):
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                h @ w, torch.tensor(label).double()
+            )
+            (g,) = torch.autograd.grad(loss, w)
+            fisher = fisher + chance * torch.outer(g, g)
+        fishers.append(fisher)
+    return torch.stack(fishers)
+
+
+@pytest.mark.parametrize("ridge", [0.01, 1.0])
+def test_bait_lowers_the_trace_of_binary_fishers_most(fake_pool, ridge):
+    rng = np.random.default_rng(0)
+    pools = []
+    for n in (6, 30):
+        proba = rng.dirichlet(np.ones(3), n)
+        pools.append(fake_pool(embeddings=rng.normal(size=(n, 4)), proba=proba))
+    labeled, pool = pools
+    pool.has_labeled, pool.labeled = True, labeled
+    fishers, known = binary_fishers(pool), ridge * torch.eye(4).double()
+    known = known + binary_fishers(labeled).sum(0)
+    expected = []
+    for _ in range(10):
+        traces = torch.linalg.inv(known + fishers) @ fishers.mean(0)
+        traces = traces.diagonal(dim1=1, dim2=2).sum(1)
+        traces[expected] = torch.inf
+        expected.append(int(traces.argmin()))
+        known = known + fishers[expected[-1]]
+    assert BaitQuery(ridge=ridge).query(pool, 10).tolist() == expected
+
+
+def test_bait_tells_apart_rows_whose_probability_rounds_to_one(fake_pool):
+    logits = torch.tensor([[30.0, 0], [20, 0], [25, 0]])
+    pool = fake_pool(embeddings=np.ones((3, 2), np.float32), logits=logits)
+    assert bool((pool.proba[:, 0] == 1).all())
+    assert BaitQuery().query(pool, 3).tolist() == [1, 2, 0]
+
+
+def test_bait_does_not_take_what_copies_a_labelled_row(fake_pool):
+    """The surest way to waste a label, which margin does not see."""
+    h, proba = (
+        np.eye(3)[[0, 0, 1, 2]] * 9,
+        np.array([[0.5, 0.5]] * 2 + [[0.7, 0.3]] * 2),
+    )
+    labeled = fake_pool(embeddings=h[:1], proba=proba[:1])
+    pool = fake_pool(embeddings=h[1:], proba=proba[1:], labeled=labeled)
+    assert set(BaitQuery().query(pool, 2)) == {1, 2}
+    assert MarginQuery().query(pool, 1) == [0]
+
+
+def test_bait_prunes_by_oversample(fake_pool):
+    rng = np.random.default_rng(1)
+    h, proba = rng.normal(size=(200, 12)) * 5, rng.dirichlet(np.ones(3), 200)
+    pool = fake_pool(embeddings=h, proba=proba)
+    picks = [BaitQuery(oversample=k).query(pool, 10).tolist() for k in (1, 2)]
+    assert len(set(picks[1])) == 10 and picks[0] != picks[1]
