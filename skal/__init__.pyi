@@ -1,4 +1,5 @@
 from skal import analysis as analysis
+from skal import annotate as annotate
 from skal import datasets as datasets
 from skal import experiment as experiment
 from skal import loop as loop

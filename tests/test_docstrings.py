@@ -7,6 +7,7 @@ import pytest
 
 import skal
 import skal.analysis
+import skal.annotate
 import skal.models
 import skal.plotting
 import skal.query
@@ -31,7 +32,7 @@ WITHOUT_REFERENCE = {"RandomQuery", "top_k"}
 
 MODULES = (
     *(skal, skal.query, skal.selection, skal.models, skal.plotting),
-    *(skal.testing, skal.analysis),
+    *(skal.testing, skal.analysis, skal.annotate),
 )
 PUBLIC = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 STRATEGIES = dict(all_strategies())
