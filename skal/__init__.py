@@ -21,8 +21,9 @@ _NAMES = {
     "skal.query": """
         AsalQuery BadgeQuery BaitQuery BaldQuery BatchBaldQuery ClusterMarginQuery
         CoreGcnQuery CoreSetQuery DeepFoolQuery EntropyQuery KCenterGreedyQuery
-        KMeansQuery LearningLossQuery LeastConfidenceQuery MarginQuery QueryStrategy
-        RandomQuery ScoreQuery UncertainGcnQuery VaalQuery WaalQuery
+        KMeansQuery LearningLossQuery LeastConfidenceQuery MarginQuery MaxHerdingQuery
+        QueryStrategy RandomQuery ScoreQuery UHerdingQuery UncertainGcnQuery VaalQuery
+        WaalQuery
     """.split(),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -8,8 +8,8 @@ STRATEGIES = (
     "asal badge bait bald bald-ensemble batch-bald batch-bald-ensemble cluster-margin "
     "core-gcn core-set deep-fool entropy entropy-dropout entropy-ensemble "
     "k-center-greedy k-means learning-loss least-confidence least-confidence-dropout "
-    "least-confidence-ensemble margin margin-dropout margin-ensemble random "
-    "uncertain-gcn vaal waal"
+    "least-confidence-ensemble margin margin-dropout margin-ensemble max-herding "
+    "random u-herding uncertain-gcn vaal waal"
 ).split()
 DataSet = Literal["digits", "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"]
 Model = Literal["mlp", "cnn", "resnet"]

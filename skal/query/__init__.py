@@ -4,9 +4,14 @@ from skal.query._adversarial import DeepFoolQuery
 from skal.query._asal import AsalQuery
 from skal.query._base import QueryStrategy, ScoreQuery
 from skal.query._bayesian import BaldQuery, BatchBaldQuery
-from skal.query._diversity import CoreSetQuery, KCenterGreedyQuery, KMeansQuery
+from skal.query._diversity import (
+    CoreSetQuery,
+    KCenterGreedyQuery,
+    KMeansQuery,
+    MaxHerdingQuery,
+)
 from skal.query._graph import CoreGcnQuery, UncertainGcnQuery
-from skal.query._hybrid import BadgeQuery, BaitQuery, ClusterMarginQuery
+from skal.query._hybrid import BadgeQuery, BaitQuery, ClusterMarginQuery, UHerdingQuery
 from skal.query._learning_loss import LearningLossQuery
 from skal.query._uncertainty import (
     EntropyQuery,
@@ -33,9 +38,11 @@ __all__ = [
     "LearningLossQuery",
     "LeastConfidenceQuery",
     "MarginQuery",
+    "MaxHerdingQuery",
     "QueryStrategy",
     "RandomQuery",
     "ScoreQuery",
+    "UHerdingQuery",
     "UncertainGcnQuery",
     "VaalQuery",
     "WaalQuery",

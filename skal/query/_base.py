@@ -2,7 +2,7 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -15,9 +15,16 @@ from skal.net.auxiliary import check_auxiliary, fit_auxiliary
 from skal.net.pool_features import PoolFeatures
 from skal.pool import PoolView
 from skal.posterior import DeepEnsemble, MCDropout
-from skal.selection import top_k
-from skal.utils.seeds import check_seed
-from skal.utils.validation import HasMethods, Interval, check_n_samples, check_params
+from skal.selection import herding, top_k
+from skal.utils.rows import stack_rows
+from skal.utils.seeds import check_seed, isolated_rng
+from skal.utils.validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_n_samples,
+    check_params,
+)
 
 
 class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
@@ -345,6 +352,51 @@ class AuxiliaryQuery(QueryStrategy):
         self.aux_ = fit_auxiliary(self._active_aux, X, y, **params)
 
 
+class HerdingQuery(QueryStrategy):
+    """Base of strategies that maximise kernel coverage; a subclass has the parameters.
+
+    Parameters
+    ----------
+    random_state : int, default=None
+        See `QueryStrategy`.
+    """
+
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "space": [StrOptions({"embeddings", "features"})],
+        "width": [
+            StrOptions({"median", "smallest"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "max_references": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The rows of the space, and those labelled."""
+        return (self.space, f"labeled.{self.space}")
+
+    def _points(self, pool):
+        """Rows to compare, of shape (n_rows, n_columns)."""
+        if self.space == "features":
+            return flat_features(pool)
+        return unit_rows(pool.embeddings)
+
+    def _herd(self, pool, n_samples, rng, weights=None):
+        """Choose by `skal.selection.herding`, ties at random."""
+        order = rng.permutation(len(pool))
+        picks = herding(
+            self._points(pool)[order],
+            n_samples,
+            centers=self._points(pool.labeled) if pool.has_labeled else None,
+            weights=None if weights is None else weights[order],
+            width=self.width,
+            max_references=self.max_references,
+            random_state=rng,
+        )
+        return order[picks]
+
+
 def same_rows(rows, known):
     """Tell whether a pool still has the rows that were known, or what is left of them.
 
@@ -379,3 +431,18 @@ def other_proba(log_proba):
     """``1 - p_(1)``, in float64, with the digits that the difference loses."""
     proba = log_proba.double().exp()
     return proba.scatter(1, proba.argmax(1, keepdim=True), 0.0).sum(1)
+
+
+def unit_rows(points):
+    """Scale rows to length 1; those of length 0 stay."""
+    scale = points.abs().amax(1, keepdim=True)  # squares may overflow or underflow
+    points = points / torch.where(scale > 0, scale, 1)
+    return torch.nn.functional.normalize(points)
+
+
+def flat_features(pool):
+    """Rows after the transformers of a Pipeline, as flat rows of numbers."""
+    with isolated_rng(pool.random_state or 0):  # a Dataset may augment its items
+        rows = stack_rows(pool.features)
+    rows = rows if rows.is_floating_point() else rows.double()
+    return rows.reshape(len(rows), -1)

@@ -2,6 +2,8 @@
 
 References
 ----------
+.. [Bae2024] Bae, Noh and Sutherland, "Generalized coverage for more robust low-budget
+   active learning", ECCV 2024.
 .. [Sener2018] Sener and Savarese, "Active learning for convolutional neural networks: a
    core-set approach", ICLR 2018.
 """
@@ -14,7 +16,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from skal.query._base import QueryStrategy
+from skal.query._base import HerdingQuery, QueryStrategy
 from skal.selection import k_center_greedy, k_center_mip, k_center_mip_subset
 from skal.utils.validation import Interval, StrOptions
 
@@ -224,3 +226,53 @@ class CoreSetQuery(QueryStrategy):
                 points, n_samples, max_points=self.max_points, **problem
             )
         return order[picks]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MaxHerdingQuery(HerdingQuery):
+    """Take, again and again, the row that most adds to the coverage of the pool.
+
+    Coverage is ``sum_x max_s exp(-(|x - s| / width)^2)``, ``s`` running over labelled
+    and picked rows [1]_. It needs no model, so it also makes a good first set:
+    ``ActiveLearningLoop(..., initial=MaxHerdingQuery())``.
+
+    Parameters
+    ----------
+    space : {"embeddings", "features"}, default="embeddings"
+        Compare embeddings scaled to length 1, as in the paper, or the rows as they are
+        after the transformers of a Pipeline.
+    width : float, "median" or "smallest", default="median"
+        Of the kernel: the median distance to the nearest labelled row, so that it
+        shrinks as labels are bought; 1 in the paper. See `skal.selection.herding`.
+    max_references : int, default=20_000
+        Of a larger pool, coverage is estimated on so many rows drawn at random.
+    random_state : int, default=None
+        Breaks ties; see `QueryStrategy`.
+
+    Notes
+    -----
+    The picks are those of the plain greedy algorithm, without its n x n matrix.
+    Embeddings of length 0 stay where they are. The paper's width is 1 for
+    self-supervised features of length 1.
+
+    References
+    ----------
+    .. [1] Bae, Noh and Sutherland, "Generalized coverage for more robust low-budget
+       active learning", ECCV 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skal import MaxHerdingQuery, PoolView
+    >>> pool = PoolView(None, np.array([[0.0], [4.0], [5.0], [6.0], [9.0]]))
+    >>> MaxHerdingQuery(space="features", width=2.0).query(pool, 1)
+    array([2])
+    """
+
+    space: str = "embeddings"
+    width: float | str = "median"
+    max_references: int = 20_000
+    random_state: int | None = None
+
+    def _query(self, pool, n_samples, rng):
+        return self._herd(pool, n_samples, rng)

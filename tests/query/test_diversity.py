@@ -2,9 +2,21 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import cdist
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skal import CoreSetQuery, KCenterGreedyQuery, KMeansQuery, PoolView
+from skal import (
+    ActiveLearningLoop,
+    CoreSetQuery,
+    KCenterGreedyQuery,
+    KMeansQuery,
+    MaxHerdingQuery,
+    PoolView,
+    RandomQuery,
+)
 from skal.testing._pools import make_pool
 
 
@@ -211,3 +223,112 @@ def test_core_set_refuses_bad_parameters_before_any_output(name, value):
         (TypeError, ValueError), match=f"'{name}' parameter of CoreSetQuery"
     ):
         CoreSetQuery(**{name: value}).query(Untouchable(), 1)
+
+
+def greedy_coverage(kernel, covered, n_samples):
+    """Picks that add most to the sum of the largest entry in each row."""
+    picks = []
+    for _ in range(n_samples):
+        gains = np.maximum(kernel - covered[:, None], 0).sum(0)
+        gains[picks] = -1
+        picks.append(int(gains.argmax()))
+        covered = np.maximum(covered, kernel[:, picks[-1]])
+    return picks
+
+
+def units(X):
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    "width, n_labeled", [(0.5, 0), (0.5, 9), ("median", 1), ("median", 9)]
+)
+def test_max_herding_is_the_greedy_on_the_whole_kernel(fake_pool, width, n_labeled):
+    rng = np.random.default_rng(n_labeled)
+    X, X_labeled = rng.standard_normal((80, 5)), rng.standard_normal((n_labeled, 5))
+    labeled = fake_pool(embeddings=X_labeled) if n_labeled else None
+    X, X_labeled = units(X), units(X_labeled)
+    sigma, covered = width, np.zeros(len(X))
+    if n_labeled:
+        distances = cdist(X, X_labeled).min(1)
+        sigma = np.median(distances) if width == "median" else width
+        covered = np.exp(-((distances / sigma) ** 2))
+    kernel = np.exp(-((cdist(X, X) / sigma) ** 2))
+    expected = greedy_coverage(kernel, covered, 15)
+    pool = fake_pool(embeddings=3 * X, labeled=labeled)
+    assert MaxHerdingQuery(width=width).query(pool, 15).tolist() == expected
+
+
+def test_max_herding_sees_directions_in_the_space_of_embeddings(fake_pool):
+    X = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    scale = 2.0 ** np.random.default_rng(1).integers(-90, 90, (40, 1))
+    picks = MaxHerdingQuery().query(fake_pool(embeddings=X), 12)
+    scaled = fake_pool(embeddings=X * scale.astype(np.float32))
+    assert MaxHerdingQuery().query(scaled, 12).tolist() == picks.tolist()
+
+
+def test_max_herding_takes_rows_of_zeros(fake_pool):
+    X = np.zeros((30, 4), dtype=np.float32)
+    X[:20] = np.random.default_rng(0).standard_normal((20, 4))
+    pool = fake_pool(embeddings=X, labeled=fake_pool(embeddings=X[25:]))
+    picks = MaxHerdingQuery().query(pool, 30)
+    assert set(picks[20:]) == set(range(20, 30))  # copies of a labelled one
+
+
+def test_max_herding_of_features_on_a_line():
+    # 5 covers its neighbours 4 and 6 by exp(-1/4) each; then 0 adds most.
+    X = np.array([[0], [4], [5], [6], [9]])
+    strategy = MaxHerdingQuery(space="features", width=2.0)
+    assert strategy.query(PoolView(None, X), 2).tolist() == [2, 0]
+    pool = PoolView(None, X, X_labeled=np.array([[0]]))
+    assert strategy.query(pool, 2).tolist() == [2, 4]
+
+
+def test_max_herding_sees_features_behind_transformers():
+    X = np.random.default_rng(0).standard_normal((60, 3)) * [1, 1, 1e6]
+    y = (X[:, 0] > 0).astype(int)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    # A seed, since two rows that cover but each other add the same.
+    strategy = MaxHerdingQuery(space="features", random_state=0)
+    picks = strategy.query(PoolView(model, X[10:], X_labeled=X[:10]), 12)
+    Z = model[0].transform(X)
+    expected = strategy.query(PoolView(None, Z[10:], X_labeled=Z[:10]), 12)
+    assert picks.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("space", ["embeddings", "features"])
+def test_max_herding_takes_images_and_items_of_a_dataset_as_rows(space):
+    images = np.random.default_rng(0).random((20, 1, 3, 3))
+    strategy = MaxHerdingQuery(space=space)
+    rows = strategy.query(PoolView(None, images.reshape(20, 9), random_state=0), 5)
+    picks = strategy.query(PoolView(None, images, random_state=0), 5)
+    assert picks.tolist() == rows.tolist()
+    if space == "features":
+        items = torch.utils.data.TensorDataset(torch.from_numpy(images))
+        picks = strategy.query(PoolView(None, items, random_state=0), 5)
+        assert picks.tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize("space", ["embeddings", "features"])
+def test_max_herding_begins_a_loop_without_a_model(space):
+    X, nearest = blobs([30, 30, 30, 30])
+    y = (X > 50).argmax(1)
+    loop = ActiveLearningLoop(
+        LogisticRegression(),
+        RandomQuery(),
+        initial=MaxHerdingQuery(space=space, width=1.0 if space == "embeddings" else 9),
+        n_initial=4,
+        n_rounds=0,
+        random_state=0,
+    ).fit(X, y)
+    first = np.flatnonzero(loop.labeled_iter_ == 0)
+    assert sorted(y[first]) == [0, 1, 2, 3]  # one of each blob
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("space", "rows"), ("width", 0.0), ("width", "mean"), ("max_references", 0)],
+)
+def test_max_herding_refuses_bad_parameters(fake_pool, name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of MaxHerdingQuery"):
+        MaxHerdingQuery(**{name: value}).query(fake_pool(embeddings=np.eye(3)), 1)

@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import chisquare
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
 from torch import nn
 
 from skal import (
@@ -14,6 +16,9 @@ from skal import (
     BaitQuery,
     ClusterMarginQuery,
     MarginQuery,
+    MaxHerdingQuery,
+    PoolView,
+    UHerdingQuery,
 )
 from skal.query import _hybrid
 from skal.testing._pools import make_pool
@@ -395,3 +400,145 @@ def test_bait_prunes_by_oversample(fake_pool):
     pool = fake_pool(embeddings=h, proba=proba)
     picks = [BaitQuery(oversample=k).query(pool, 10).tolist() for k in (1, 2)]
     assert len(set(picks[1])) == 10 and picks[0] != picks[1]
+
+
+def herding_pool(fake_pool, proba, n_labeled=8, **outputs):
+    """Pool of random embeddings, of length 1, under the given probabilities."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((len(proba) + n_labeled, 5))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    labeled = fake_pool(embeddings=X[len(proba) :]) if n_labeled else None
+    X = X[: len(proba)]
+    return X, fake_pool(embeddings=X, proba=proba, labeled=labeled, **outputs)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.25, 4.0])
+@pytest.mark.parametrize("width", ["median", "smallest", 0.7])
+def test_u_herding_is_the_greedy_on_the_whole_weighted_kernel(
+    fake_pool, width, temperature
+):
+    proba = np.random.default_rng(1).dirichlet(np.full(4, 0.4), 70)
+    X, pool = herding_pool(fake_pool, proba)
+    labeled = pool.labeled.embeddings.numpy()
+    distances = cdist(X, labeled).min(1)
+    between = cdist(labeled, labeled)[np.triu_indices(len(labeled), 1)]
+    sigma = {"median": np.median(distances), "smallest": between.min()}.get(width, 0.7)
+    tempered = proba ** (1 / temperature)
+    tempered /= tempered.sum(1, keepdims=True)
+    ranked = np.sort(tempered, axis=1)
+    weights = 1 - (ranked[:, -1] - ranked[:, -2])
+    kernel = np.exp(-((cdist(X, X) / sigma) ** 2))
+    covered = np.exp(-((distances / sigma) ** 2))
+    expected = []
+    for _ in range(12):
+        gains = weights @ np.maximum(kernel - covered[:, None], 0)
+        gains[expected] = -1
+        expected.append(int(gains.argmax()))
+        covered = np.maximum(covered, kernel[:, expected[-1]])
+    strategy = UHerdingQuery(width=width, temperature=temperature)
+    assert strategy.query(pool, 12).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["labeled", "equally unsure", "certain"])
+def test_u_herding_is_max_herding_where_all_rows_are_equally_unsure(fake_pool, kind):
+    proba = np.full((50, 3), 1 / 3)
+    if kind == "certain":
+        proba = np.eye(3)[np.arange(50) % 3]
+    if kind == "labeled":  # without any, predictions are of no model yet
+        proba = np.random.default_rng(2).dirichlet(np.ones(3), 50)
+    _, pool = herding_pool(fake_pool, proba, n_labeled=0 if kind == "labeled" else 8)
+    picks = MaxHerdingQuery().query(pool, 20)
+    assert UHerdingQuery().query(pool, 20).tolist() == picks.tolist()
+
+
+def test_u_herding_with_a_narrow_kernel_takes_the_smallest_margins(fake_pool):
+    proba = np.random.default_rng(3).dirichlet(np.ones(3), 60)
+    _, pool = herding_pool(fake_pool, proba)
+    picks = UHerdingQuery(width=1e-3).query(pool, 60)
+    assert picks.tolist() == MarginQuery().query(pool, 60).tolist()
+
+
+def test_u_herding_tells_apart_what_is_all_but_certain(fake_pool):
+    # 1 - (p_1 - p_2) is 0 for each of them in double precision.
+    logits = np.stack([np.arange(50.0, 90.0), np.zeros(40)], 1)
+    _, pool = herding_pool(fake_pool, np.full((40, 2), 0.5))
+    pool.log_proba = torch.from_numpy(logits).log_softmax(1)
+    picks = UHerdingQuery(width=1e-3).query(pool, 10)
+    assert picks.tolist() == list(range(10))
+
+
+def test_u_herding_takes_decision_values_for_probabilities():
+    X = np.random.default_rng(0).standard_normal((80, 4))
+    y = (X[:, 0] > 0).astype(int)
+    model = LinearSVC(random_state=0).fit(X[:20], y[:20])
+    known = {"X_labeled": X[:20], "y_labeled": y[:20]}
+    pool = PoolView(model, X[20:], **known)
+    picks = UHerdingQuery(width=1e-6, space="features").query(pool, 10)
+    assert picks.tolist() == MarginQuery().query(pool, 10).tolist()
+
+
+def test_u_herding_reads_what_its_space_needs():
+    assert set(UHerdingQuery(space="features").requires) == {
+        *("log_proba", "decision_values", "features", "labeled.features")
+    }
+    assert "labeled.embeddings" in UHerdingQuery(space="embeddings").requires
+
+
+class Overconfident(ClassifierMixin, BaseEstimator):
+    """Right as often as class 0 is labelled, but as sure as logits of `scale` say."""
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    def fit(self, X, y):
+        self.classes_, self.n_rows_ = np.unique(y), len(y)
+        return self
+
+    def predict_proba(self, X):
+        share = 1 / (1 + np.exp(-self.scale * np.log(4)))
+        return np.tile([share, 1 - share], (len(X), 1))
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_u_herding_calibrates_a_clone_on_labels_held_out(scale):
+    # 80 % are of class 0; logits of scale 1 say so.
+    y = (np.arange(1000) % 5 == 0).astype(int)
+    model = Overconfident(scale).fit(np.zeros((1000, 1)), y)
+    pool = PoolView(model, np.zeros((1, 1)), X_labeled=np.zeros((1000, 1)), y_labeled=y)
+    found = _hybrid._calibrated_temperature(pool, np.random.default_rng(0))
+    assert found == pytest.approx(scale, rel=0.1)
+    assert model.n_rows_ == 1000
+
+
+@pytest.mark.parametrize("kind", ["net", "linear"])
+def test_calibrated_u_herding_trains_a_clone_and_leaves_no_trace(kind):
+    pool, strategy = make_pool(kind), UHerdingQuery(temperature="calibrated")
+    before = pool.proba.clone()
+    picks = strategy.query(pool, 10)
+    assert picks.tolist() == strategy.query(pool, 10).tolist()
+    assert len(set(picks.tolist())) == 10
+    assert (make_pool(kind, estimator=pool.estimator).proba == before).all()
+
+
+def test_calibrated_u_herding_runs_in_a_loop_with_few_labels():
+    X = np.random.default_rng(0).standard_normal((60, 3))
+    y = np.where(X[:, 0] > 0, "b", "a")
+    strategy = UHerdingQuery(temperature="calibrated", space="features")
+    loop = ActiveLearningLoop(
+        LogisticRegression(),
+        strategy,
+        initial="balanced",
+        n_initial=2,
+        batch_size=3,
+        n_rounds=3,
+        random_state=0,
+    )
+    assert len(loop.fit(X, y).history_["round"]) == 4
+
+
+def test_calibration_needs_labels():
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    model = LogisticRegression().fit(X, X[:, 0] > 0)
+    pool = PoolView(model, X, X_labeled=X)
+    with pytest.raises(ValueError, match="y_labeled"):
+        UHerdingQuery(temperature="calibrated").query(pool, 1)
