@@ -20,10 +20,10 @@ _NAMES = {
     "skal.pool": ["PoolView"],
     "skal.query": """
         AsalQuery BadgeQuery BaitQuery BaldQuery BatchBaldQuery ClusterMarginQuery
-        CoreGcnQuery CoreSetQuery DeepFoolQuery EntropyQuery KCenterGreedyQuery
-        KMeansQuery LearningLossQuery LeastConfidenceQuery MarginQuery MaxHerdingQuery
-        QueryStrategy RandomQuery ScoreQuery UHerdingQuery UncertainGcnQuery VaalQuery
-        WaalQuery
+        CoreGcnQuery CoreSetQuery DeepFoolQuery DropQuery EntropyQuery
+        KCenterGreedyQuery KMeansQuery LearningLossQuery LeastConfidenceQuery
+        MarginQuery MaxHerdingQuery QueryStrategy RandomQuery ScoreQuery UHerdingQuery
+        UncertainGcnQuery VaalQuery WaalQuery
     """.split(),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -1,5 +1,6 @@
 """`PoolView`: what a strategy may ask about one fitted estimator and some rows."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from skorch.utils import to_device
+from torch.nn.functional import linear
 
 from skal.net.dropout import sample_dropout
 from skal.net.evaluation import (
@@ -295,6 +297,40 @@ class PoolView:
     def head_bias(self) -> torch.Tensor | None:
         """Bias of the head of shape (n_classes,), or None where it has none."""
         return self._head("bias")
+
+    def rescore(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Score embeddings other than those of the rows, without the network.
+
+        Parameters
+        ----------
+        embeddings : tensor of shape (n_rows, n_features)
+            As `embeddings` are.
+
+        Returns
+        -------
+        scores : tensor of shape (n_rows, n_classes)
+            Logits of the network's head; else `log_proba` or `decision_values` of the
+            estimator.
+
+        Raises
+        ------
+        ValueError
+            Where no head is known that turns embeddings into logits.
+        """
+        if self._net is None:
+            rows = embeddings.cpu().numpy()
+            view = type(self)(self._final, rows, classes=self._classes)
+            with warnings.catch_warnings():  # for estimators that learned from a frame
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+                values = view.decision_values
+                return view.log_proba if values is None else values
+        if self.head_weight is None:
+            raise ValueError(
+                f"the output of embedding_layer={self.embedding_layer!r} is not that "
+                "of the network, so embeddings cannot be scored; name the nn.Linear "
+                "that gives the logits."
+            )
+        return linear(embeddings, self.head_weight, self.head_bias)
 
     def sample_proba(
         self,

@@ -167,8 +167,9 @@ def assert_consistent(pool):
     logits = pool.embeddings @ pool.head_weight.T
     if pool.head_bias is not None:
         logits = logits + pool.head_bias
-    error = (logits - pool.logits).abs().max() / pool.logits.abs().max()
-    assert error < 1e-5
+    for scores in (logits, pool.rescore(pool.embeddings)):
+        error = (scores - pool.logits).abs().max() / pool.logits.abs().max()
+        assert error < 1e-5
 
 
 def assert_same_proba(pool, estimator, X):
@@ -582,6 +583,8 @@ def test_a_named_layer(module, layer, shape):
     else:
         assert pool.head_weight is None
         assert pool.head_bias is None
+        with pytest.raises(ValueError, match=f"embedding_layer='{layer}'.*nn.Linear"):
+            pool.rescore(pool.embeddings)
 
 
 def test_an_unknown_layer_name():
@@ -952,6 +955,19 @@ def test_columns_are_scattered_to_the_classes(model, strings, seen):
     np.testing.assert_array_equal(pool.embeddings, X)
     assert pool.head_weight is None
     assert pool.head_bias is None
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(), SGDClassifier()])
+def test_rescored_embeddings_without_a_network(model):
+    """Those of other rows have the scores of these rows, without names of columns."""
+    frame = pd.DataFrame(rows(), columns=[f"c{i}" for i in range(N_FEATURES)])
+    scaler = StandardScaler().set_output(transform="pandas")
+    model = make_pipeline(scaler, model).fit(frame, labels())
+    pool = PoolView(model, frame, classes=[0, 1, 2, 3])
+    other = PoolView(model, frame[::-1], classes=[0, 1, 2, 3])
+    values = other.decision_values
+    expected = other.log_proba if values is None else values
+    assert torch.equal(pool.rescore(other.embeddings), expected)
 
 
 def test_embeddings_without_a_network_are_the_transformed_rows():

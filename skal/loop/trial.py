@@ -176,6 +176,8 @@ def try_estimator(
         view.prefetch(reads)
         for name in ["proba", *sorted(reads & OF_HEAD)]:
             getattr(view, name)
+        if "rescore" in reads:
+            view.rescore(view.embeddings)
         if "hidden_means" in reads:
             view.hidden_means(strategy.layers)
         if "input_gradients" in reads:

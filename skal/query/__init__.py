@@ -11,7 +11,13 @@ from skal.query._diversity import (
     MaxHerdingQuery,
 )
 from skal.query._graph import CoreGcnQuery, UncertainGcnQuery
-from skal.query._hybrid import BadgeQuery, BaitQuery, ClusterMarginQuery, UHerdingQuery
+from skal.query._hybrid import (
+    BadgeQuery,
+    BaitQuery,
+    ClusterMarginQuery,
+    DropQuery,
+    UHerdingQuery,
+)
 from skal.query._learning_loss import LearningLossQuery
 from skal.query._uncertainty import (
     EntropyQuery,
@@ -32,6 +38,7 @@ __all__ = [
     "CoreGcnQuery",
     "CoreSetQuery",
     "DeepFoolQuery",
+    "DropQuery",
     "EntropyQuery",
     "KCenterGreedyQuery",
     "KMeansQuery",

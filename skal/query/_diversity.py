@@ -8,16 +8,16 @@ References
    core-set approach", ICLR 2018.
 """
 
-import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-
 from skal.query._base import HerdingQuery, QueryStrategy
-from skal.selection import k_center_greedy, k_center_mip, k_center_mip_subset
+from skal.selection import (
+    k_center_greedy,
+    k_center_mip,
+    k_center_mip_subset,
+    nearest_to_centroids,
+)
 from skal.utils.validation import Interval, StrOptions
 
 
@@ -66,30 +66,13 @@ class KMeansQuery(QueryStrategy):
     }
 
     def _query(self, pool, n_samples, rng):
-        points = pool.embeddings.cpu().numpy()
-        kmeans = KMeans(
+        return nearest_to_centroids(
+            pool.embeddings,
             n_samples,
             n_init=self.n_init,
             max_iter=self.max_iter,
-            random_state=int(rng.integers(2**31)),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            labels = kmeans.fit(points).labels_
-        gaps = np.square(points - kmeans.cluster_centers_[labels]).sum(1)
-        order = np.lexsort((rng.random(len(points)), gaps, labels))
-        clusters, firsts, sizes = np.unique(
-            labels[order], return_index=True, return_counts=True
-        )
-        picks = order[firsts[np.argsort(-sizes, kind="stable")]]
-        rest = np.setdiff1d(np.arange(len(points)), picks)
-        extra = k_center_greedy(
-            points[rest],
-            n_samples - len(picks),
-            centers=points[picks],
             random_state=rng,
         )
-        return np.concatenate([picks, rest[extra]])
 
 
 class KCenterGreedyQuery(QueryStrategy):

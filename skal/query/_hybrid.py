@@ -8,6 +8,8 @@ References
    for all label budgets", ICLR 2025.
 .. [Citovsky2021] Citovsky, DeSalvo, Gentile, Karydas, Rajagopalan, Rostamizadeh and
    Kumar, "Batch active learning at scale", NeurIPS 2021.
+.. [Gupte2024] Gupte, Aklilu, Nirschl and Yeung-Levy, "Revisiting active learning in the
+   era of vision foundation models", TMLR 2024.
 """
 
 import math
@@ -29,10 +31,18 @@ from skal.query._base import (
     pool_margins,
     same_rows,
 )
-from skal.selection import bait, kmeans_plusplus, linkage_clusters, top_k
+from skal.selection import (
+    bait,
+    kmeans_plusplus,
+    linkage_clusters,
+    nearest_to_centroids,
+    top_k,
+)
 from skal.utils.rows import DatasetRows, is_dataset, take
 from skal.utils.seeds import check_seed
 from skal.utils.validation import Interval, StrOptions
+
+N_ROWS = 4096  # whose embeddings are changed at once
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -289,6 +299,98 @@ class ClusterMarginQuery(QueryStrategy):
         if not rows.dtype == labels.dtype == np.int64 or rows.shape != labels.shape:
             raise ValueError("rows_ and labels_ must be int64 arrays of one length.")
         self.rows_, self.labels_ = rows, labels
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DropQuery(QueryStrategy):
+    """Take rows from many clusters of those whose class dropout changes.
+
+    Dropout falls on the embeddings that the head is given, `n_draws` times. Rows are
+    candidates where more than half of the draws change the predicted class; k-means
+    makes as many clusters of them, by direction, as rows are wanted, and the row
+    nearest to each centroid is taken [1]_ (section 4).
+
+    Parameters
+    ----------
+    n_draws : int, default=3
+        Draws of dropout.
+    p : float, default=0.75
+        The part of each embedding that is dropped, at random; the rest grows by
+        ``1 / (1 - p)``. .75 is too much for embeddings of less than some hundred
+        columns: nearly all rows become candidates.
+    candidates_per_pick : int, default=25
+        As long as there are fewer candidates for each row wanted, a change less is
+        asked for, down to one. As in the authors' code.
+    random_state : int, default=None
+        Seeds the dropout, too; see `QueryStrategy`.
+
+    Notes
+    -----
+    No further pass of the network: only its head sees the changed embeddings. An
+    estimator without a network is asked for its predictions with columns of its rows
+    set to 0, which is meant for rows around 0.
+
+    Clusters are those of `KMeansQuery`, over embeddings of length 1. Where no change at
+    all leaves fewer candidates than rows wanted, the rest is drawn at random from the
+    others. The paper's first set, the rows nearest to k-means centroids, is
+    ``initial=KMeansQuery()`` of the loop.
+
+    References
+    ----------
+    .. [1] Gupte, Aklilu, Nirschl and Yeung-Levy, "Revisiting active learning in the era
+       of vision foundation models", TMLR 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal import DropQuery, PoolView
+    >>> X, y = load_iris(return_X_y=True)
+    >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
+    >>> DropQuery(p=0.25, random_state=0).query(pool, 3).shape
+    (3,)
+    """
+
+    n_draws: int = 3
+    p: float = 0.75
+    candidates_per_pick: int = 25
+    random_state: int | None = None
+
+    requires = ("proba", "decision_values", "embeddings", "rescore")
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "p": [Interval(Real, 0, 1, closed="neither")],
+        "candidates_per_pick": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def _query(self, pool, n_samples, rng):
+        changes = self._changes(pool, rng)
+        threshold, n_wanted = self.n_draws // 2, self.candidates_per_pick * n_samples
+        while threshold > 0 and (changes > threshold).sum() < n_wanted:
+            threshold -= 1
+        candidates = np.flatnonzero(changes > threshold)
+        if len(candidates) <= n_samples:
+            others = rng.permutation(np.flatnonzero(changes <= threshold))
+            return np.concatenate([rng.permutation(candidates), others])[:n_samples]
+        points = torch.nn.functional.normalize(pool.embeddings[candidates])
+        return candidates[nearest_to_centroids(points, n_samples, random_state=rng)]
+
+    def _changes(self, pool, rng):
+        """Count the draws that change the predicted class of each row."""
+        values, h = pool.decision_values, pool.embeddings
+        classes = (pool.proba if values is None else values).argmax(1)
+        # Drawn on the CPU, so that every device has the same.
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        changes = []
+        for rows, old in zip(h.split(N_ROWS), classes.split(N_ROWS), strict=True):
+            change = torch.zeros_like(old)
+            for _ in range(self.n_draws):
+                kept = torch.rand(rows.shape, generator=generator) >= self.p
+                dropped = rows * kept.to(rows) / (1 - self.p)
+                change += pool.rescore(dropped).argmax(1) != old
+            changes.append(change)
+        return torch.cat(changes).cpu().numpy()
 
 
 def _in_turn(groups, rng=None):

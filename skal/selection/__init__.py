@@ -9,6 +9,7 @@ from skal.selection._k_center_mip import k_center_mip, k_center_mip_subset
 from skal.selection._kmeans_plusplus import kmeans_plusplus
 from skal.selection._linkage_clusters import linkage_clusters
 from skal.selection._nearest_distinct import nearest_distinct
+from skal.selection._nearest_to_centroids import nearest_to_centroids
 from skal.selection._top_k import top_k
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "linkage_clusters",
     "mutual_information",
     "nearest_distinct",
+    "nearest_to_centroids",
     "top_k",
 ]

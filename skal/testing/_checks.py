@@ -22,7 +22,7 @@ from skal.testing._pools import (
     tied_pool,
 )
 
-PREDICTIONS = {"proba", "log_proba", "logits", "sample_proba"}
+PREDICTIONS = {"proba", "log_proba", "logits", "rescore", "sample_proba"}
 EMBEDDINGS = {"embeddings", "features", "head_weight", "head_bias"}
 # What else a strategy may ask a pool about, outputs aside.
 FREE = {

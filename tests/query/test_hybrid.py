@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
-from scipy.stats import chisquare
+from scipy.stats import binom, chisquare
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
@@ -15,6 +15,7 @@ from skal import (
     BadgeQuery,
     BaitQuery,
     ClusterMarginQuery,
+    DropQuery,
     MarginQuery,
     MaxHerdingQuery,
     PoolView,
@@ -542,3 +543,89 @@ def test_calibration_needs_labels():
     pool = PoolView(model, X, X_labeled=X)
     with pytest.raises(ValueError, match="y_labeled"):
         UHerdingQuery(temperature="calibrated").query(pool, 1)
+
+
+# -- DropQuery ------------------------------------------------------------------------
+
+
+def linear_pool(fake_pool, h, weight, bias, **options):
+    """A pool whose head has these weights."""
+    h, weight, bias = (torch.tensor(x).double() for x in (h, weight, bias))
+    logits = nn.functional.linear(h, weight, bias)
+    pool = fake_pool(embeddings=h, logits=logits, **options)
+    pool.rescore = lambda h: nn.functional.linear(h, weight, bias)
+    return pool
+
+
+@pytest.mark.parametrize("p", [0.25, 0.75])
+@pytest.mark.parametrize("value, dropping_changes", [(1.0, True), (0.45, False)])
+def test_drop_counts_changed_classes(fake_pool, p, value, dropping_changes):
+    """A column alone against a bias of .5: dropped it loses, grown it wins."""
+    pool = linear_pool(fake_pool, [[value]] * 4000, [[0], [1]], [0.5, 0])
+    changes = DropQuery(p=p)._changes(pool, np.random.default_rng(0))
+    expected = binom(3, p if dropping_changes else 1 - p).pmf(range(4)) * 4000
+    assert chisquare(np.bincount(changes, minlength=4), expected).pvalue > 1e-3
+
+
+def test_drop_takes_rows_whose_class_changes(fake_pool):
+    """No column of the first rows speaks for another class, as half of the others'."""
+    h = np.r_[np.tile([1.0, 1, 0, 0], (60, 1)), np.tile([1.1, 1, 1, 1], (60, 1))]
+    pool = linear_pool(fake_pool, h, [[1, 1, 0, 0], [0, 0, 1, 1]], [1e-3, 0])
+    assert min(DropQuery(p=0.5).query(pool, 10)) >= 60
+
+
+@pytest.mark.parametrize(
+    "changes, per_pick, threshold",
+    [([3, 2, 2, 1, 0], 1, 1), ([3, 1, 1, 1, 0], 1, 0), ([3, 2, 2, 1, 0], 3, 0)],
+)
+def test_drop_asks_for_fewer_changes_where_they_are_rare(
+    fake_pool, monkeypatch, changes, per_pick, threshold
+):
+    changes = np.repeat(changes, 2)
+    seen = []
+
+    def spy(points, n_samples, random_state):
+        seen.append(points)
+        return np.arange(n_samples)
+
+    monkeypatch.setattr(_hybrid, "nearest_to_centroids", spy)
+    monkeypatch.setattr(DropQuery, "_changes", lambda *args: changes)
+    h = np.random.default_rng(0).normal(size=(10, 3))
+    pool = fake_pool(embeddings=h, proba=np.ones((10, 1)))
+    DropQuery(candidates_per_pick=per_pick).query(pool, 3)
+    h = h[changes > threshold]
+    np.testing.assert_allclose(seen[0], h / np.linalg.norm(h, axis=1)[:, None])
+
+
+def test_drop_fills_up_at_random(fake_pool, monkeypatch):
+    changes = np.array([0, 0, 1, 0, 3, 0])
+    monkeypatch.setattr(DropQuery, "_changes", lambda *args: changes)
+    pool = fake_pool(embeddings=np.ones((6, 2)), proba=np.ones((6, 1)))
+    picks = np.array([DropQuery(random_state=s).query(pool, 4) for s in range(400)])
+    assert (np.sort(picks[:, :2]) == [2, 4]).all()
+    counts = np.bincount(picks[:, 2:].ravel(), minlength=6)[[0, 1, 3, 5]]
+    assert chisquare(counts).pvalue > 1e-3
+
+
+def test_drop_spreads_over_clusters(fake_pool):
+    """One row of each of six directions, whatever its length."""
+    rng = np.random.default_rng(0)
+    h = np.kron(np.eye(6), np.ones((20, 5))) * rng.uniform(0.5, 9, (120, 1))
+    pool = linear_pool(fake_pool, h, rng.normal(size=(3, 30)), np.zeros(3))
+    picks = DropQuery(p=0.5).query(pool, 6)
+    assert sorted(picks // 20) == list(range(6))
+
+
+@pytest.mark.parametrize("model", [LinearSVC(), LogisticRegression()])
+def test_drop_of_estimators_without_a_network(model):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    X = 2 * rng.standard_normal((3, 8))[y] + rng.standard_normal((90, 8))
+    loop = ActiveLearningLoop(model, DropQuery(), n_rounds=3, random_state=0)
+    assert len(loop.fit(X, y).labeled_indices_) == 40
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=list("abcdefgh"))
+    picks = [
+        DropQuery(random_state=0).query(PoolView(model.fit(rows, y), rows), 10)
+        for rows in (X, frame)
+    ]
+    np.testing.assert_array_equal(*picks)

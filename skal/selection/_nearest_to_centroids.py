@@ -1,0 +1,78 @@
+"""The row nearest to each centroid of k-means."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from skal.selection._base import check_matrix, check_n_select
+from skal.selection._k_center_greedy import k_center_greedy
+from skal.utils.seeds import SeedLike, check_generator
+
+
+def nearest_to_centroids(
+    points: ArrayLike | torch.Tensor,
+    n_select: int,
+    *,
+    random_state: SeedLike = None,
+    **options: Any,
+) -> NDArray[np.int64]:
+    """Take the row nearest to each of `n_select` centroids of k-means [1]_.
+
+    Parameters
+    ----------
+    points : array or tensor of shape (n_rows, n_columns)
+    n_select : int
+        How many, from 0 to `n_rows`.
+    random_state : None, int, Generator or RandomState
+        Seeds k-means and breaks ties.
+    **options : dict
+        Of `sklearn.cluster.KMeans`.
+
+    Returns
+    -------
+    positions : ndarray of int64, of shape (n_select,)
+        A centroid's row is the nearest of its own members, larger clusters first. Where
+        there are fewer distinct rows than clusters, the farthest remaining rows stand
+        for the empty ones.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has the wrong shape, type or range, or an entry is not finite.
+
+    References
+    ----------
+    .. [1] Lloyd (1982). Least squares quantization in PCM. IEEE Transactions on
+       Information Theory 28.
+
+    Examples
+    --------
+    >>> from skal.selection import nearest_to_centroids
+    >>> nearest_to_centroids([[0.0], [1], [2], [50]], 2, random_state=0).tolist()
+    [1, 3]
+    """
+    points = check_matrix(points, "points").cpu().numpy()
+    n_select = check_n_select(n_select, len(points), "points")
+    rng = check_generator(random_state)
+    if n_select == 0:
+        return np.empty(0, dtype=np.int64)
+    kmeans = KMeans(n_select, random_state=int(rng.integers(2**31)), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = kmeans.fit(points).labels_
+    gaps = np.square(points - kmeans.cluster_centers_[labels]).sum(1)
+    order = np.lexsort((rng.random(len(points)), gaps, labels))
+    clusters, firsts, sizes = np.unique(
+        labels[order], return_index=True, return_counts=True
+    )
+    picks = order[firsts[np.argsort(-sizes, kind="stable")]]
+    rest = np.setdiff1d(np.arange(len(points)), picks)
+    extra = k_center_greedy(
+        points[rest], n_select - len(picks), centers=points[picks], random_state=rng
+    )
+    return np.concatenate([picks, rest[extra]])
