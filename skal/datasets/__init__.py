@@ -1,7 +1,13 @@
 """Image data sets by name, ready for an active learning experiment."""
 
 from skal.datasets._augment import CropFlip
-from skal.datasets._images import DamagedImageError
+from skal.datasets._images import DamagedImageError, image_paths, read_image
 from skal.datasets._load import load_dataset
 
-__all__ = ["CropFlip", "DamagedImageError", "load_dataset"]
+__all__ = [
+    "CropFlip",
+    "DamagedImageError",
+    "image_paths",
+    "load_dataset",
+    "read_image",
+]

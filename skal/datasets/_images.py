@@ -1,9 +1,11 @@
 """Images of the user's own: an .npz archive, or a folder of files by class."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from skal.datasets._augment import CropFlip
@@ -134,6 +136,87 @@ class DamagedImageError(ValueError):
     """An image file that cannot be read."""
 
 
+def read_image(
+    path: str, mode: str = "RGB", background: str = "white"
+) -> NDArray[np.uint8]:
+    """Read an image file as an array.
+
+    Parameters
+    ----------
+    path : str
+    mode : {"RGB", "L"}, default="RGB"
+        Three channels of colours, or one of grey.
+    background : str, default="white"
+        Ground of transparent images, as Pillow names colours.
+
+    Returns
+    -------
+    image : ndarray of uint8 of shape (n_channels, height, width)
+
+    Raises
+    ------
+    DamagedImageError
+        Where the file cannot be read.
+    ValueError
+        Where the image vanishes on the background.
+    """
+    from PIL import Image
+
+    content = np.full((1, 1, 4), 255)
+    try:
+        with Image.open(path) as file:
+            if file.has_transparency_data:
+                file = file.convert("RGBA")
+                content = np.array(file)
+            if np.any(content[..., 3:] != 255):
+                ground = Image.new("RGBA", file.size, background)
+                file = Image.alpha_composite(ground, file)
+            image = np.array(file.convert(mode))
+    except _image_damage() as error:
+        raise _damaged(path, error) from error
+    varies = np.ptp(content, axis=(0, 1)).any()
+    if varies and not np.ptp(image, axis=(0, 1)).any():
+        raise ValueError(
+            f"{path!r} is transparent and vanishes on background={background!r}; pass "
+            "a background of another colour."
+        )
+    image = image[..., None] if mode == "L" else image
+    return image.transpose(2, 0, 1).copy()
+
+
+def image_paths(folder: str | os.PathLike, at_least: int = 1) -> list[Path]:
+    """List the image files below a folder, hidden ones left out.
+
+    Parameters
+    ----------
+    folder : path-like
+    at_least : int, default=1
+        Fewer are an error.
+
+    Returns
+    -------
+    paths : list of Path
+        Sorted, as those of the classes of an ImageFolder one after the other.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    folder = Path(folder).expanduser()
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMG_EXTENSIONS
+        and not path.is_dir()
+        and not _is_hidden(path, folder)
+    )
+    if len(found) < at_least:
+        kind = "has no image files" if folder.is_dir() else "is no folder"
+        raise ValueError(
+            f"{str(folder)!r} {kind} ({', '.join(IMG_EXTENSIONS)}). Name a folder that "
+            "has some."
+        )
+    return found
+
+
 class ImageFiles(Dataset):
     """Image files of one size, read when they are asked for.
 
@@ -182,29 +265,8 @@ class ImageFiles(Dataset):
         -------
         image : ndarray of uint8 of shape (n_channels, height, width)
         """
-        from PIL import Image
-
-        n_channels, height, width = self.image_shape
-        path, mode = self.paths[row], "L" if n_channels == 1 else "RGB"
-        content = np.full((1, 1, 4), 255)
-        try:
-            with Image.open(path) as file:
-                if file.has_transparency_data:
-                    file = file.convert("RGBA")
-                    content = np.array(file)
-                if np.any(content[..., 3:] != 255):
-                    ground = Image.new("RGBA", file.size, self.background)
-                    file = Image.alpha_composite(ground, file)
-                image = np.array(file.convert(mode))
-        except _image_damage() as error:
-            raise _damaged(path, error) from error
-        varies = np.ptp(content, axis=(0, 1)).any()
-        if varies and not np.ptp(image, axis=(0, 1)).any():
-            raise ValueError(
-                f"{path!r} is transparent and vanishes on background="
-                f"{self.background!r}; pass a background of another colour."
-            )
-        return image.reshape(height, width, n_channels).transpose(2, 0, 1).copy()
+        mode = "L" if self.image_shape[0] == 1 else "RGB"
+        return read_image(self.paths[row], mode, self.background)
 
     def read_all(self):
         """Read all files into one array.
@@ -307,13 +369,7 @@ def _list_folder(root):
         )
     paths, y = [], []
     for code, folder in enumerate(folders):
-        found = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in IMG_EXTENSIONS
-            and not path.is_dir()
-            and not _is_hidden(path, folder)
-        )
+        found = image_paths(folder, at_least=0)
         if not found:
             raise ValueError(
                 f"{str(folder)!r} is an empty class: it has no image files "

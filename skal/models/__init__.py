@@ -3,6 +3,7 @@
 from skal.models._adversarial_vae import AdversarialVAE, Discriminator
 from skal.models._autoencoder import VAE, Autoencoder
 from skal.models._convnet import ConvNet
+from skal.models._frozen import FrozenFeatures
 from skal.models._gan import Critic, Generator, WassersteinGAN, gradient_penalty
 from skal.models._gcn import GCN, GCNLoss, SimilarityGraph, similarity_graph
 from skal.models._loss_prediction import LossPrediction, RankingLoss
@@ -20,6 +21,7 @@ __all__ = [
     "ConvNet",
     "Critic",
     "Discriminator",
+    "FrozenFeatures",
     "GCNLoss",
     "Generator",
     "LossPrediction",

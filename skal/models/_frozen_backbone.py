@@ -1,0 +1,264 @@
+"""Pretrained networks by name, and networks of the user's own, ready to run."""
+
+import inspect
+import re
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from functools import cached_property
+from hashlib import blake2b
+
+import torch
+from torch import nn
+
+from skal.models._pretrained import load_pretrained
+from skal.net.heads import HeadProbe, scores_of
+
+
+def load_backbone(backbone, preprocess, layer):
+    """Make a backbone ready.
+
+    Parameters
+    ----------
+    backbone : nn.Module or str
+    preprocess : callable or None
+    layer : str
+        As for `FrozenFeatures`.
+
+    Returns
+    -------
+    backbone : Backbone
+    """
+    if isinstance(backbone, nn.Module):
+        try:
+            module = deepcopy(getattr(backbone, "_orig_mod", backbone))
+        except RuntimeError as error:
+            raise ValueError(
+                f"backbone: the {type(backbone).__name__} cannot be copied ({error}); "
+                "detach the tensors that it keeps."
+            ) from error
+        return Backbone(module, "rows", preprocess, layer)
+    found = load_pretrained(backbone, layer)
+    if preprocess is None:
+        return Backbone(**found)
+    if found["takes"] == "texts":
+        raise ValueError(
+            f"preprocess is for images, and {backbone!r} reads texts; leave it out."
+        )
+    return Backbone(**{**found, "prepare": preprocess, "collate": None})
+
+
+class Backbone:
+    """A private network, and how its features are read.
+
+    Parameters
+    ----------
+    module : nn.Module
+    takes : {"images", "texts", "rows"}
+    prepare : callable or None
+        Makes of one item what the network takes.
+    layer : str
+        See `FrozenFeatures`.
+    about : str, default=""
+        What else the features depend on.
+    collate : callable, default=None
+        Makes of a list of items, prepared or not, the keyword arguments of the network.
+    pool : callable, default=None
+        Makes of the output of the network and of those arguments a tensor.
+    """
+
+    def __init__(
+        self, module, takes, prepare, layer, about="", collate=None, pool=None
+    ):
+        self.module = module.eval().requires_grad_(False)
+        self.takes = takes
+        self.prepare = prepare
+        self.layer = layer
+        self.about = about
+        self.collate = collate
+        self.pool = pool
+
+    @cached_property
+    def fingerprint(self):
+        """Text that is another one where features may be others."""
+        digest = blake2b(digest_size=16)
+        parts = self.module, self.prepare, self.takes, self.layer, self.about
+        for part in parts:
+            digest.update(_described(part).encode())
+        values = [*self.module.named_parameters(), *self.module.named_buffers()]
+        for name, value in values:
+            value = value.detach().cpu().contiguous()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @contextmanager
+    def running(self, device):
+        """Have the network on a device.
+
+        Parameters
+        ----------
+        device : str or torch.device
+
+        Yields
+        ------
+        encode : callable
+            Makes of a list of items, and of their row numbers, an array of features.
+        """
+        try:
+            self.module.to(device)
+        except (AssertionError, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"device={device!r} cannot be used: {error}") from error
+        probe = None
+        if not self.pool and self.layer != "output":
+            probe = HeadProbe(self.module, self.layer)
+
+        def encode(items, rows):
+            arguments = self._batch(items, rows)
+            if isinstance(arguments, torch.Tensor):
+                shape = tuple(arguments.shape[1:])
+                arguments = self._cast(arguments).to(device)
+                with self._explained(f"items of shape {shape}"):
+                    output = scores_of(self.module(arguments))
+            else:
+                arguments = {k: v.to(device) for k, v in arguments.items()}
+                with self._explained("its input"):
+                    output = self.module(**arguments)
+                output = self.pool(output, arguments)
+            if probe is not None and isinstance(output, torch.Tensor):
+                with _in_own_words():
+                    embedding, _ = probe.read(output)
+                output = output if embedding is None else embedding
+            return self._vectors(output, len(items))
+
+        with torch.inference_mode(), ExitStack() as stack:
+            if probe is not None:
+                with _in_own_words():
+                    stack.enter_context(probe)
+            yield encode
+
+    @contextmanager
+    def _explained(self, what):
+        try:
+            yield
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ValueError(
+                f"the backbone {type(self.module).__name__} fails on {what}: {error}. "
+                "Let preprocess make of a row what the network takes."
+            ) from error
+
+    def _batch(self, items, rows):
+        """Make one batch of items."""
+        if self.takes == "images":
+            items = [_as_image(x, row) for x, row in zip(items, rows, strict=True)]
+        if self.prepare is not None:
+            items = [self._prepared(x, row) for x, row in zip(items, rows, strict=True)]
+        if self.collate is not None:
+            return self.collate(items)
+        if self.pool is not None:  # of transformers, prepared by the user
+            return {"pixel_values": _stacked(items, rows)}
+        return _stacked(items, rows)
+
+    def _prepared(self, x, row):
+        try:
+            x = self.prepare(x)
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise ValueError(
+                f"preprocess fails on row {row} of X, a tensor of {x.dtype} of shape "
+                f"{tuple(x.shape)}: {error}"
+            ) from error
+        if not isinstance(x, torch.Tensor):
+            raise ValueError(
+                f"preprocess must give a tensor, got a {type(x).__name__} of row {row}."
+            )
+        return x
+
+    def _cast(self, x):
+        """Make floats of bytes, and floats of the type of the weights."""
+        kinds = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
+        if x.dtype in (torch.uint8, torch.bool) or x.is_floating_point():
+            return x if x.dtype in kinds else x.to(next(iter(kinds), torch.float32))
+        return x
+
+    def _vectors(self, output, n_rows):
+        shape = getattr(output, "shape", ())
+        if not isinstance(output, torch.Tensor) or tuple(shape[:1]) != (n_rows,):
+            found = tuple(shape) or f"a {type(output).__name__}"
+            raise ValueError(
+                f"the backbone must give one vector a row, and gives {found} of "
+                f"{n_rows} rows; name the layer whose input is the features."
+            )
+        if len(shape) != 2 and shape[1:].numel() != max(shape[1:], default=0):
+            raise ValueError(
+                f"the backbone gives no vector, but shape {tuple(shape[1:])} of each "
+                "row; name the layer whose input is the features, or put a pooling "
+                "layer and nn.Flatten() behind it."
+            )
+        return output.reshape(n_rows, -1).float().cpu().numpy()
+
+
+@contextmanager
+def _in_own_words():
+    """Call what a network's embedding layer is here by its name."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error).replace("embedding_layer=", "layer=")) from error
+
+
+def _stacked(items, rows):
+    first = items[0]
+    for x, row in zip(items, rows, strict=True):
+        if x.shape != first.shape:
+            raise ValueError(
+                f"row {row} of X has shape {tuple(x.shape)}, row {rows[0]} "
+                f"{tuple(first.shape)}: bring images to one size and one number of "
+                "channels, or let preprocess do it."
+            )
+    return torch.stack([x.detach() for x in items])
+
+
+def _as_image(x, row):
+    """Make a colour image of bytes of what may be grey or of floats."""
+    x = x[None] if x.ndim == 2 else x
+    if x.ndim != 3 or x.shape[0] not in (1, 3):
+        raise ValueError(
+            f"row {row} of X has shape {tuple(x.shape)} and is no image, of shape "
+            "(n_channels, height, width) with one or three channels."
+        )
+    if x.dtype != torch.uint8:
+        low, high = float(x.min()), float(x.max())
+        top = 1 if x.is_floating_point() else 255
+        if not 0 <= low <= high <= top:
+            raise ValueError(
+                f"row {row} of X is an image with values from {low} to {high}; bring "
+                "images to bytes, or to floats in [0, 1]."
+            )
+        x = (x * (255 / top)).round().to(torch.uint8)
+    return x.expand(3, -1, -1)
+
+
+def _described(part):
+    """Describe a layer, a function or the like, the same in every process."""
+    if isinstance(part, str | None):
+        return repr(part)
+    code = getattr(part, "__code__", None)
+    text = [f"{type(part).__module__}.{type(part).__qualname__}", repr(part)]
+    if code is not None:
+        text += [code.co_code.hex(), repr(code.co_consts)]
+    elif " at 0x" in text[-1]:
+        text.append(repr(sorted(getattr(part, "__dict__", {}).items())))
+    if isinstance(part, nn.Module):
+        kinds = {type(each) for each in part.modules()}
+        for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
+            if not kind.__module__.startswith("torch."):
+                text.append(_source(kind))
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(text))
+
+
+def _source(kind):
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # typed in, or written in C
+        return kind.__qualname__
