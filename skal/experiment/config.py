@@ -115,8 +115,10 @@ class RunOptions(Options):
         Threads of torch; None: one a core, 8 at most.
     strategy_options : dict, default={}
         KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.
-    initial : str, default="uniform"
-        How the first labelled set is drawn; balanced takes as many rows of each class.
+    initial : str, default="auto"
+        How the first labelled set is chosen: herding covers the pool, uniform draws,
+        balanced takes as many rows of each class; auto: herding of rows of features,
+        uniform of images.
     n_initial : int or str, default=20
         Size of the first labelled set; or percent of the pool, as 2%.
     batch_size : int or str, default=20
@@ -147,7 +149,7 @@ class RunOptions(Options):
     device: Text = "auto"
     threads: Threads | None = None
     strategy_options: Annotated[dict[str, Any], PlainValidator(table)] = {}
-    initial: names.Initial = "uniform"
+    initial: names.Initial = "auto"
     n_initial: Size = 20
     batch_size: Size = 20
     n_rounds: Whole = 10

@@ -14,7 +14,7 @@ STRATEGIES = (
 DataSet = Literal["digits", "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"]
 Model = Literal["mlp", "cnn", "resnet"]
 Optimizer = Literal["adam", "sgd", "adamw", "nadam"]
-Initial = Literal["uniform", "balanced"]
+Initial = Literal["auto", "herding", "uniform", "balanced"]
 # Where the runs of a grid may take place.
 Backend = Literal["loky", "dask", "ray"]
 DATASETS, MODELS = get_args(DataSet), get_args(Model)

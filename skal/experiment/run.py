@@ -79,7 +79,7 @@ def run_experiment(
             strategy,
             batch_size=config.batch_size,
             n_initial=config.n_initial,
-            initial=None if config.initial == "uniform" else config.initial,
+            initial=None if config.initial == "auto" else config.initial,
             n_rounds=config.n_rounds,
             classes=np.arange(len(data.classes)),
             embedding_layer=_layer(config),

@@ -3,15 +3,21 @@
 import warnings
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
 
 from skal.loop.trial import check_comparable
 from skal.pool import PoolView
 from skal.query import QueryStrategy
+from skal.selection import herding
 from skal.utils.labels import known_labels
-from skal.utils.rows import is_dataset, n_rows, take, telling_rows
+from skal.utils.rows import is_dataset, n_rows, stack_rows, take, telling_rows
 from skal.utils.seeds import check_generator
 from skal.utils.validation import check_row_numbers
+
+# Of more rows or numbers a sample of the rows is herded.
+N_HERDED, N_NUMBERS = 10_000, 20_000_000
 
 
 class OneClassError(ValueError):
@@ -20,9 +26,17 @@ class OneClassError(ValueError):
 
 def check_initial(initial, X, mode):
     """Raise where a loop in this mode cannot begin as `initial` says."""
-    if initial is None:
+    if initial is None or (isinstance(initial, str) and initial == "uniform"):
         return
-    if isinstance(initial, str):
+    if isinstance(initial, str) and initial == "herding":
+        if not is_dataset(X):
+            check_comparable(take(X, telling_rows(X)), "initial='herding'")
+        elif not _has_features(X):
+            raise ValueError(
+                "initial='herding' compares rows, but the items of X are no vectors of "
+                "finite numbers; pass initial='uniform'."
+            )
+    elif isinstance(initial, str):
         if mode != "simulate":
             raise ValueError(
                 "initial='balanced' needs to know all labels, which only a simulation "
@@ -61,7 +75,7 @@ def initial_order(initial, size, X, y, skipped, seed):
 
     Parameters
     ----------
-    initial : None, "balanced", QueryStrategy or array-like of int
+    initial : None, str, QueryStrategy or array-like of int
         As in `ActiveLearningLoop`.
     size : int
         Of the first set.
@@ -82,9 +96,14 @@ def initial_order(initial, size, X, y, skipped, seed):
     rng = check_generator(seed)
     shuffled = rng.permutation(len(skipped))
     wanted = shuffled[~skipped[shuffled]]
+    kind = initial if isinstance(initial, str) else None
     if initial is None:
+        kind = "herding" if _has_features(X) else "uniform"
+    if kind == "herding":
+        first = _herded(X, wanted, size, rng)
+    elif kind == "uniform":
         first = wanted[:size]
-    elif isinstance(initial, str):
+    elif kind == "balanced":
         _, codes = np.unique(known_labels(y, wanted), return_inverse=True)
         rank = np.empty(len(wanted), dtype=np.int64)
         for code in np.unique(codes):
@@ -103,6 +122,26 @@ def initial_order(initial, size, X, y, skipped, seed):
         first = np.asarray(initial, dtype=np.int64)
         first = first[~skipped[first]]
     return first, shuffled[~np.isin(shuffled, first)]
+
+
+def _has_features(X):
+    """Tell whether rows are dense vectors of numbers, as far as a few of them tell."""
+    if sparse.issparse(X):
+        return False
+    try:
+        rows = stack_rows(take(X, telling_rows(X)))
+    except (TypeError, ValueError):
+        return False
+    return rows.ndim == 2 and bool(rows.isfinite().all())
+
+
+def _herded(X, rows, size, rng):
+    """Choose rows that cover the others, all columns standardised."""
+    n_columns = stack_rows(take(X, rows[:1])).numel()
+    rows = rows[: max(size, min(N_HERDED, N_NUMBERS // max(n_columns, 1)))]
+    points = stack_rows(take(X, rows)).double().flatten(1).numpy(force=True)
+    points = StandardScaler(copy=False).fit_transform(points).astype(np.float32)
+    return rows[herding(points, size, random_state=rng)]
 
 
 def first_rows(labels, first, rest, batch_size):

@@ -61,10 +61,14 @@ class ActiveLearningLoop(
         Labels bought a round; the last batch may be short.
     n_initial : int, default=10
         Size of the first labelled set.
-    initial : None, "balanced", QueryStrategy or array-like of int, default=None
-        How the first set is chosen: uniformly; equally many rows of each class
-        (simulation only); by a strategy that needs no model, over the raw rows; or the
-        given rows (then `n_initial` is ignored).
+    initial : None, str, QueryStrategy or array-like of int, default=None
+        How the first set is chosen. "herding": rows that cover the others, all columns
+        standardised (of more than 10,000 rows or 20 million numbers of a sample), see
+        :func:`skal.selection.herding`. "uniform": at random. None: herding where the
+        rows of `X` are dense vectors of finite numbers, else uniform. "balanced":
+        equally many rows of each class, which only a simulation can. Or a strategy that
+        needs no model, over the raw rows; or the given rows (then `n_initial` is
+        ignored).
     n_rounds : int or None, default=10
         Rounds after the initial one; None goes on until the pool is empty. Where the
         first set has one class only, whole batches are bought in random order until
@@ -180,7 +184,12 @@ class ActiveLearningLoop(
         "strategy": [QueryStrategy, str],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_initial": [Interval(Integral, 1, None, closed="left")],
-        "initial": [None, StrOptions({"balanced"}), QueryStrategy, "array-like"],
+        "initial": [
+            None,
+            StrOptions({"balanced", "herding", "uniform"}),
+            QueryStrategy,
+            "array-like",
+        ],
         "n_rounds": [Interval(Integral, 0, None, closed="left"), None],
         "oracle": [None, StrOptions({"ask"}), callable],
         "missing_label": "no_validation",

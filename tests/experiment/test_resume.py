@@ -362,6 +362,7 @@ def test_a_folder_of_an_earlier_release_goes_on(tmp_path, monkeypatch, capsys):
     whole = run_experiment(config, out=tmp_path / "whole").path
     command = (
         "run --epochs 2 --n-rounds 3 --device cpu --threads 1 --lr 0.01 --n-initial 2% "
+        "--initial uniform "
         "--strategy k-means --strategy-option n_init=3 --batch-size 1% --pool-size 500 "
         "--weight-decay 0 --optimizer sgd --momentum 0.5 --strategy-option max_iter=9"
     )

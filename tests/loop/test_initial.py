@@ -1,10 +1,19 @@
 """The first set: chosen when it is needed, once; and classes that are rare."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from scipy import sparse
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+from torch.utils.data import TensorDataset
 
 from skal import ActiveLearningLoop, KMeansQuery, RandomQuery
+from skal.loop import initial as first_set
+from skal.loop.initial import check_initial, initial_order
+from skal.selection import herding
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1000, 2))
@@ -142,3 +151,85 @@ def test_rows_after_a_first_set_by_class_are_shuffled():
     y[[0, 1]] = 0
     rows = loop.fit(X, y).next_query_
     assert len(rows) == 30 and (np.diff(rows) < 0).any() and rows.max() > 500
+
+
+# -- herding ------------------------------------------------------------------------
+
+
+def first(X, initial=None, size=8, skipped=(), seed=0):
+    mask = np.zeros(X.shape[0] if hasattr(X, "shape") else len(X), dtype=bool)
+    mask[list(skipped)] = True
+    order = initial_order(initial, size, X, None, mask, seed)
+    assert sorted(np.concatenate(order)) == list(range(len(mask)))
+    return order[0].tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_herding_is_of_standardised_columns(seed):
+    """Scales and origins of columns play no part, constant columns neither."""
+    rows = X[:200] * [1e6, 1e-3] + [5, -1e3]
+    expected = first(X[:200], "herding", seed=seed)
+    assert first(rows, "herding", seed=seed) == expected
+    constant = np.column_stack([rows, np.full(200, 7.0)])
+    assert first(constant, "herding", seed=seed) == expected
+    z = (X[:200] - X[:200].mean(0)) / X[:200].std(0)
+    shuffled = np.random.default_rng(seed).permutation(200)
+    rng = np.random.default_rng(seed)
+    rng.permutation(200)
+    picks = herding(z[shuffled].astype(np.float32), 8, random_state=rng)
+    assert shuffled[picks].tolist() == expected
+
+
+def test_rows_of_features_are_herded_by_default_whatever_holds_them():
+    rows = X[:200]
+    herded, drawn = first(rows, "herding"), first(rows, "uniform")
+    assert herded != drawn
+    for same in (rows, pd.DataFrame(rows), torch.tensor(rows), (rows * 2**20).round()):
+        assert first(same) == first(same, "herding")
+    data = TensorDataset(torch.tensor(rows))
+    assert first(data) == first(data, "herding") == herded
+    images = rows.reshape(100, 2, 2)
+    text = pd.DataFrame({"a": ["x", "y"] * 100, "b": rows[:, 0]})
+    holes = np.where(np.arange(200)[:, None] == 3, np.nan, rows)
+    for others in (images, text, holes, sparse.csr_array(rows)):
+        assert first(others) == first(others, "uniform")
+
+
+def test_skipped_rows_are_not_herded():
+    skipped = first(X[:200])[:4]
+    assert not set(first(X[:200], skipped=skipped)) & set(skipped)
+
+
+def test_many_rows_are_sampled(monkeypatch):
+    monkeypatch.setattr(first_set, "N_HERDED", 50)
+    shuffled = np.random.default_rng(0).permutation(1000)
+    assert set(first(X)) <= set(shuffled[:50])
+    assert set(first(X, size=60)) == set(shuffled[:60])
+
+
+def test_herding_finds_the_classes_of_digits():
+    """Ten uniform rows show six or seven of ten classes."""
+    rows, y = load_digits(return_X_y=True)
+    seen = [len(set(y[first(rows, size=10, seed=seed)])) for seed in range(5)]
+    drawn = [len(set(y[first(rows, "uniform", 10, seed=s)])) for s in range(5)]
+    assert min(seen) >= 8 > np.mean(drawn)
+
+
+def test_herding_of_what_is_no_numbers_is_refused():
+    rows = np.where(np.arange(50)[:, None] == 3, np.nan, X[:50])
+    trees = make_loop(initial="herding").set_params(estimator=DecisionTreeClassifier())
+    with pytest.raises(
+        ValueError, match="initial='herding' compares rows, but X holds"
+    ):
+        trees.fit(rows, RARE[:50])
+    images = TensorDataset(torch.zeros(50, 1, 2, 2), torch.arange(50) % 2)
+    with pytest.raises(ValueError, match="initial='herding' compares rows, but the it"):
+        check_initial("herding", images, "simulate")
+    with pytest.raises(ValueError, match="'herding'"):
+        make_loop(initial="herd").fit(X, RARE)
+
+
+def test_labels_given_need_no_first_set(monkeypatch):
+    monkeypatch.delattr(first_set, "herding")
+    y = np.where(np.arange(1000) < 900, -1, np.arange(1000) % 2)
+    assert len(make_loop().fit(X, y).next_query_) == 30

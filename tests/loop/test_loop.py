@@ -361,7 +361,7 @@ def reference_proba(net=None, **kwargs):
 
 
 def test_tensor_frame_memmap_and_dataset_give_the_same_run(tmp_path):
-    expected = reference_proba()
+    expected = reference_proba(initial="herding")
     np.save(tmp_path / "X.npy", X_DIGITS)
     containers = {
         "tensor": (torch.from_numpy(X_DIGITS), Y_DIGITS),
@@ -377,7 +377,7 @@ def test_tensor_frame_memmap_and_dataset_give_the_same_run(tmp_path):
     for name, (X, y) in containers.items():
         if name == "frame":
             X.columns = [f"pixel {k}" for k in X]
-        loop = make_loop(make_net(), BadgeQuery()).fit(X, y)
+        loop = make_loop(make_net(), BadgeQuery(), initial="herding").fit(X, y)
         assert (loop.predict_proba(X) == expected).all(), name
     assert loop.n_features_in_ == 64
 
@@ -784,7 +784,9 @@ def test_oracle_answers_keep_their_length_and_type():
     names = np.array([f"class number {k}" for k in Y_DIGITS])
     for blank, mark in (("", ""), (-1, -1), (None, None)):
         y = np.full(400, blank, dtype=object if blank is None else None)
-        loop = make_loop(oracle=lambda rows: names[rows], missing_label=mark)
+        loop = make_loop(
+            oracle=lambda rows: names[rows], missing_label=mark, initial="uniform"
+        )
         with pytest.warns(UserWarning, match="Pass all classes"):
             loop.fit(X_DIGITS, y)
         bought = loop.labeled_indices_
@@ -834,7 +836,7 @@ def test_answers_that_are_no_list_are_named(answer):
 
 
 def test_test_rows_before_any_class_is_known():
-    loop = make_loop(oracle=lambda rows: Y_DIGITS[rows])
+    loop = make_loop(oracle=lambda rows: Y_DIGITS[rows], initial="uniform")
     with pytest.warns(UserWarning, match="Pass all classes"):
         loop.fit(X_DIGITS, X_test=X_DIGITS, y_test=Y_DIGITS)
     assert len(loop.history_["test_score"]) == 3
