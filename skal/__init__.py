@@ -23,6 +23,11 @@ _NAMES = {
         CoreGcnQuery CoreSetQuery DeepFoolQuery DropQuery EntropyQuery
         KCenterGreedyQuery KMeansQuery LearningLossQuery LeastConfidenceQuery
         MarginQuery MaxHerdingQuery QueryStrategy RandomQuery ScoreQuery UHerdingQuery
+
+
+        CoreGcnQuery CoreSetQuery DeepFoolQuery EntropyQuery KCenterGreedyQuery
+        KMeansQuery LearningLossQuery LeastConfidenceQuery MarginQuery MaxHerdingQuery
+        ProbCoverQuery QueryStrategy RandomQuery ScoreQuery TypiClustQuery UHerdingQuery
         UncertainGcnQuery VaalQuery WaalQuery
     """.split(),
 }

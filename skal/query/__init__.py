@@ -9,6 +9,8 @@ from skal.query._diversity import (
     KCenterGreedyQuery,
     KMeansQuery,
     MaxHerdingQuery,
+    ProbCoverQuery,
+    TypiClustQuery,
 )
 from skal.query._graph import CoreGcnQuery, UncertainGcnQuery
 from skal.query._hybrid import (
@@ -46,9 +48,11 @@ __all__ = [
     "LeastConfidenceQuery",
     "MarginQuery",
     "MaxHerdingQuery",
+    "ProbCoverQuery",
     "QueryStrategy",
     "RandomQuery",
     "ScoreQuery",
+    "TypiClustQuery",
     "UHerdingQuery",
     "UncertainGcnQuery",
     "VaalQuery",

@@ -4,8 +4,12 @@ References
 ----------
 .. [Bae2024] Bae, Noh and Sutherland, "Generalized coverage for more robust low-budget
    active learning", ECCV 2024.
+.. [Hacohen2022] Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite
+   strategies suit high and low budgets", ICML 2022.
 .. [Sener2018] Sener and Savarese, "Active learning for convolutional neural networks: a
    core-set approach", ICLR 2018.
+.. [Yehuda2022] Yehuda, Dekel, Hacohen and Weinshall, "Active learning through a
+   covering lens", NeurIPS 2022.
 """
 
 from dataclasses import dataclass
@@ -17,6 +21,26 @@ from skal.selection import (
     k_center_mip,
     k_center_mip_subset,
     nearest_to_centroids,
+
+
+import itertools
+import warnings
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from skal.query._base import HerdingQuery, QueryStrategy, unit_rows
+from skal.selection import (
+    ball_cover,
+    k_center_greedy,
+    k_center_mip,
+    k_center_mip_subset,
+    pure_radius,
+    typicality,
 )
 from skal.utils.validation import Interval, StrOptions
 
@@ -259,3 +283,178 @@ class MaxHerdingQuery(HerdingQuery):
 
     def _query(self, pool, n_samples, rng):
         return self._herd(pool, n_samples, rng)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ProbCoverQuery(QueryStrategy):
+    """Take, again and again, the row whose ball holds most rows not yet covered.
+
+    A row covers those nearer than `delta`, among embeddings scaled to length 1;
+    labelled rows cover already [1]_ (algorithm 1).
+
+    Parameters
+    ----------
+    delta : float or "auto", default="auto"
+        Radius of the balls. "auto" is the largest at which at least 95 % of the balls
+        around rows are pure: all their rows are of one cluster of k-means, with as many
+        clusters as classes [1]_ (section 3.2).
+    max_references : int, default=20_000
+        Of a larger pool, so many rows drawn at random are to be covered.
+    random_state : int, default=None
+        Seeds k-means and breaks ties; see `QueryStrategy`.
+
+    Attributes
+    ----------
+    delta_ : float
+        The radius of the last query.
+
+    Notes
+    -----
+    "auto" is exact, where the paper tries radii of a grid, and is found again in each
+    query, since embeddings change as the network learns: the paper's are fixed. Where
+    nothing is labelled, and classes are not known, there are as many clusters as rows
+    are asked for.
+
+    Once all rows are covered, the picks are random; take a smaller `delta`, or
+    `MaxHerdingQuery`, whose kernel is smooth.
+
+    References
+    ----------
+    .. [1] Yehuda, Dekel, Hacohen and Weinshall, "Active learning through a covering
+       lens", NeurIPS 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skal import PoolView, ProbCoverQuery
+    >>> angles = np.array([0.0, 0.1, 0.2, 1.5, 1.6])
+    >>> pool = PoolView(None, np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    >>> ProbCoverQuery(delta=0.15).query(pool, 1)
+    array([1])
+    """
+
+    delta: float | str = "auto"
+    max_references: int = 20_000
+    random_state: int | None = None
+
+    requires = ("embeddings", "labeled.embeddings")
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "delta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "max_references": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def _query(self, pool, n_samples, rng):
+        order = rng.permutation(len(pool))
+        points, centers = unit_rows(pool.embeddings)[order], None
+        if pool.has_labeled:
+            centers = unit_rows(pool.labeled.embeddings)
+        options = {"max_references": self.max_references, "random_state": rng}
+        self.delta_ = self.delta
+        if self.delta == "auto":
+            n_clusters = max(2, n_samples)
+            if pool.has_labeled and pool.labeled.y is not None:
+                n_clusters = len(pool.classes)
+            rows = points if centers is None else torch.cat([points, centers])
+            labels = _clusters(rows, n_clusters, rng)
+            self.delta_ = pure_radius(rows, labels, **options)
+        picks = ball_cover(points, n_samples, self.delta_, centers=centers, **options)
+        return order[picks]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TypiClustQuery(QueryStrategy):
+    """Take the most typical row of each cluster that has fewest labels.
+
+    Labelled and unlabelled embeddings, scaled to length 1, are clustered by k-means
+    into as many clusters as there will be labels. Clusters are visited in turn, those
+    of fewest labels first, of these the largest; a visit takes the row of largest
+    typicality, ``1 / mean distance to its nearest rows`` there [1]_.
+
+    Parameters
+    ----------
+    max_clusters : int, default=500
+        At most so many clusters.
+    min_cluster_size : int, default=6
+        Smaller clusters are visited only once the others have no rows left.
+    n_neighbors : int, default=20
+        Rows that typicality looks at, but at most half of those in the cluster.
+    random_state : int, default=None
+        Seeds k-means and breaks ties; see `QueryStrategy`.
+
+    Notes
+    -----
+    As in the authors' code, neighbours are unlabelled rows of the cluster, and more
+    than 50 clusters are made by mini-batch k-means. A cluster without such rows is
+    passed over, where that code stops.
+
+    References
+    ----------
+    .. [1] Hacohen, Dekel and Weinshall, "Active learning on a budget: opposite
+       strategies suit high and low budgets", ICML 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skal import PoolView, TypiClustQuery
+    >>> angles = np.r_[0:0.6:7j, 1.5:1.58:9j]
+    >>> pool = PoolView(None, np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    >>> TypiClustQuery(n_neighbors=2, random_state=0).query(pool, 2).shape
+    (2,)
+    """
+
+    max_clusters: int = 500
+    min_cluster_size: int = 6
+    n_neighbors: int = 20
+    random_state: int | None = None
+
+    requires = ("embeddings", "labeled.embeddings")
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "max_clusters": [Interval(Integral, 1, None, closed="left")],
+        "min_cluster_size": [Interval(Integral, 1, None, closed="left")],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def _query(self, pool, n_samples, rng):
+        order = rng.permutation(len(pool))
+        points = rows = unit_rows(pool.embeddings)[order]
+        if pool.has_labeled:
+            rows = torch.cat([points, unit_rows(pool.labeled.embeddings)])
+        n_clusters = min(len(rows) - len(points) + n_samples, self.max_clusters)
+        labels = _clusters(rows, n_clusters, rng)
+        sizes = np.bincount(labels)
+        n_labeled = np.bincount(labels[len(points) :], minlength=len(sizes))
+        labels = labels[: len(points)]
+        visits = np.lexsort((-sizes, n_labeled))
+        small = sizes[visits] < self.min_cluster_size
+        picks = []
+        # Small ones once no others have rows left.
+        for clusters in (visits[~small], visits[small]):
+            left = {c: np.flatnonzero(labels == c) for c in clusters}
+            for c in itertools.cycle(clusters):
+                if len(picks) == n_samples or not any(map(len, left.values())):
+                    break
+                if len(left[c]):
+                    best = _most_typical(points[left[c]], self.n_neighbors)
+                    picks.append(left[c][best])
+                    left[c] = np.delete(left[c], best)
+        return order[picks]
+
+
+def _most_typical(points, n_neighbors):
+    n_neighbors = min(n_neighbors, len(points) // 2)
+    return typicality(points, n_neighbors).argmax() if n_neighbors else 0
+
+
+def _clusters(points, n_clusters, rng):
+    """Label rows by k-means, as TypiClust and ProbCover do."""
+    kmeans = KMeans if n_clusters <= 50 else MiniBatchKMeans
+    kmeans = kmeans(
+        min(n_clusters, len(points)),
+        n_init="auto",
+        random_state=int(rng.integers(2**31)),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return kmeans.fit_predict(points.cpu().numpy())

@@ -2,6 +2,7 @@
 
 from skal.selection._average_linkage import average_linkage
 from skal.selection._bait import bait
+from skal.selection._ball_cover import ball_cover, pure_radius
 from skal.selection._batch_bald import batch_bald, mutual_information
 from skal.selection._herding import herding
 from skal.selection._k_center_greedy import k_center_greedy
@@ -11,9 +12,11 @@ from skal.selection._linkage_clusters import linkage_clusters
 from skal.selection._nearest_distinct import nearest_distinct
 from skal.selection._nearest_to_centroids import nearest_to_centroids
 from skal.selection._top_k import top_k
+from skal.selection._typicality import typicality
 
 __all__ = [
     "average_linkage",
+    "ball_cover",
     "bait",
     "batch_bald",
     "herding",
@@ -25,5 +28,7 @@ __all__ = [
     "mutual_information",
     "nearest_distinct",
     "nearest_to_centroids",
+    "pure_radius",
     "top_k",
+    "typicality",
 ]

@@ -15,8 +15,11 @@ from skal import (
     KMeansQuery,
     MaxHerdingQuery,
     PoolView,
+    ProbCoverQuery,
     RandomQuery,
+    TypiClustQuery,
 )
+from skal.query import _diversity
 from skal.testing._pools import make_pool
 
 
@@ -332,3 +335,117 @@ def test_max_herding_begins_a_loop_without_a_model(space):
 def test_max_herding_refuses_bad_parameters(fake_pool, name, value):
     with pytest.raises(ValueError, match=f"'{name}' parameter of MaxHerdingQuery"):
         MaxHerdingQuery(**{name: value}).query(fake_pool(embeddings=np.eye(3)), 1)
+
+
+def circle(angles):
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+@pytest.mark.parametrize("n_labeled", [0, 6])
+def test_prob_cover_adds_most_rows_with_each_pick(fake_pool, n_labeled):
+    rng = np.random.default_rng(0)
+    X, X_labeled = rng.standard_normal((120, 3)), rng.standard_normal((n_labeled, 3))
+    labeled = fake_pool(embeddings=X_labeled, y=None) if n_labeled else None
+    pool = fake_pool(embeddings=X, labeled=labeled)
+    picks = ProbCoverQuery(delta=0.3).query(pool, 15)
+    near = cdist(units(X), units(X)) < 0.3
+    open_rows = np.ones(120, dtype=bool)
+    if n_labeled:
+        open_rows = cdist(units(X), units(X_labeled)).min(1) >= 0.3
+    for pick in picks:
+        added = near[open_rows].sum(0)
+        assert added[pick] == added.max()
+        open_rows &= ~near[pick]
+
+
+def test_prob_cover_finds_the_radius_between_two_blobs():
+    # Clusters as there are classes, 1.2 apart; inside no row is farther than .3.
+    angles = np.r_[0:0.3:20j, 1.5:1.8:20j]
+    X, y = circle(angles), np.repeat([0, 1], 20)
+    strategy = ProbCoverQuery(random_state=0)
+    pool = PoolView(None, X, X_labeled=X[[0, 39]], y_labeled=y[[0, 39]])
+    strategy.query(pool, 2)
+    gaps = np.sort(cdist(X, X)[y == 0][:, y == 1].min(1))
+    both = np.sort(np.r_[gaps, cdist(X, X)[y == 1][:, y == 0].min(1), 2 * [9.0]])
+    assert strategy.delta_ == pytest.approx(both[2])  # 2 of 42 balls may be mixed
+    # Without labels, as many clusters as rows are asked for; one covers each blob.
+    picks = strategy.query(PoolView(None, X), 2)
+    assert sorted(y[picks]) == [0, 1]
+
+
+def test_prob_cover_begins_a_loop_without_a_model():
+    X, _ = blobs([30, 30, 30, 30])
+    y = (X > 50).argmax(1)
+    loop = ActiveLearningLoop(
+        LogisticRegression(), RandomQuery(), initial=ProbCoverQuery(), n_initial=4
+    )
+    loop.set_params(n_rounds=0, random_state=0).fit(X, y)
+    assert sorted(y[loop.labeled_iter_ == 0]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("n_labeled", [0, 5])
+def test_typi_clust_takes_the_most_typical_row_of_each_cluster(fake_pool, n_labeled):
+    X, _ = blobs([40, 30, 20, 10, 8, 7], n_features=6)
+    y = (X > 50).argmax(1)
+    known = np.concatenate([np.flatnonzero(y == 0)[:3], np.flatnonzero(y == 2)[:2]])
+    known = known[:n_labeled]
+    rest = np.setdiff1d(np.arange(len(X)), known)
+    labeled = fake_pool(embeddings=X[known]) if n_labeled else None
+    pool = fake_pool(embeddings=X[rest], labeled=labeled)
+    strategy = TypiClustQuery(max_clusters=6, random_state=0)
+    picks = rest[strategy.query(pool, 6)]
+    # Those without labels first, of these the largest, then by labels.
+    order = [1, 3, 4, 5, 2, 0] if n_labeled else [0, 1, 2, 3, 4, 5]
+    assert y[picks].tolist() == order
+    for pick in picks:
+        members = np.setdiff1d(np.flatnonzero(y == y[pick]), known)
+        distances = np.sort(cdist(units(X[members]), units(X[members])), axis=1)
+        means = distances[:, 1 : 1 + min(20, len(members) // 2)].mean(1)
+        assert pick == members[means.argmin()]
+
+
+def test_typi_clust_leaves_small_clusters_to_the_end(fake_pool):
+    X, _ = blobs([30, 7, 5, 4], n_features=4)
+    y = (X > 50).argmax(1)
+    strategy = TypiClustQuery(max_clusters=4, random_state=0)
+    picks = strategy.query(fake_pool(embeddings=X), len(X))
+    assert y[picks[:14]].tolist() == 7 * [0, 1]
+    assert (y[picks[14:37]] == 0).all()
+    assert y[picks[37:]].tolist() == [2, 3, 2, 3, 2, 3, 2, 3, 2]
+    # Where all are small, none is.
+    small = fake_pool(embeddings=X[y > 1])
+    picks = TypiClustQuery(random_state=0).query(small, 2)
+    assert sorted(y[y > 1][picks]) == [2, 3]
+
+
+@pytest.mark.parametrize("max_clusters, n_clusters", [(500, 30), (12, 12)])
+def test_typi_clust_makes_a_cluster_for_each_label(
+    fake_pool, monkeypatch, max_clusters, n_clusters
+):
+    seen = []
+
+    def spy(points, n, rng):
+        seen.append((len(points), n))
+        return np.arange(len(points)) % n
+
+    monkeypatch.setattr(_diversity, "_clusters", spy)
+    X = np.random.default_rng(0).standard_normal((100, 3))
+    pool = fake_pool(embeddings=X[:80], labeled=fake_pool(embeddings=X[80:]))
+    TypiClustQuery(max_clusters=max_clusters).query(pool, 10)
+    assert seen == [(100, n_clusters)]
+
+
+@pytest.mark.parametrize(
+    "cls, name, value",
+    [
+        (ProbCoverQuery, "delta", 0.0),
+        (ProbCoverQuery, "delta", "median"),
+        (ProbCoverQuery, "max_references", 0),
+        (TypiClustQuery, "max_clusters", 0),
+        (TypiClustQuery, "min_cluster_size", 0),
+        (TypiClustQuery, "n_neighbors", 0),
+    ],
+)
+def test_cluster_strategies_refuse_bad_parameters(fake_pool, cls, name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {cls.__name__}"):
+        cls(**{name: value}).query(fake_pool(embeddings=np.eye(3)), 1)
