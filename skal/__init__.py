@@ -22,13 +22,8 @@ _NAMES = {
         AsalQuery BadgeQuery BaitQuery BaldQuery BatchBaldQuery ClusterMarginQuery
         CoreGcnQuery CoreSetQuery DeepFoolQuery DropQuery EntropyQuery
         KCenterGreedyQuery KMeansQuery LearningLossQuery LeastConfidenceQuery
-        MarginQuery MaxHerdingQuery QueryStrategy RandomQuery ScoreQuery UHerdingQuery
-
-
-        CoreGcnQuery CoreSetQuery DeepFoolQuery EntropyQuery KCenterGreedyQuery
-        KMeansQuery LearningLossQuery LeastConfidenceQuery MarginQuery MaxHerdingQuery
-        ProbCoverQuery QueryStrategy RandomQuery ScoreQuery TypiClustQuery UHerdingQuery
-        UncertainGcnQuery VaalQuery WaalQuery
+        MarginQuery MaxHerdingQuery ProbCoverQuery QueryStrategy RandomQuery ScoreQuery
+        TypiClustQuery UHerdingQuery UncertainGcnQuery VaalQuery WaalQuery
     """.split(),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

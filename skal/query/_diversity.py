@@ -12,17 +12,6 @@ References
    covering lens", NeurIPS 2022.
 """
 
-from dataclasses import dataclass
-from numbers import Integral, Real
-
-from skal.query._base import HerdingQuery, QueryStrategy
-from skal.selection import (
-    k_center_greedy,
-    k_center_mip,
-    k_center_mip_subset,
-    nearest_to_centroids,
-
-
 import itertools
 import warnings
 from dataclasses import dataclass
@@ -39,6 +28,7 @@ from skal.selection import (
     k_center_greedy,
     k_center_mip,
     k_center_mip_subset,
+    nearest_to_centroids,
     pure_radius,
     typicality,
 )

@@ -170,6 +170,11 @@ def pure_radius(
         Exact, without a grid: a quantile of the distances of rows to the nearest one
         of another label. Infinite where there is but one label.
 
+    References
+    ----------
+    .. [1] Yehuda, Dekel, Hacohen and Weinshall (2022). Active learning through a
+       covering lens. NeurIPS.
+
     Examples
     --------
     >>> from skal.selection import pure_radius
