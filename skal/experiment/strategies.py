@@ -6,6 +6,7 @@ from collections import namedtuple
 
 from skal.experiment.options import UsageError, unknown
 from skal.posterior import DeepEnsemble, MCDropout
+from skal.query import StochasticQuery
 from skal.utils import all_strategies, command_line_name
 from skal.utils.validation import check_params
 
@@ -19,10 +20,13 @@ def named_strategies():
     -------
     strategies : dict of str to QueryStrategy
         One with a parameter `posterior` comes with its default spelled out, and with
-        -dropout and -ensemble where that is another.
+        -dropout and -ensemble where that is another. `StochasticQuery` is named by the
+        strategy that it wraps, as in power-bald.
     """
     found = {}
     for _, cls in all_strategies():
+        if cls is StochasticQuery:
+            continue
         name, strategy = command_line_name(cls), cls()
         if hasattr(strategy, "active_posterior"):
             default = strategy.active_posterior
@@ -31,6 +35,8 @@ def named_strategies():
             found[f"{name}-ensemble"] = cls(posterior=DeepEnsemble())
             strategy.set_params(posterior=default)
         found[name] = strategy
+    for name in ("bald", "entropy", "margin"):
+        found[f"power-{name}"] = StochasticQuery(found[name])
     return dict(sorted(found.items()))
 
 
@@ -111,7 +117,7 @@ def describe_strategies():
     for name, strategy in named_strategies().items():
         # That of the posterior, where the name has it.
         source = type(strategy)
-        if name != command_line_name(source):
+        if name.endswith(("-dropout", "-ensemble")):
             source = type(strategy.posterior)
         _, _, references = (inspect.getdoc(source) or "").partition("References\n---")
         paper = re.split(r"\n\n|\n\.\. \[", references.partition("] ")[2])[0]

@@ -23,9 +23,11 @@ from skal.query._hybrid import (
 from skal.query._learning_loss import LearningLossQuery
 from skal.query._uncertainty import (
     EntropyQuery,
+    FalcunQuery,
     LeastConfidenceQuery,
     MarginQuery,
     RandomQuery,
+    StochasticQuery,
 )
 from skal.query._vaal import VaalQuery
 from skal.query._waal import WaalQuery
@@ -42,6 +44,7 @@ __all__ = [
     "DeepFoolQuery",
     "DropQuery",
     "EntropyQuery",
+    "FalcunQuery",
     "KCenterGreedyQuery",
     "KMeansQuery",
     "LearningLossQuery",
@@ -52,6 +55,7 @@ __all__ = [
     "QueryStrategy",
     "RandomQuery",
     "ScoreQuery",
+    "StochasticQuery",
     "TypiClustQuery",
     "UHerdingQuery",
     "UncertainGcnQuery",

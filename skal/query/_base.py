@@ -270,17 +270,24 @@ class ScoreQuery(QueryStrategy):
     """
 
     def _query(self, pool, n_samples, rng):
+        return top_k(self._checked_score(pool), n_samples, random_state=rng)
+
+    def _checked_score(self, pool):
         scores = self._score(pool)
         if tuple(np.shape(scores)) != (len(pool),):
             raise RuntimeError(
                 f"{type(self).__name__}._score must give one score for each of the "
                 f"{len(pool)} rows of the pool, got shape {tuple(np.shape(scores))}."
             )
-        return top_k(scores, n_samples, random_state=rng)
+        return scores
 
     @abstractmethod
     def _score(self, pool):
         """Scores of shape (len(pool),), higher = more wanted; array or tensor."""
+
+    def _scale(self, scores):
+        """Turn them into those of the paper, in proportion to which rows are drawn."""
+        return scores
 
 
 class AuxiliaryQuery(QueryStrategy):

@@ -8,10 +8,27 @@ References
    SIGIR 1994.
 .. [Scheffer2001] Scheffer, Decomain and Wrobel, "Active hidden Markov models for
    information extraction", IDA 2001.
+.. [Kirsch2023] Kirsch, Farquhar, Atighehchian, Jesson, Branchaud-Charron and Gal,
+   "Stochastic batch acquisition: a simple baseline for deep active learning", TMLR
+   2023.
+.. [Gilhuber2024] Gilhuber, Beer, Ma and Seidl, "FALCUN: a simple and efficient deep
+   active learning strategy", ECML PKDD 2024.
 """
 
-import torch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Self
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator
+
+from skal.net.pool_features import PoolFeatures
+from skal.pool import PoolView
+from skal.posterior import DeepEnsemble, MCDropout
 from skal.query._base import (
     PosteriorQuery,
     QueryStrategy,
@@ -20,6 +37,8 @@ from skal.query._base import (
     other_proba,
     pool_margins,
 )
+from skal.selection import top_k
+from skal.utils.validation import Interval, StrOptions, check_params
 
 
 class RandomQuery(QueryStrategy):
@@ -148,6 +167,9 @@ class MarginQuery(_UncertaintyQuery):
             return pool_margins(pool)
         return margin_scores(self._log_proba(pool))
 
+    def _scale(self, scores):
+        return scores.double().sigmoid()  # 1 - m, of log odds
+
 
 class EntropyQuery(_UncertaintyQuery):
     """Take the rows whose predicted class distribution has the largest entropy.
@@ -186,3 +208,213 @@ class EntropyQuery(_UncertaintyQuery):
         log_proba = self._log_proba(pool)
         proba = log_proba.exp()
         return -torch.where(proba > 0, proba * log_proba, 0.0).sum(1)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class FalcunQuery(QueryStrategy):
+    """Draw rows of small margin whose predictions are unlike those drawn already.
+
+    With ``u = 1 - (p_(1) - p_(2))`` and a distance ``d`` that starts at ``u`` and is
+    then the least of it and of ``|p - p_s|_1`` to each row ``s`` drawn, the next row is
+    drawn with probability proportional to ``(u + d')^gamma``, where ``d'`` is ``d``
+    scaled to [0, 1] among the rows that are left [1]_ (algorithm 1).
+
+    Parameters
+    ----------
+    gamma : float, default=10
+        0 draws uniformly; the larger, the more the best rows are favoured.
+    random_state : int, default=None
+        See `QueryStrategy`.
+
+    Notes
+    -----
+    Needs probabilities only, so any classifier that gives them will do. Time is
+    O(n_samples n_classes) a pick, memory a copy of the probabilities.
+
+    References
+    ----------
+    .. [1] Gilhuber, Beer, Ma and Seidl, "FALCUN: a simple and efficient deep active
+       learning strategy", ECML PKDD 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal import FalcunQuery, PoolView
+    >>> X, y = load_iris(return_X_y=True)
+    >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
+    >>> FalcunQuery(random_state=0).query(pool, 3).shape
+    (3,)
+    """
+
+    gamma: float = 10
+    random_state: int | None = None
+
+    requires = ("proba",)
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "gamma": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def _query(self, pool, n_samples, rng):
+        proba = pool.proba.double()
+        first, second = proba.topk(2, dim=1).values.unbind(1)
+        unsure = (1 - (first - second)).clamp_(min=0).cpu().numpy()
+        proba = proba.cpu().numpy()
+        distance, left, picks = unsure.copy(), np.arange(len(proba)), []
+        for _ in range(n_samples):
+            far = distance[left] - distance[left].min()
+            weights = unsure[left] + far / (far.max() or 1)
+            totals = np.cumsum((weights / (weights.max() or 1)) ** self.gamma)
+            if totals[-1] == 0:  # all are certain, and alike
+                totals = np.arange(1.0, len(left) + 1)
+            drawn = np.searchsorted(totals, rng.random() * totals[-1], side="right")
+            picks.append(left[drawn])
+            left = np.delete(left, drawn)
+            gaps = np.abs(proba - proba[picks[-1]]).sum(1)
+            np.minimum(distance, gaps, out=distance)
+        return np.array(picks)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class StochasticQuery(QueryStrategy):
+    """Draw rows without replacement, by a power of another strategy's scores.
+
+    Noise ``G`` of the standard Gumbel distribution is added once, and the highest rows
+    are taken: of ``log s + G / beta`` for "power", which draws row after row with
+    probability proportional to ``s^beta``, of ``s + G / beta`` for "softmax", of
+    ``-log rank + G / beta`` for "softrank" [1]_ (table 1). So the batch is spread, as
+    the best rows alone are not, at no further cost: PowerBALD is
+    ``StochasticQuery(BaldQuery())``.
+
+    Parameters
+    ----------
+    strategy : ScoreQuery, default=None
+        Gives the scores ``s``; None is ``MarginQuery()``. Its parameters are set as in
+        ``strategy__posterior``.
+    kind : {"power", "softmax", "softrank"}, default="power"
+        What the noise is added to. "power" needs scores that are not negative; of no
+        score at all, 0, rows come last.
+    beta : float, default=1
+        0 would be drawing uniformly, infinity the strategy itself.
+    random_state : int, default=None
+        Draws the noise; see `QueryStrategy`. The strategy has its own.
+
+    Notes
+    -----
+    The score of `MarginQuery` is the logarithm of odds; ``s`` is ``1 - m`` here. Of
+    scores within a rounding error below 0 the logarithm is that of the smallest number;
+    where it is NaN, as in public code, such rows are taken first.
+
+    What the strategy learns it keeps itself.
+
+    References
+    ----------
+    .. [1] Kirsch, Farquhar, Atighehchian, Jesson, Branchaud-Charron and Gal,
+       "Stochastic batch acquisition: a simple baseline for deep active learning", TMLR
+       2023.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skal import EntropyQuery, PoolView, StochasticQuery
+    >>> X, y = load_iris(return_X_y=True)
+    >>> pool = PoolView(LogisticRegression(max_iter=1000).fit(X, y), X)
+    >>> StochasticQuery(EntropyQuery(), random_state=0).query(pool, 3).shape
+    (3,)
+    """
+
+    strategy: ScoreQuery | None = field(default=None, kw_only=False)
+    kind: str = "power"
+    beta: float = 1
+    random_state: int | None = None
+
+    _parameter_constraints = {
+        **QueryStrategy._parameter_constraints,
+        "strategy": [ScoreQuery, None],
+        "kind": [StrOptions({"power", "softmax", "softrank"})],
+        "beta": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    @property
+    def active_strategy(self) -> ScoreQuery:
+        """The parameter, or what None stands for."""
+        return MarginQuery() if self.strategy is None else self.strategy
+
+    @property
+    def active_posterior(self) -> MCDropout | DeepEnsemble | None:
+        """That of the strategy, if it has one."""
+        return getattr(self.active_strategy, "active_posterior", None)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """What the strategy reads."""
+        return self.active_strategy.requires
+
+    @property
+    def training_note(self) -> str:
+        """That of the strategy."""
+        return self.active_strategy.training_note
+
+    def _default(self, name):
+        return self.active_strategy if name == "strategy" else None
+
+    def prepare(
+        self, estimator: BaseEstimator, *, pool_features: PoolFeatures | None = None
+    ) -> BaseEstimator:
+        """Train as the strategy wants; see `QueryStrategy`."""
+        check_params(self)
+        check_params(self.active_strategy)
+        return self.active_strategy.prepare(estimator, pool_features=pool_features)
+
+    def fit(self, pool: PoolView) -> Self:
+        """Train what the strategy needs.
+
+        Parameters
+        ----------
+        pool : PoolView
+
+        Returns
+        -------
+        self : StochasticQuery
+        """
+        self.active_strategy.fit(pool)
+        return self
+
+    def get_state(self) -> dict[str, NDArray]:
+        """Give what the strategy keeps over rounds."""
+        return self.active_strategy.get_state()
+
+    def set_state(self, state: Mapping[str, NDArray]) -> None:
+        """Take over what the strategy of an equal one gave.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+        """
+        self.active_strategy.set_state(state)
+
+    def _query(self, pool, n_samples, rng):
+        strategy = self.active_strategy
+        check_params(strategy)
+        scores = strategy._scale(strategy._checked_score(pool))
+        scores = torch.as_tensor(scores).detach().double().cpu().numpy()
+        if self.kind == "power":
+            self._check_not_negative(scores)
+            scores = np.log(np.maximum(scores, np.finfo(float).tiny))
+        elif self.kind == "softrank":
+            scores = -np.log(rankdata(-scores))
+        return top_k(
+            scores + rng.gumbel(size=len(scores)) / self.beta,
+            n_samples,
+            random_state=rng,
+        )
+
+    def _check_not_negative(self, scores):
+        if scores.min() < -1e-6 * np.abs(scores[np.isfinite(scores)]).max(initial=0):
+            raise ValueError(
+                f"kind='power' takes logarithms of the scores, but those of "
+                f"{type(self.active_strategy).__name__} go down to {scores.min():.3g}; "
+                "pass kind='softrank'."
+            )

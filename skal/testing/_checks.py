@@ -389,9 +389,12 @@ def check_same_picks_on_gpu(strategy):
 
 
 def check_constructor(strategy):
-    """Parameters are keyword-only; `random_state` is one, None by default."""
+    """Parameters are keyword-only; `random_state` is one, None by default.
+
+    But a strategy that is wrapped, `strategy`, may come first.
+    """
     parameters = inspect.signature(type(strategy)).parameters.values()
-    kinds = {p.name: p.kind for p in parameters}
+    kinds = {p.name: p.kind for p in parameters if p.name != "strategy"}
     assert set(kinds.values()) == {inspect.Parameter.KEYWORD_ONLY}, (
         f"parameters must be keyword-only, got {kinds}"
     )

@@ -10,6 +10,7 @@ from skal.experiment.strategies import (
     named_strategies,
 )
 from skal.posterior import DeepEnsemble, MCDropout
+from skal.query import BaldQuery
 from skal.utils import all_strategies, command_line_name
 
 
@@ -52,7 +53,10 @@ def test_unknown_strategy():
 
 def test_every_strategy_is_described():
     described = {each.name: each for each in describe_strategies()}
-    assert {command_line_name(cls) for _, cls in all_strategies()} <= set(described)
+    discovered = {command_line_name(cls) for _, cls in all_strategies()}
+    assert discovered - {"stochastic"} <= set(described)
+    assert described["power-bald"].reads == "sample_proba"
+    assert described["power-bald"].year == "2023"
     badge = described["badge"]
     assert badge.year == "2020" and badge.paper.startswith("Ash, Zhang")
     assert badge.paper.endswith("ICLR 2020.")
@@ -79,6 +83,18 @@ def test_bald_has_options_of_its_posterior(name):
     ensemble = build_strategy(RunConfig(strategy=f"{name}-ensemble")).posterior
     assert isinstance(ensemble, DeepEnsemble)
     assert f"{name}-dropout" not in named_strategies()
+
+
+def test_power_strategies_have_options_of_what_they_wrap():
+    options = {"beta": 4, "strategy__posterior__n_draws": 7}
+    strategy = build_strategy(
+        RunConfig(strategy="power-bald", strategy_options=options)
+    )
+    assert isinstance(strategy.strategy, BaldQuery) and strategy.beta == 4
+    assert strategy.active_posterior.n_draws == 7
+    with pytest.raises(UsageError, match="power-margin has no option gamma"):
+        options = {"gamma": 1}
+        build_strategy(RunConfig(strategy="power-margin", strategy_options=options))
 
 
 def test_the_names_of_the_command_line_are_those_discovered():

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chi2
+from scipy.stats import chi2, chisquare
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -12,13 +13,19 @@ from sklearn.svm import LinearSVC
 from skal import (
     ActiveLearningLoop,
     BadgeQuery,
+    BaldQuery,
     ClusterMarginQuery,
+    DeepFoolQuery,
     EntropyQuery,
+    FalcunQuery,
     LeastConfidenceQuery,
     MarginQuery,
     PoolView,
     RandomQuery,
+    StochasticQuery,
 )
+from skal.posterior import DeepEnsemble
+from skal.query import ScoreQuery
 from skal.testing._pools import make_pool
 
 MEASURES = [LeastConfidenceQuery, MarginQuery, EntropyQuery]
@@ -235,3 +242,161 @@ def test_random_does_not_depend_on_the_model(pool):
         PoolView(LogisticRegression(), np.ones((60, 2)), random_state=0),
     ):
         np.testing.assert_array_equal(RandomQuery().query(other, 10), picks)
+
+
+# -- FALCUN ---------------------------------------------------------------------------
+
+
+def falcun_weights(proba, picks, gamma):
+    """Chances of the next row by the formula, with its loops written out."""
+    ranked = np.sort(proba, axis=1)
+    u = 1 - (ranked[:, -1] - ranked[:, -2])
+    left = [i for i in range(len(proba)) if i not in picks]
+    d = [min([u[i], *(np.abs(proba[i] - proba[s]).sum() for s in picks)]) for i in left]
+    low, high = min(d), max(d)
+    scaled = [(x - low) / (high - low) for x in d]
+    weights = np.zeros(len(proba))
+    weights[left] = (u[left] + scaled) ** gamma
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize("gamma", [0, 1, 10])
+def test_falcun_draws_by_its_formula(fake_pool, gamma):
+    """First picks, and second ones after each first."""
+    proba = np.array([[0.5, 0.4, 0.1], [0.4, 0.35, 0.25], [0.1, 0.45, 0.45]])
+    proba = np.vstack([proba, [[0.3, 0.2, 0.5], [0.9, 0.05, 0.05]]])
+    pool, n, rng = fake_pool(proba=proba), 3000, np.random.default_rng(0)
+    picks = [FalcunQuery(gamma=gamma)._query(pool, 2, rng) for _ in range(n)]
+    counts = np.zeros((5, 5))
+    np.add.at(counts, tuple(np.transpose(picks)), 1)
+    then = [falcun_weights(proba, [i], gamma) for i in range(5)]
+    expected = n * falcun_weights(proba, [], gamma)[:, None] * then
+    kept = expected > 5
+    counts = [*counts[kept], counts[~kept].sum() + 1e-9]
+    expected = [*expected[kept], expected[~kept].sum() + 1e-9]
+    assert chisquare(counts, expected).pvalue > 1e-3
+
+
+def test_falcun_of_large_gamma_takes_the_margin_and_then_what_is_unlike(fake_pool):
+    proba = [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0.52, 0.48], [0.9, 0.1, 0]]
+    pool = fake_pool(proba=proba)
+    for seed in range(20):
+        picks = FalcunQuery(gamma=1e4, random_state=seed).query(pool, 2)
+        assert picks[0] in (0, 1) and picks[1] == 2
+
+
+def test_falcun_draws_uniformly_from_certain_rows(fake_pool):
+    pool = fake_pool(proba=np.tile([1.0, 0], (6, 1)))
+    picks = [FalcunQuery(random_state=seed).query(pool, 6) for seed in range(600)]
+    for place in np.transpose(picks):
+        assert chisquare(np.bincount(place, minlength=6)).pvalue > 1e-3
+
+
+# -- stochastic batches ---------------------------------------------------------------
+
+
+class Given(ScoreQuery):
+    """Scores that are the embeddings of a pool."""
+
+    requires = ("embeddings",)
+
+    def _score(self, pool):
+        return pool.embeddings
+
+
+SCORES = np.array([0.1, 1.0, 2.0, 0.5])
+RANKS = np.array([4, 2, 1, 3])
+WEIGHTS = {"power": SCORES, "softmax": np.exp(SCORES), "softrank": 1 / RANKS}
+
+
+@pytest.mark.parametrize("beta", [0.5, 1, 3])
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_stochastic_is_drawing_one_row_after_another(fake_pool, kind, beta):
+    """Without replacement, in proportion to the power beta of what is left."""
+    pool, n = fake_pool(embeddings=SCORES), 3000
+    counts, rng = np.zeros((4, 4)), np.random.default_rng(0)
+    strategy = StochasticQuery(Given(), kind=kind, beta=beta)
+    for _ in range(n):
+        counts[tuple(strategy._query(pool, 2, rng))] += 1
+    weights = WEIGHTS[kind] ** beta
+    left = weights.sum() - weights
+    expected = n * np.outer(weights / weights.sum() / left, weights)
+    off = ~np.eye(4, dtype=bool)
+    kept = off & (expected > 5)
+    counts, expected = (
+        [*x[kept], x[off & ~kept].sum() + 1e-9] for x in (counts, expected)
+    )
+    assert chisquare(counts, expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_stochastic_of_large_beta_is_the_strategy(kind):
+    pool = make_pool()
+    for inner in (EntropyQuery(), MarginQuery(), LeastConfidenceQuery()):
+        picks = StochasticQuery(inner, kind=kind, beta=1e7).query(pool, 10)
+        np.testing.assert_array_equal(picks, inner.query(pool, 10))
+
+
+def test_power_margin_weighs_by_one_less_the_margin(fake_pool):
+    logits = random_logits(3)
+    pool = fake_pool(logits=logits)
+    ranked = pool.proba.sort(1, descending=True).values
+    expected = 1 - (ranked[:, 0] - ranked[:, 1])
+    strategy = MarginQuery()
+    torch.testing.assert_close(strategy._scale(strategy._score(pool)), expected)
+
+
+def test_power_takes_scores_of_nothing_last(fake_pool):
+    """The logarithm of what rounding left below 0 would be NaN, and come first."""
+    pool = fake_pool(embeddings=np.array([0.0, 1e-9, -1e-17, 1, 0]))
+    for seed in range(30):
+        picks = StochasticQuery(Given(), random_state=seed).query(pool, 5).tolist()
+        assert set(picks[:2]) == {1, 3}
+    pool = fake_pool(embeddings=np.zeros(5))
+    rng = np.random.default_rng(0)
+    firsts = {int(StochasticQuery(Given())._query(pool, 1, rng)[0]) for _ in range(99)}
+    assert len(firsts) == 5
+
+
+def test_power_of_negative_scores_is_refused():
+    with pytest.raises(ValueError, match="DeepFoolQuery go down.*kind='softrank'"):
+        StochasticQuery(DeepFoolQuery()).query(make_pool(), 3)
+    picks = StochasticQuery(DeepFoolQuery(), kind="softrank").query(make_pool(), 3)
+    assert len(picks) == 3
+
+
+def test_stochastic_reads_trains_and_clones_as_its_strategy():
+    wrapped = StochasticQuery(BaldQuery()).set_params(strategy__posterior__n_draws=7)
+    assert wrapped.requires == ("sample_proba",)
+    assert wrapped.active_posterior.n_draws == 7
+    copy = clone(wrapped)
+    assert copy.strategy is not wrapped.strategy
+    np.testing.assert_array_equal(
+        copy.query(make_pool(), 5), wrapped.query(make_pool(), 5)
+    )
+    default = StochasticQuery().set_params(strategy__random_state=3)
+    assert isinstance(default.strategy, MarginQuery)
+    assert repr(default) == "StochasticQuery(strategy=MarginQuery(random_state=3))"
+    wrong = StochasticQuery(BaldQuery(measure="votes"))
+    for check in (lambda: wrong.query(make_pool(), 1), lambda: wrong.prepare(None)):
+        with pytest.raises(ValueError, match="'measure' parameter of BaldQuery"):
+            check()
+
+
+def test_stochastic_passes_the_rows_once():
+    pool, seen = make_pool(), []
+    pool.estimator.module_.register_forward_pre_hook(
+        lambda module, args: seen.append(len(args[0]))
+    )
+    StochasticQuery().query(pool, 5)
+    assert sum(seen) == len(pool)
+
+
+def test_a_loop_over_a_stochastic_strategy():
+    X, y = svm_data(3)
+    strategy = StochasticQuery(BaldQuery(), random_state=1)
+    strategy.set_params(strategy__posterior=DeepEnsemble(2))
+    loop = ActiveLearningLoop(
+        SGDClassifier(loss="log_loss"), strategy, n_rounds=2, random_state=0
+    ).fit(X, y)
+    assert len(loop.labeled_indices_) == 30
