@@ -4,16 +4,16 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
-from scipy import sparse
 from skorch import NeuralNet
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import unpack_data
 from torch import nn
 from torch.utils.data import DataLoader
 
+from skal.net.batches import BatchLoader, batch_of, is_plain
 from skal.net.inputs import CastInputs, cast_inputs, modes_kept, net_rows
 from skal.net.training import is_net
-from skal.utils.rows import DatasetRows, is_dataset, is_frame, n_rows, native, take
+from skal.utils.rows import DatasetRows, is_dataset, is_frame, n_rows, take
 from skal.utils.seeds import isolated_rng
 
 
@@ -123,16 +123,17 @@ def predict_batches(net, X, rows=None):
     """
     options = net.get_params_for("iterator_valid")
     X = net_rows(net, X) if is_frame(X) else X
+    X = X.detach() if isinstance(X, torch.Tensor) else X
     if options.get("shuffle"):
         raise ValueError(
             "iterator_valid__shuffle=True would mix up the rows of the pool; leave "
             "it out."
         )
     plain = (
-        (isinstance(X, np.ndarray | torch.Tensor) or sparse.issparse(X))
+        is_plain(X)
         and net.dataset is SkorchDataset
         and not _overridden(net, "get_dataset", "get_iterator")
-        and net.iterator_valid is DataLoader
+        and net.iterator_valid in (DataLoader, BatchLoader)
         and not net.get_params_for("dataset")
         and set(options) <= {"batch_size", "num_workers", "pin_memory"}
     )
@@ -142,14 +143,9 @@ def predict_batches(net, X, rows=None):
         size = n if size == -1 else size
         for start in range(0, n, size):
             stop = min(start + size, n)
-            batch = X[start:stop] if rows is None else take(X, rows[start:stop])
-            if sparse.issparse(batch):
-                batch = batch.toarray()
-            if isinstance(batch, np.ndarray):
-                batch = torch.from_numpy(native(batch))
-            # A copy, as a loader makes: the network may write to it, and the bits
-            # of a matrix product depend on how its operands lie in memory.
-            batch = batch.detach().clone(memory_format=torch.contiguous_format)
+            batch = batch_of(
+                X, slice(start, stop) if rows is None else rows[start:stop]
+            )
             yield cast_inputs(batch, net), torch.zeros(stop - start)
         return
     if is_dataset(X):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from scipy import sparse
+from skorch.callbacks import PrintLog
 from skorch.helper import SliceDict
 
 from skal.net.heads import check_outputs, scores_of
@@ -59,6 +60,15 @@ def map_tensors(function, value):
     return value
 
 
+class QuietLog(PrintLog):
+    """PrintLog that makes no table where nothing is printed."""
+
+    def on_epoch_end(self, net, **kwargs):
+        """Print a row of the table, where that is wanted."""
+        if net.verbose or self.sink is not print:
+            super().on_epoch_end(net, **kwargs)
+
+
 class CastInputs:
     """Mixin of the private net: rows of any container, inputs cast, outputs compared.
 
@@ -68,6 +78,13 @@ class CastInputs:
     would have worked. Inputs of several parts are never cast, since a mask or a length
     would become something else.
     """
+
+    @property
+    def _default_callbacks(self):
+        return [
+            (name, QuietLog() if type(callback) is PrintLog else callback)
+            for name, callback in super()._default_callbacks
+        ]
 
     def initialize(self):
         """Forget what another network could take, then initialize."""

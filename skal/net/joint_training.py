@@ -13,10 +13,10 @@ from skorch import NeuralNet
 from skorch.callbacks import PassthroughScoring
 from skorch.dataset import get_len, unpack_data
 from skorch.utils import to_device
-from torch.utils.data import DataLoader
 
 from skal.net.auxiliary import private_auxiliary
 from skal.net.auxiliary_rows import Cycle
+from skal.net.batches import BatchLoader
 from skal.net.gradients import parameters_frozen
 from skal.net.heads import HeadProbe, missing_head, scores_of
 from skal.net.hidden import HiddenMeans
@@ -290,7 +290,7 @@ class _Pairs:
         dataset = self.net.get_dataset(self.features(positions), labels)
         options = self.net.get_params_for("iterator_train")
         kept = ("collate_fn", "num_workers", "pin_memory", "worker_init_fn")
-        return DataLoader(
+        return BatchLoader(
             dataset,
             batch_sampler=np.array_split(np.arange(len(positions)), self.n_paired),
             **{name: options[name] for name in kept if name in options},

@@ -17,8 +17,9 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.dataset import ValidSplit
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader
 
+from skal.net.batches import BatchLoader, TrainLoader
 from skal.net.few_labels import (
     GapFreeLabels,
     LenientSplit,
@@ -203,57 +204,6 @@ def casting_view(net):
     return extend_net(view, CastInputs)
 
 
-class TrainLoader(DataLoader):
-    """DataLoader for few labels: never a last batch of one row, never no batch at all.
-
-    A last batch of one row breaks BatchNorm, and dropping it would lose the same paid
-    label every epoch, so it joins the batch before it. `drop_last=True` with fewer rows
-    than a batch would train nothing, silently: it raises.
-    """
-
-    def __init__(self, dataset, batch_size=1, shuffle=False, sampler=None, **kwargs):
-        n_rows = len(sampler if hasattr(sampler, "__len__") else dataset)
-        if kwargs.get("drop_last") and n_rows < (batch_size or 0):
-            raise ValueError(
-                f"drop_last=True with batch_size={batch_size} and {n_rows} rows to "
-                "train on gives no batch at all; lower the batch size of the net or "
-                "leave drop_last out."
-            )
-        joins = (
-            batch_size is not None
-            and 1 < batch_size < n_rows
-            and n_rows % batch_size == 1
-            and not kwargs.get("drop_last")
-            and kwargs.get("batch_sampler") is None
-        )
-        if joins:
-            if sampler is None and shuffle:
-                sampler = RandomSampler(dataset, generator=kwargs.get("generator"))
-            sampler = SequentialSampler(dataset) if sampler is None else sampler
-            kwargs.pop("drop_last", None)
-            kwargs["batch_sampler"] = _JoinedBatches(sampler, batch_size)
-            super().__init__(dataset, **kwargs)
-        else:
-            super().__init__(dataset, batch_size, shuffle, sampler, **kwargs)
-
-
-class _JoinedBatches(BatchSampler):
-    """Batches of which a last one of one row joins the one before."""
-
-    def __init__(self, sampler, batch_size):
-        super().__init__(sampler, batch_size, drop_last=False)
-
-    def __iter__(self):
-        batches = list(super().__iter__())
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches[-2:] = [batches[-2] + batches[-1]]
-        yield from batches
-
-    def __len__(self):
-        full, rest = divmod(len(self.sampler), self.batch_size)
-        return full + (rest > 1) if full else 1
-
-
 def private_clone(estimator, n_classes, warm_start=False):
     """Clone an estimator and make its net fit for few, encoded labels.
 
@@ -313,6 +263,8 @@ def _make_private(net, n_classes):
         given = net.get_params_for("iterator_train")
         if not {"shuffle", "sampler", "batch_sampler"} & set(given):
             params["iterator_train__shuffle"] = True
+    if net.iterator_valid is DataLoader:
+        params["iterator_valid"] = BatchLoader
     net.set_params(**params)
     extend_net(net, CastInputs)
 

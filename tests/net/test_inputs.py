@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from skorch import NeuralNetClassifier
+from skorch.callbacks import PrintLog
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -54,6 +55,33 @@ def test_only_floats_of_another_width_are_cast():
     assert nested["a"][1][0] is ints
     assert nested["b"].first.dtype == torch.float32
     assert nested["b"].second == "text"
+
+
+# -- the log --------------------------------------------------------------------------
+
+
+def test_the_log_is_printed_where_it_is_wanted(capsys):
+    X, y = np.eye(6, dtype=np.float32), np.arange(6) % 2
+    net = private_clone(make_net(nn.Linear, verbose=1, module__in_features=6), 2)
+    net.set_params(module__out_features=2)
+    fit_isolated(net, X, y, 0)
+    printed = capsys.readouterr().out
+    assert "train_loss" in printed and len(printed.splitlines()) == 4
+    lines = []
+    net.set_params(verbose=0)
+    fit_isolated(net, X, y, 0)
+    net.set_params(callbacks__print_log__sink=lines.append)
+    fit_isolated(net, X, y, 0)
+    assert capsys.readouterr().out == ""
+    assert "train_loss" in lines[0] and len(lines) == 4
+
+
+def test_no_table_is_made_for_nobody(monkeypatch):
+    monkeypatch.setattr(PrintLog, "table", None)
+    X, y = np.eye(6, dtype=np.float32), np.arange(6) % 2
+    given = {"module__in_features": 6, "module__out_features": 2}
+    net = private_clone(make_net(nn.Linear, **given), 2)
+    assert len(fit_isolated(net, X, y, 0).history) == 2
 
 
 # -- integers and booleans ------------------------------------------------------------

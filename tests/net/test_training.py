@@ -31,12 +31,12 @@ from torch import nn
 from torch.utils.data import (
     DataLoader,
     SequentialSampler,
-    SubsetRandomSampler,
     TensorDataset,
 )
 
 from skal.net import training
 from skal.net.training import (
+    BatchLoader,
     CastInputs,
     TrainLoader,
     extend_net,
@@ -95,83 +95,6 @@ def make_net(net_class=NeuralNetClassifier, module=Small, **params):
 def data(n=20, dtype=np.float32):
     X = np.random.default_rng(0).standard_normal((n, 4)).astype(dtype)
     return X, np.arange(n) % 3
-
-
-# -- loaders --------------------------------------------------------------------------
-
-
-def sizes(loader):
-    return [len(x) for x, y in loader]
-
-
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize(
-    ("n", "batch_size", "expected"),
-    [
-        (9, 4, [4, 5]),
-        (5, 4, [5]),
-        (8, 4, [4, 4]),
-        (10, 4, [4, 4, 2]),
-        (4, 4, [4]),
-        (3, 4, [3]),
-        (1, 4, [1]),
-        (3, 1, [1, 1, 1]),
-        (3, 2, [3]),
-        (7, 2, [2, 2, 3]),
-        (513, 128, [128, 128, 128, 129]),
-    ],
-)
-def test_a_last_single_row_joins_the_batch_before(n, batch_size, expected, shuffle):
-    dataset = TensorDataset(torch.arange(n), torch.arange(n))
-    loader = TrainLoader(dataset, batch_size=batch_size, shuffle=shuffle)
-    for _ in range(2):
-        assert sizes(loader) == expected
-    assert len(loader) == len(expected)
-    seen = torch.cat([x for x, y in loader])
-    assert sorted(seen.tolist()) == list(range(n))
-    if not shuffle:
-        assert seen.tolist() == list(range(n))
-
-
-def test_joined_batches_come_in_the_order_of_a_data_loader():
-    dataset = TensorDataset(torch.arange(9), torch.arange(9))
-    orders = []
-    for loader_class in (DataLoader, TrainLoader):
-        generator = torch.Generator().manual_seed(3)
-        loader = loader_class(dataset, batch_size=4, shuffle=True, generator=generator)
-        orders.append(torch.cat([x for x, y in loader]).tolist())
-    assert orders[0] == orders[1] != sorted(orders[0])
-
-
-@pytest.mark.parametrize(
-    ("n_drawn", "expected"), [(9, [4, 5]), (8, [4, 4]), (5, [5]), (1, [1])]
-)
-def test_rows_are_counted_by_the_users_sampler(n_drawn, expected):
-    dataset = TensorDataset(torch.arange(12), torch.arange(12))
-    sampler = SubsetRandomSampler(range(n_drawn))
-    loader = TrainLoader(dataset, batch_size=4, sampler=sampler)
-    assert sizes(loader) == expected
-    assert len(loader) == len(expected)
-
-
-def test_options_of_the_user_pass():
-    dataset = TensorDataset(torch.arange(9), torch.arange(9))
-    collate = torch.utils.data.default_collate
-    loader = TrainLoader(
-        dataset, batch_size=4, collate_fn=lambda items: collate(items[:1])
-    )
-    assert sizes(loader) == [1, 1]
-    loader = TrainLoader(dataset, batch_sampler=[[0], [1, 2]])
-    assert sizes(loader) == [1, 2]
-    assert len([*TrainLoader(dataset, batch_size=None)]) == 9
-
-
-def test_drop_last():
-    dataset = TensorDataset(torch.arange(9), torch.arange(9))
-    assert sizes(TrainLoader(dataset, batch_size=4, drop_last=True)) == [4, 4]
-    assert sizes(TrainLoader(dataset, batch_size=9, drop_last=True)) == [9]
-    with pytest.raises(ValueError, match="batch_size=10 and 9 rows"):
-        TrainLoader(dataset, batch_size=10, drop_last=True)
 
 
 def test_a_net_trains_on_every_row_but_never_on_one_alone():
@@ -270,7 +193,7 @@ def test_training_rows_are_shuffled_unless_the_user_chose(given, shuffle):
     private = private_clone(make_net(**given), 3)
     assert private.get_params_for("iterator_train").get("shuffle") == shuffle
     assert private.iterator_train is TrainLoader
-    assert private.iterator_valid is DataLoader
+    assert private.iterator_valid is BatchLoader
 
 
 def test_a_loader_of_the_user_is_kept():
