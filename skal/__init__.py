@@ -20,11 +20,11 @@ _NAMES = {
     "skal.pool": ["PoolView"],
     "skal.query": """
         AsalQuery BadgeQuery BaitQuery BaldQuery BatchBaldQuery ClusterMarginQuery
-        CoreGcnQuery CoreSetQuery DeepFoolQuery DropQuery EntropyQuery FalcunQuery
-        KCenterGreedyQuery KMeansQuery LearningLossQuery LeastConfidenceQuery
-        MarginQuery MaxHerdingQuery ProbCoverQuery QueryStrategy RandomQuery ScoreQuery
-        StochasticQuery TypiClustQuery UHerdingQuery UncertainGcnQuery VaalQuery
-        WaalQuery
+        CoreGcnQuery CoreSetQuery DeepFoolQuery DropQuery EntropyQuery EpigQuery
+        FalcunQuery KCenterGreedyQuery KMeansQuery LearningLossQuery
+        LeastConfidenceQuery MarginQuery MaxHerdingQuery ProbCoverQuery QueryStrategy
+        RandomQuery ScoreQuery StochasticQuery TypiClustQuery UHerdingQuery
+        UncertainGcnQuery VaalQuery WaalQuery
     """.split(),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -421,6 +421,24 @@ class PoolView:
         view.prefetch(["proba"])
         return view
 
+    def of_others(self, X: Any, rows: ArrayLike | None = None) -> Self:
+        """View other rows as this one views its own.
+
+        Parameters
+        ----------
+        X : rows
+            Of the same kind.
+        rows : int64 array, default=None
+            Row numbers in `X`; None is all.
+
+        Returns
+        -------
+        view : PoolView
+        """
+        view = self._view(X, rows, self.estimator)
+        view._labeled_data = self._labeled_data
+        return view
+
     def training_set(self) -> tuple[Any, Any]:
         """Give labelled rows and labels as they were given, or (None, None)."""
         X, rows, y = self._labeled_data

@@ -6,11 +6,11 @@ from typing import Literal, get_args
 # Tests compare these with what is found.
 STRATEGIES = (
     "asal badge bait bald bald-ensemble batch-bald batch-bald-ensemble cluster-margin "
-    "core-gcn core-set deep-fool drop entropy entropy-dropout entropy-ensemble falcun "
-    "k-center-greedy k-means learning-loss least-confidence least-confidence-dropout "
-    "least-confidence-ensemble margin margin-dropout margin-ensemble max-herding "
-    "power-bald power-entropy power-margin prob-cover random typi-clust u-herding "
-    "uncertain-gcn vaal waal"
+    "core-gcn core-set deep-fool drop entropy entropy-dropout entropy-ensemble epig "
+    "epig-ensemble falcun k-center-greedy k-means learning-loss least-confidence "
+    "least-confidence-dropout least-confidence-ensemble margin margin-dropout "
+    "margin-ensemble max-herding power-bald power-entropy power-margin prob-cover "
+    "random typi-clust u-herding uncertain-gcn vaal waal"
 ).split()
 DataSet = Literal["digits", "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"]
 Model = Literal["mlp", "cnn", "resnet"]

@@ -3,7 +3,7 @@
 from skal.query._adversarial import DeepFoolQuery
 from skal.query._asal import AsalQuery
 from skal.query._base import QueryStrategy, ScoreQuery
-from skal.query._bayesian import BaldQuery, BatchBaldQuery
+from skal.query._bayesian import BaldQuery, BatchBaldQuery, EpigQuery
 from skal.query._diversity import (
     CoreSetQuery,
     KCenterGreedyQuery,
@@ -44,6 +44,7 @@ __all__ = [
     "DeepFoolQuery",
     "DropQuery",
     "EntropyQuery",
+    "EpigQuery",
     "FalcunQuery",
     "KCenterGreedyQuery",
     "KMeansQuery",

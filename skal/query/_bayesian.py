@@ -6,17 +6,23 @@ References
    data", ICML 2017.
 .. [Kirsch2019] Kirsch, van Amersfoort and Gal, "BatchBALD: efficient and diverse batch
    acquisition for deep Bayesian active learning", NeurIPS 2019.
+.. [BickfordSmith2023] Bickford Smith, Kirsch, Farquhar, Gal, Foster and Rainforth,
+   "Prediction-oriented Bayesian active learning", AISTATS 2023.
 """
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
+import numpy as np
 import torch
 
 from skal.posterior import DeepEnsemble, MCDropout
 from skal.query._base import PosteriorQuery, ScoreQuery
-from skal.selection import batch_bald
-from skal.utils.validation import Interval, StrOptions
+from skal.selection import batch_bald, predictive_information
+from skal.utils.rows import as_rows, n_rows
+from skal.utils.seeds import check_seed
+from skal.utils.validation import HasMethods, Interval, StrOptions
 
 
 class _BayesianQuery(PosteriorQuery):
@@ -174,3 +180,73 @@ class BatchBaldQuery(_BayesianQuery):
             n_particles=self.n_particles,
             random_state=rng,
         )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class EpigQuery(_BayesianQuery, ScoreQuery):
+    """Take the rows whose labels tell most about those of the rows that matter: EPIG.
+
+    The score is the mean over targets ``x*`` of the mutual information of the two
+    labels, ``H(y) + H(y*) - H(y, y*)`` under the draws [1]_ (equation 5). BALD counts
+    all that a label tells about the model, EPIG what of it changes predictions: of an
+    outlier, nothing.
+
+    Parameters
+    ----------
+    posterior : MCDropout or DeepEnsemble, default=None
+        Source of sampled predictions, the same draws for every row; None is
+        ``MCDropout(n_draws=100)``.
+    target : rows, default=None
+        Rows like those that the model will be used for, as given to the loop or the
+        `PoolView`. None takes those of the pool.
+    n_targets : int, default=100
+        So many of them, drawn at random, stand for all.
+    random_state : int, default=None
+        Breaks ties, draws the targets and seeds the posterior; see `QueryStrategy`.
+
+    Notes
+    -----
+    Each row is scored alone; for batches, `StochasticQuery` around it spreads them.
+
+    All sampled predictions are kept, in memory of 4 bytes for each row, draw and class;
+    the rest is computed in blocks, see `skal.selection.predictive_information`. A
+    `DeepEnsemble` trains its members once more for a `target`, except in a loop.
+
+    References
+    ----------
+    .. [1] Bickford Smith, Kirsch, Farquhar, Gal, Foster and Rainforth,
+       "Prediction-oriented Bayesian active learning", AISTATS 2023.
+
+    Examples
+    --------
+    >>> from skal import EpigQuery
+    >>> from skal.posterior import MCDropout
+    >>> EpigQuery(posterior=MCDropout(n_draws=50)).n_targets
+    100
+    """
+
+    posterior: MCDropout | DeepEnsemble | None = None
+    target: Any = None
+    n_targets: int = 100
+    random_state: int | None = None
+
+    _parameter_constraints = {
+        **PosteriorQuery._parameter_constraints,
+        "target": [HasMethods(["__getitem__"]), None],
+        "n_targets": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def _score(self, pool):
+        rng = self._generator(pool)
+        seed, posterior = check_seed(rng), self.active_posterior
+        samples = pool.sample_proba(posterior, random_state=seed)
+        n_there = len(pool) if self.target is None else n_rows(as_rows(self.target))
+        drawn = np.arange(n_there)
+        if n_there > self.n_targets:
+            drawn = np.sort(rng.choice(n_there, self.n_targets, replace=False))
+        if self.target is None:
+            targets = samples[drawn]
+        else:
+            others = pool.of_others(self.target, drawn)
+            targets = others.sample_proba(posterior, random_state=seed)
+        return predictive_information(samples, targets)

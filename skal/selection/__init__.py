@@ -11,6 +11,7 @@ from skal.selection._kmeans_plusplus import kmeans_plusplus
 from skal.selection._linkage_clusters import linkage_clusters
 from skal.selection._nearest_distinct import nearest_distinct
 from skal.selection._nearest_to_centroids import nearest_to_centroids
+from skal.selection._predictive_information import predictive_information
 from skal.selection._top_k import top_k
 from skal.selection._typicality import typicality
 
@@ -29,6 +30,7 @@ __all__ = [
     "nearest_distinct",
     "nearest_to_centroids",
     "pure_radius",
+    "predictive_information",
     "top_k",
     "typicality",
 ]

@@ -27,7 +27,7 @@ EMBEDDINGS = {"embeddings", "features", "head_weight", "head_bias"}
 # What else a strategy may ask a pool about, outputs aside.
 FREE = {
     *("has_labeled", "indices", "labeled", "prefetch", "random_state", "run_seed"),
-    *("classes", "y"),
+    *("classes", "of_others", "y"),
 }
 
 

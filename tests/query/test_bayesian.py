@@ -10,13 +10,15 @@ from skal import (
     BaldQuery,
     BatchBaldQuery,
     EntropyQuery,
+    EpigQuery,
     LeastConfidenceQuery,
     MarginQuery,
+    StochasticQuery,
 )
 from skal.net import dropout
 from skal.posterior import DeepEnsemble, MCDropout
-from skal.selection import mutual_information
-from skal.testing._pools import make_estimator, make_pool
+from skal.selection import mutual_information, predictive_information
+from skal.testing._pools import make_data, make_estimator, make_pool
 from skal.utils.seeds import check_seed
 
 LN2 = np.log(2)
@@ -226,3 +228,51 @@ def test_a_small_spread_survives_rounding():
     np.testing.assert_array_equal(
         BaldQuery(measure="mean_std").query(pool, 4), [0, 3, 2, 1]
     )
+
+
+# -- EPIG -----------------------------------------------------------------------------
+
+
+def test_epig_passes_over_the_outlier_that_bald_takes():
+    """What only the outlier depends on, no other label depends on."""
+    a = [[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]]
+    outlier = [[1.0, 0], [0, 1], [1, 0], [0, 1]]
+    pool = SampledPool([*[a] * 9, outlier])
+    assert BaldQuery().query(pool, 1) == [9]
+    assert sorted(EpigQuery().query(pool, 9)) == list(range(9))
+
+
+@pytest.mark.parametrize("posterior", [MCDropout(8), DeepEnsemble(2)], ids=str)
+def test_epig_draws_the_same_for_targets(posterior):
+    """The rows of the pool, given as targets, are those of the pool."""
+    pool, X = make_pool(), make_data()[2]
+    own = EpigQuery(posterior=posterior)._score(pool)
+    given = EpigQuery(posterior=posterior, target=X.copy())._score(pool)
+    torch.testing.assert_close(given, own)
+    seed = check_seed(EpigQuery()._generator(pool))
+    samples = pool.sample_proba(posterior, random_state=seed)
+    torch.testing.assert_close(own, predictive_information(samples, samples))
+    few = EpigQuery(posterior=posterior, target=X[:3])._score(pool)
+    torch.testing.assert_close(few, predictive_information(samples, samples[:3]))
+
+
+def test_epig_draws_targets_by_its_seed():
+    """Of the pool or of those given, the same ones each time, and as many as wanted."""
+    X, posterior = make_data()[2], MCDropout(8)
+    for target in (None, X):
+        strategy = EpigQuery(posterior=posterior, target=target, n_targets=1)
+        scores = [
+            clone(strategy).set_params(random_state=s)._score(make_pool())
+            for s in (0, 0, 1)
+        ]
+        assert torch.equal(scores[0], scores[1])
+        assert not torch.equal(scores[0], scores[2])
+        strategy.set_params(n_targets=60)
+        several = strategy._score(make_pool())
+        strategy.set_params(n_targets=1000)
+        torch.testing.assert_close(strategy._score(make_pool()), several)
+
+
+def test_power_epig():
+    strategy = StochasticQuery(EpigQuery(posterior=MCDropout(8)))
+    assert len(set(strategy.query(make_pool(), 12).tolist())) == 12
