@@ -1,7 +1,8 @@
-"""Fits that a strategy changes, beside plain ones: Learning Loss and WAAL.
+"""Fits of few labels, and fits that a strategy changes: Learning Loss and WAAL.
 
 Goals: Learning Loss at most 1.3 times a plain fit of a ConvNet, WAAL at most
-n_unlabeled / n_labeled + 2 times. Images and labels are noise: only the time counts.
+n_unlabeled / n_labeled + 2 times. Fits whose rows come one by one, as of a DataLoader,
+stand beside those of few labels. Images and labels are noise: only the time counts.
 """
 
 from functools import partial
@@ -11,9 +12,11 @@ import pytest
 import torch
 from skorch import NeuralNetClassifier
 from torch import nn
+from torch.utils.data import DataLoader
 
 from skal import LearningLossQuery, WaalQuery
 from skal.models import MLP, ConvNet
+from skal.net.batches import TrainLoader
 from skal.net.pool_features import PoolFeatures
 from skal.net.training import fit_isolated, private_clone
 
@@ -39,6 +42,22 @@ def make_net(name):
         max_epochs={"conv": 10, "MLP": 30}[name],
         verbose=0,
     )
+
+
+def fit_table(loader, X, y):
+    net = private_clone(make_net("MLP"), 10).set_params(iterator_train=loader)
+    return fit_isolated(net.set_params(iterator_train__shuffle=True), X, y, 0)
+
+
+def test_fit_of_few_labels(medians_in_turn, table):
+    rng = np.random.default_rng(0)
+    for n_labeled in (20, 100, 400):
+        X = rng.random((n_labeled, 64), dtype=np.float32)
+        y = rng.integers(10, size=n_labeled)
+        by_row, at_once = medians_in_turn(
+            {each: partial(fit_table, each, X, y) for each in (DataLoader, TrainLoader)}
+        ).values()
+        table(f"fit, MLP, {n_labeled} labels, row by row", by_row, "at once", at_once)
 
 
 def fit(name, strategy, X, y):
