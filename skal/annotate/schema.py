@@ -35,6 +35,7 @@ CREATE TABLE events (
 );
 CREATE UNIQUE INDEX undone ON events (target) WHERE target IS NOT NULL;
 CREATE INDEX events_of_kind ON events (kind, item, number);
+CREATE INDEX events_of_item ON events (item, kind, annotator);
 CREATE TRIGGER never_changed BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
 CREATE TRIGGER never_removed BEFORE DELETE ON events

@@ -25,12 +25,25 @@ GROUP BY item, annotator ORDER BY item, annotator
 _CHOSEN = """
 SELECT * FROM (
     SELECT max(number) AS number, kind, item, round, strategy FROM events
-    WHERE kind IN ('choose', 'withdraw') GROUP BY item)
+    WHERE kind IN ('choose', 'withdraw') AND (?1 IS NULL OR item = ?1) GROUP BY item)
 WHERE kind = 'choose' ORDER BY number
 """
+_WAITING = f"""
+SELECT item FROM ({_CHOSEN}) AS chosen
+WHERE (SELECT state FROM items WHERE number = chosen.item) = '' AND ?2 > (
+    SELECT count(DISTINCT annotator) FROM events AS answer
+    WHERE item = chosen.item AND kind IN ('label', 'skip')
+    AND NOT EXISTS (SELECT 1 FROM events WHERE target = answer.number))
+"""
+# Who answered one item, and who was given it, and when.
+_ANSWERED = """
+SELECT DISTINCT annotator FROM events AS answer
+WHERE item = ? AND kind IN ('label', 'skip')
+AND NOT EXISTS (SELECT 1 FROM events WHERE target = answer.number)
+"""
 _OFFERS = """
-SELECT item, annotator, max(time) AS time FROM events
-WHERE kind = 'offer' GROUP BY item, annotator
+SELECT annotator, max(time) AS time FROM events
+WHERE item = ? AND kind = 'offer' GROUP BY annotator
 """
 
 
@@ -184,9 +197,35 @@ class LabelStore:
                 )
                 if "item" in change:
                     events.append(("move", number, change["item"]))
+                elif "content" in change:
+                    events.append(("change", number, change["content"]))
                 if "state" in change:
                     events.append((change["state"] or "back", number, reason))
             _append(connection, "kind item label", events)
+
+    def numbers(self, items: Iterable[str]) -> list[int]:
+        """Look up the numbers of items.
+
+        Parameters
+        ----------
+        items : iterable of str
+
+        Returns
+        -------
+        numbers : list of int
+            Positions in `labels`.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such item.
+        """
+        items = list(items)
+        known = self._numbers(items[0] if len(items) == 1 else None)
+        for item in items:
+            if item not in known:
+                raise ValueError(f"there is no item {item!r}.")
+        return [known[item] for item in items]
 
     @property
     def classes(self) -> list[str]:
@@ -277,11 +316,8 @@ class LabelStore:
         one = answers[0].item if len(answers) == 1 else None
         with self._database.writing() as connection:
             classes, known = set(self.classes), self._numbers(one)
-            chosen = {
-                row["item"]: row
-                for row in self._database.read(_CHOSEN)
-                if one is None or row["item"] == known.get(one)
-            }
+            chosen = self._database.read(_CHOSEN, known.get(one))
+            chosen = {row["item"]: row for row in chosen}
             rows = []
             for answer in answers:
                 if answer.item not in known:
@@ -340,7 +376,7 @@ class LabelStore:
         -------
         events : DataFrame
             By number: kind ("class", "label", "skip", "undo", "choose", "withdraw",
-            "offer", "move", "gone", "back", "broken"), item (the name it has now),
+            "offer", "move", "change", "gone", "back", "broken"), item (its name now),
             label, annotator, time (UTC), seconds, round, strategy and target, the event
             that an undo takes back.
         """
@@ -464,9 +500,9 @@ class LabelStore:
             last = connection.execute(query).fetchone()[0]
             number = 0 if last is None else last + 1
             if replace:
-                offered = {row["item"] for row in self._database.read(_OFFERS)}
-                waiting = [item for item in self._open(1) if item not in offered]
-                _append(connection, "kind item", [("withdraw", i) for i in waiting])
+                waiting = np.setdiff1d(self.queue(), self.queue(handed_out=True))
+                rows = [("withdraw", item) for item in waiting.tolist()]
+                _append(connection, "kind item", rows)
             rows = [("choose", item, number, strategy) for item in numbers]
             _append(connection, "kind item round strategy", rows)
         return number
@@ -498,55 +534,50 @@ class LabelStore:
             What the person has; only where that is nothing, further items of the queue.
         """
         with self._database.writing() as connection:
-            holders = {}
             since = -np.inf if patience is None else time.time() - patience
-            for row in self._database.read(_OFFERS):
-                if row["annotator"] == annotator or row["time"] > since:
-                    holders.setdefault(row["item"], set()).add(row["annotator"])
-            waiting = self._open(copies)
-            for item, answered in waiting.items():
-                holders[item] = holders.get(item, set()) | answered
-            mine = [
-                item
-                for item, answered in waiting.items()
-                if annotator not in answered and annotator in holders[item]
-            ]
+            mine, free = [], []
+            for item in self.queue(copies).tolist():
+                answered = {who for (who,) in self._database.read(_ANSWERED, item)}
+                holders = self._holders(item, since, annotator) | answered
+                if annotator in holders:
+                    mine += [item] * (annotator not in answered)
+                elif len(holders) < copies and len(free) < n_items:
+                    free.append(item)
+                if len(mine) == n_items:
+                    break
             if not mine:
-                mine = [
-                    item
-                    for item in waiting
-                    if annotator not in holders[item] and len(holders[item]) < copies
-                ][:n_items]
+                mine = free
                 rows = [("offer", item, annotator) for item in mine]
                 _append(connection, "kind item annotator", rows)
-            names = dict(connection.execute("SELECT number, item FROM items"))
-        return [names[item] for item in mine[:n_items]]
+            query = "SELECT item FROM items WHERE number = ?"
+            return [self._database.read(query, i)[0]["item"] for i in mine[:n_items]]
 
-    def queue(self, copies: int = 1) -> NDArray[np.int64]:
+    def queue(self, copies: int = 1, *, handed_out: bool = False) -> NDArray[np.int64]:
         """List what was chosen and waits for answers.
 
         Parameters
         ----------
         copies : int, default=1
             How many people are to label each item.
+        handed_out : bool, default=False
+            Only what somebody was given.
 
         Returns
         -------
         numbers : int64 array
             Positions in `labels`, in the order of choice.
         """
-        return np.array([*self._open(copies)], dtype=np.int64)
+        items = [item for (item,) in self._database.read(_WAITING, None, copies)]
+        if handed_out:
+            items = [item for item in items if self._holders(item, -np.inf)]
+        return np.array(items, dtype=np.int64)
 
-    def _open(self, copies):
-        """Chosen items with fewer answers, and who answered."""
-        answered = {}
-        for row in self._database.read(_ANSWERS, _EVER):
-            answered.setdefault(row["item"], set()).add(row["annotator"])
-        usable = {n for (n,) in self._database.read(_USABLE)}
-        chosen = [row["item"] for row in self._database.read(_CHOSEN)]
-        chosen = [item for item in chosen if item in usable]
-        found = {item: answered.get(item, set()) for item in chosen}
-        return {item: who for item, who in found.items() if len(who) < copies}
+    def _holders(self, item, since, annotator=None):
+        """Who was given an item after a time, or is the annotator."""
+        offers = self._database.read(_OFFERS, int(item))
+        return {
+            who for who, when in map(tuple, offers) if when > since or who == annotator
+        }
 
     def _numbers(self, item=None):
         """Numbers of the items by name, or of one."""
@@ -554,9 +585,6 @@ class LabelStore:
         if item is None:
             return dict(map(tuple, self._database.read(query)))
         return dict(map(tuple, self._database.read(f"{query} AND item = ?", item)))
-
-
-_USABLE = "SELECT number FROM items WHERE state = ''"
 
 
 def _append(connection, columns, rows):

@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from pydantic import SkipValidation
 
 from skal._version import __version__
+from skal.cli.label import label
 from skal.experiment.config import GridConfig, Places, RunConfig
 from skal.experiment.options import UsageError, flag, pairs, read_options
 
@@ -29,6 +30,7 @@ app = App(
         json_list=False,
     ),
 )
+app.command(label)
 _FILE = (
     "FILE with options in TOML, as in n-rounds = 5, or in YAML (.yaml, .yml); the "
     "command line wins."

@@ -1,12 +1,15 @@
 """Image data sets by name, ready for an active learning experiment."""
 
 from skal.datasets._augment import CropFlip
+from skal.datasets._dialect import find_dialect, has_header
 from skal.datasets._images import DamagedImageError, image_paths, read_image
 from skal.datasets._load import load_dataset
 
 __all__ = [
     "CropFlip",
     "DamagedImageError",
+    "find_dialect",
+    "has_header",
     "image_paths",
     "load_dataset",
     "read_image",

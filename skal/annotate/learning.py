@@ -1,0 +1,167 @@
+"""What learns from the labels: rows of numbers, and an estimator for them."""
+
+import zipfile
+
+import numpy as np
+import torch
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    Normalizer,
+    OneHotEncoder,
+    StandardScaler,
+)
+from sklearn.utils import Bunch
+
+from skal.annotate.images import thumbnails
+from skal.experiment.config import RunConfig
+from skal.experiment.networks import build_estimator
+from skal.utils.files import atomic_write
+
+N_COMPONENTS = 100
+
+
+def reader(source, settings, cache):
+    """Make the transformer without state that reads what the models see.
+
+    Parameters
+    ----------
+    source : ImageSource or RowSource
+    settings : Settings
+    cache : Path
+        Folder for the features of a backbone.
+
+    Returns
+    -------
+    reader : transformer or None
+        Of what `source.raw` gives; None where that is taken as it is.
+    """
+    if settings.backbone:
+        from skal.models import FrozenFeatures
+
+        return FrozenFeatures(settings.backbone, cache=cache)
+    return FunctionTransformer(thumbnails) if source.kind == "images" else None
+
+
+def read_thumbnails(source, names, contents, path, on_fault):
+    """Read images as small squares, those that were read before from a file.
+
+    Parameters
+    ----------
+    source : ImageSource
+    names, contents : sequence of str
+        Of the images.
+    path : Path
+        Of the file.
+    on_fault : callable
+        As of `thumbnails`.
+
+    Returns
+    -------
+    images : ndarray of uint8 of shape (n_images, 3, 32, 32)
+    """
+    known = {}
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            images = stored["images"]
+            known = dict(zip(stored["contents"].tolist(), images, strict=True))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # absent or damaged: read all
+    new = [place for place, content in enumerate(contents) if content not in known]
+    if new:
+        faulty = []
+
+        def note(place, reason):
+            faulty.append(place)
+            on_fault(new[place], reason)
+
+        images = thumbnails(source.raw([names[place] for place in new]), on_fault=note)
+        for place, image in zip(new, images, strict=True):
+            known[contents[place]] = image
+        kept = set(contents) - {contents[new[place]] for place in faulty}
+        kept = [content for content in known if content in kept]
+        with atomic_write(path) as file:
+            images = np.stack([known[c] for c in kept]) if kept else np.empty(0)
+            np.savez(file, contents=np.array(kept, dtype=str), images=images)
+    empty = np.empty((0, 3, 32, 32), dtype=np.uint8)
+    return np.stack([known[content] for content in contents]) if contents else empty
+
+
+def build_features(source, settings, n_rows):
+    """Make the transformer to rows of numbers, which is fitted on all items.
+
+    Parameters
+    ----------
+    source : ImageSource or RowSource
+    settings : Settings
+    n_rows : int
+
+    Returns
+    -------
+    features : transformer or None
+        None where the model takes what the reader gives.
+    """
+    if settings.model in ("cnn", "resnet"):
+        return None
+    if settings.backbone:
+        return StandardScaler()
+    if source.kind == "images":
+        n_components = min(N_COMPONENTS, n_rows)
+        return make_pipeline(
+            FunctionTransformer(_flat), PCA(n_components, random_state=settings.seed)
+        )
+    if source.kind == "texts":
+        return make_pipeline(
+            TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), max_features=50_000),
+            TruncatedSVD(min(N_COMPONENTS, n_rows), random_state=settings.seed),
+            Normalizer(),
+        )
+    numbers = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
+    categories = OneHotEncoder(
+        max_categories=50, handle_unknown="infrequent_if_exist", sparse_output=False
+    )
+    return ColumnTransformer(
+        [
+            ("numbers", numbers, make_column_selector(dtype_include="number")),
+            ("texts", categories, make_column_selector(dtype_exclude="number")),
+        ]
+    )
+
+
+def _flat(images):
+    return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def build_model(settings, X, n_classes):
+    """Make the classifier.
+
+    Parameters
+    ----------
+    settings : Settings
+    X : array of shape (n_rows, ...)
+    n_classes : int
+
+    Returns
+    -------
+    estimator : classifier
+    """
+    if settings.model == "linear":
+        return LogisticRegression(C=10.0, max_iter=2000)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    image = X.ndim == 4
+    axes = (0, 2, 3) if image else 0
+    data = Bunch(
+        X_train=X,
+        classes=range(n_classes),
+        image_shape=X.shape[1:] if image else None,
+        mean=X.mean(axis=axes),
+        std=X.std(axis=axes),
+        augmentation=None,
+    )
+    config = RunConfig(model=settings.model, seed=settings.seed, device=device)
+    return build_estimator(config, data)

@@ -1,0 +1,574 @@
+"""`LabelProject`: what is to be labelled, the answers, and what learns from them.
+
+What loads torch is imported where it is needed: recording answers needs none of it.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from skal.annotate.answers import Added, add_answers
+from skal.annotate.settings import (
+    FOLDER,
+    Settings,
+    check_settings,
+    find_project,
+    read_settings,
+    write_settings,
+)
+from skal.annotate.sources import find_source, reconcile
+from skal.annotate.store import Answer, LabelStore
+from skal.annotate.writing import export
+from skal.experiment.options import UsageError
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+SKIP = "\0skip"  # no class has such a name
+
+
+class LabelProject:
+    r"""A folder of images, or a file of texts or rows, that people label.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the project, as `init` makes it; or the folder it is in.
+
+    Attributes
+    ----------
+    store : LabelStore
+        All answers.
+    settings : Settings
+        What the project is set to; ``project.toml`` of its folder.
+    found : dict of str to list of str
+        What was found when the items were last looked through: "new", "moved" ("old
+        -> new"), "gone" and "broken" items.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skal.annotate import LabelProject
+    >>> file = Path(tempfile.mkdtemp()) / "reviews.txt"
+    >>> _ = file.write_text("a fine film\na dull film\nfine acting\nso dull\n")
+    >>> project = LabelProject.init(file, classes=["good", "bad"], batch_size=2)
+    >>> batch = project.next()
+    >>> batch["label"] = ["good" if "fine" in x else "bad" for x in batch["text"]]
+    >>> _ = project.answer(batch["item"], batch["label"])
+    >>> project.status()["n_labeled"]
+    2
+    """
+
+    def __init__(self, folder: str | os.PathLike = "."):
+        self.folder = find_project(folder)
+        self.settings = read_settings(self.folder)
+        self.store = LabelStore(self.folder / "labels.sqlite")
+        path = Path(os.path.normpath(self.folder / self.settings.source))
+        self.source = find_source(path, self.settings.text_column)
+        check_settings(self.source, self.settings)
+        self._trained = self._features = None
+        self.refresh()
+
+    def __repr__(self):
+        return f"LabelProject({str(self.folder)!r})"
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike = ".") -> Self:
+        """Open a project.
+
+        Parameters
+        ----------
+        folder : path-like, default="."
+            Of the project, or the folder it is in.
+
+        Returns
+        -------
+        project : LabelProject
+        """
+        return cls(folder)
+
+    @classmethod
+    def init(
+        cls,
+        source: str | os.PathLike,
+        *,
+        classes: Any = (),
+        project: str | os.PathLike | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Make a project; nothing is written beside its own folder.
+
+        Parameters
+        ----------
+        source : path-like
+            A folder of images, looked through with the folders in it; a file of texts:
+            .txt with one a line, or CSV, JSON, JSONL or Parquet with a `text_column`;
+            or a table: CSV, JSON, JSONL or Parquet.
+        classes : sequence of str
+            Two at least; `add_classes` adds more.
+        project : path-like, default=None
+            Folder of the project; None for ``.skal`` in that of the images or the file.
+        **settings : dict
+            text_column, model, backbone, strategy, batch_size, copies and seed; see
+            `Settings`.
+
+        Returns
+        -------
+        project : LabelProject
+
+        Raises
+        ------
+        UsageError
+            Where something is wrong with them, or the project is there already.
+        """
+        path = Path(source).expanduser()
+        home = path if path.is_dir() else path.parent
+        folder = home / FOLDER if project is None else Path(project).expanduser()
+        classes = [str(name) for name in classes]
+        if len(set(classes)) < 2 or len(set(classes)) < len(classes):
+            raise UsageError(
+                f"--classes must name two different classes at least, got {classes}."
+            )
+        try:
+            find_project(folder)
+        except UsageError:
+            pass
+        else:
+            raise UsageError(
+                f"{folder} has a project already; go on with skal label next, or name "
+                "another folder with --project."
+            )
+        inside = home.resolve() in folder.resolve().parents
+        resolved = path.resolve()
+        where = os.path.relpath(resolved, folder.resolve()) if inside else resolved
+        settings = Settings(source=Path(where).as_posix(), **settings)
+        found = find_source(path, settings.text_column)
+        check_settings(found, settings)
+        if not found.listing({}).names:
+            raise UsageError(f"{path} has no images; name a folder that has some.")
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            LabelStore(folder / "labels.sqlite").add_classes(classes)
+        except ValueError as error:
+            raise UsageError(f"--classes: {error}") from error
+        write_settings(folder, settings)  # from now on it is a project
+        return cls(folder)
+
+    # -- items ----------------------------------------------------------------------
+
+    def refresh(self) -> dict[str, list[str]]:
+        """Look through the items: new ones, moved, changed, vanished, broken ones.
+
+        Returns
+        -------
+        found : dict of str to list of str
+        """
+        items = self.store.items()
+        here = items[items["state"] != "gone"]
+        known = zip(here["stamp"], here["content"], strict=True)
+        known = dict(zip(here["item"], known, strict=True))
+        listing = self.source.listing(known)
+        rows = self.source.kind != "images"
+        changes, new = reconcile(items, listing, rows)
+        n_gone = sum(change.get("state") == "gone" for change in changes.values())
+        if n_gone and n_gone == len(here):
+            raise UsageError(
+                f"{self.source.path} has none of the {n_gone} items any more: is the "
+                "disk there, was the file replaced, or were its columns changed? Bring "
+                "the items back, or make a new project with --project."
+            )
+        added = [listing.names[place] for place in new]
+        names = {
+            number: change["item"]
+            for number, change in changes.items()
+            if "item" in change
+        }
+        self.found = {
+            "new": added,
+            "moved": [
+                f"{items.at[number, 'item']} -> {name}"
+                for number, name in names.items()
+                if name != items.at[number, "item"]
+            ],
+            "gone": [
+                items.at[number, "item"]
+                for number, change in changes.items()
+                if change.get("state") == "gone"
+            ],
+        }
+        for number, name in names.items():
+            if name == items.at[number, "item"]:
+                del changes[number]["item"]
+        if changes:
+            self.store.update_items(changes)
+        if new:
+            columns = ([part[place] for place in new] for part in listing)
+            self.store.add_items(*columns)
+        faults = self.source.faults([*added, *names.values()])
+        self._mark_broken(faults)
+        self.found["broken"] = [f"{name}: {fault}" for name, fault in faults.items()]
+        self._features = None
+        return self.found
+
+    def _mark_broken(self, faults):
+        if faults:
+            items = self.store.items()
+            items = items[items["state"] != "gone"]
+            numbers = dict(zip(items["item"], items.index.tolist(), strict=True))
+            self.store.update_items(
+                {
+                    numbers[name]: {"state": "broken", "reason": fault}
+                    for name, fault in faults.items()
+                }
+            )
+
+    def describe(self, items: Any) -> pd.DataFrame:
+        """Show items as rows of a table.
+
+        Parameters
+        ----------
+        items : sequence of str
+
+        Returns
+        -------
+        frame : DataFrame
+            The columns item and label (None), then those of the file; images have a
+            path; at last skal_id, which tells an item in any file from all others.
+        """
+        items = list(items)
+        numbers = self.store.numbers(items)
+        frame = self.source.describe(items)
+        if self.source.kind == "images":
+            frame["path"] = self.source.raw(items)
+        taken = ["item", "label", "skal_id"]
+        frame = frame.drop(columns=taken, errors="ignore")
+        frame.insert(0, "item", items)
+        frame.insert(1, "label", None)
+        frame["skal_id"] = [f"{self.store.project_id}:{n}" for n in numbers]
+        return frame
+
+    # -- people ---------------------------------------------------------------------
+
+    def next(self, batch_size: int | None = None, annotator: str = "") -> pd.DataFrame:
+        """Give a person the next batch; the same one again until all is answered.
+
+        Parameters
+        ----------
+        batch_size : int, default=None
+            How many; None for that of the settings.
+        annotator : str, default=""
+            Two people get different items, unless `copies` of the settings asks more
+            than one of them for each.
+
+        Returns
+        -------
+        batch : DataFrame
+            As of `describe`; empty when there is nothing left.
+        """
+        n_items = self.settings.batch_size if batch_size is None else batch_size
+        if n_items < 1:
+            raise UsageError(f"--batch-size must be at least 1, got {n_items}.")
+        items = self.store.hand_out(n_items, annotator, copies=self.settings.copies)
+        if not items and len(self.choose(n_items)):
+            items = self.store.hand_out(n_items, annotator, copies=self.settings.copies)
+        return self.describe(items)
+
+    def choose(
+        self, n_items: int | None = None, *, replace: bool = False
+    ) -> NDArray[np.int64]:
+        """Train, choose items and put them in the queue, as a worker does.
+
+        Parameters
+        ----------
+        n_items : int, default=None
+            How many; None for the batch size of the settings.
+        replace : bool, default=False
+            Take out of the queue what was handed to nobody yet.
+
+        Returns
+        -------
+        numbers : int64 array
+            Of the items, best first.
+        """
+        n_items = self.settings.batch_size if n_items is None else n_items
+        numbers, X, y = self._rows()
+        waiting = self.store.queue(self.settings.copies, handed_out=replace)
+        is_open = pd.isna(y)
+        skip = np.flatnonzero(np.isin(numbers, waiting) & is_open)
+        is_open[skip] = False
+        n_items = min(n_items, int(is_open.sum()))
+        if n_items == 0:
+            return np.empty(0, dtype=np.int64)
+        loop = self._fit(numbers, X, y, n_items, skip)
+        if loop is None:
+            from skal.selection import herding
+
+            points = np.asarray(X, dtype=np.float32).reshape(len(X), -1)
+            picks = herding(
+                points[is_open],
+                n_items,
+                centers=points[~is_open],
+                random_state=self.settings.seed,
+            )
+            picks, strategy = np.flatnonzero(is_open)[picks], "herding"
+        else:
+            picks, strategy = loop.next_query_, self.settings.strategy
+        self.store.choose(numbers[picks], strategy, replace=replace)
+        return numbers[picks]
+
+    def answer(
+        self,
+        items: Any,
+        labels: Any,
+        annotator: str = "",
+        *,
+        seconds: float | None = None,
+    ) -> list[int]:
+        """Record answers: all of them, or none where one is wrong.
+
+        Parameters
+        ----------
+        items : str or sequence of str
+        labels : str, None or sequence of them
+            A class for each item; None, or NaN, skips it.
+        annotator : str, default=""
+        seconds : float, default=None
+            How long the person took for each.
+
+        Returns
+        -------
+        numbers : list of int
+            Of the events in the store.
+
+        Raises
+        ------
+        ValueError
+            Where an item or a class is not known, or there is not one label each.
+        """
+        if isinstance(items, str):
+            items, labels = [items], [labels]
+        labels = [None if pd.isna(label) else str(label) for label in labels]
+        pairs = zip(map(str, items), labels, strict=True)
+        return self.store.record([Answer(*pair, annotator, seconds) for pair in pairs])
+
+    def add_classes(self, names: Any) -> list[str]:
+        """Add classes that are not known yet; see `LabelStore.add_classes`.
+
+        Parameters
+        ----------
+        names : sequence of str
+
+        Returns
+        -------
+        added : list of str
+        """
+        return self.store.add_classes(names)
+
+    def add(
+        self,
+        path: str | os.PathLike,
+        annotator: str | None = None,
+        *,
+        correct: bool = False,
+        new_classes: bool = False,
+    ) -> Added:
+        """Record the answers of a file: all of them, or none where one is wrong.
+
+        Parameters
+        ----------
+        path : path-like
+            CSV with the columns item and label (empty: leave open; ?: skip), or what
+            Label Studio (JSON, JSON_MIN, CSV), Argilla or Prodigy (JSONL) export.
+        annotator : str, default=None
+            Who gave all of them.
+        correct : bool, default=False
+            Whether they may differ from what the same annotator said before.
+        new_classes : bool, default=False
+            Whether unknown classes are added.
+
+        Returns
+        -------
+        added : tuple of int
+            n_recorded, n_same (known already) and n_empty.
+
+        Raises
+        ------
+        UsageError
+            Naming file, line and remedy.
+        """
+        return add_answers(
+            self, Path(path), annotator, correct=correct, new_classes=new_classes
+        )
+
+    def export(self, path: str | os.PathLike) -> int:
+        """Write what was labelled: a table, or images in a folder for each class.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends in .csv or .parquet; else a folder, which must not be there yet.
+
+        Returns
+        -------
+        n_items : int
+        """
+        return export(self, Path(path))
+
+    def undo(self, annotator: str | None = None) -> Answer | None:
+        """Take back the last answer; see `LabelStore.undo`.
+
+        Parameters
+        ----------
+        annotator : str, default=None
+            Whose; None for the last of all.
+
+        Returns
+        -------
+        answer : Answer or None
+        """
+        return self.store.undo(annotator)
+
+    def status(self) -> dict[str, Any]:
+        """Count what there is.
+
+        Returns
+        -------
+        status : dict
+            n_items (that can be labelled), n_labeled, n_skipped, n_open (handed out or
+            chosen, not answered), counts (of each class), conflicts, broken and gone
+            (names; of those that are gone the labelled ones), agreement (a DataFrame).
+        """
+        items, y = self.store.items(), self.store.labels(skip_label=SKIP)
+        usable, gone = items["state"] == "", items["state"] == "gone"
+        labels = pd.Series(y, index=items.index, dtype=object)
+        known, skipped = labels.notna() & (labels != SKIP), labels == SKIP
+        conflicts = self.store.conflicts()
+        skipped &= usable & ~items["item"].isin(conflicts)
+        counts = labels[known & usable].value_counts()
+        return {
+            "n_items": int(usable.sum()),
+            "n_labeled": int((known & usable).sum()),
+            "n_skipped": int(skipped.sum()),
+            "n_open": len(self.store.queue(self.settings.copies)),
+            "counts": {name: int(counts.get(name, 0)) for name in self.store.classes},
+            "conflicts": conflicts,
+            "broken": items.loc[items["state"] == "broken", "item"].tolist(),
+            "gone": items.loc[gone & known, "item"].tolist(),
+            "agreement": self.store.agreement(),
+        }
+
+    # -- what learns ----------------------------------------------------------------
+
+    @property
+    def model_(self) -> "Pipeline":
+        """The classifier, trained on all labels so far.
+
+        It takes a list of paths, a list of texts, or a DataFrame.
+        """
+        from sklearn.pipeline import Pipeline
+
+        numbers, X, y = self._rows()
+        loop = self._fit(numbers, X, y)
+        if loop is None:
+            raise UsageError(
+                "there is no model yet: it needs labels of two classes at least; label "
+                "some more items."
+            )
+        steps = {"read": self._reader, "features": self._fitted, "classify": loop}
+        return Pipeline([step for step in steps.items() if step[1] is not None])
+
+    def predict(self) -> pd.DataFrame:
+        """Predict all items, and say which a person should look at.
+
+        Returns
+        -------
+        predictions : DataFrame
+            item; label, the predicted class; confidence, its probability; given, the
+            label that people gave, or None; look, why a person should look at the
+            item: "unsure" (no label, confidence below 0.8), "disagrees" (with the label
+            given), "conflict" (of annotators), or "".
+        """
+        numbers, X, y = self._rows()
+        loop = self.model_.steps[-1][1]
+        proba = loop.predict_proba(X)
+        items = self.store.items().loc[numbers, "item"].to_numpy(object)
+        label = loop.classes_[proba.argmax(axis=1)]
+        confidence = proba.max(axis=1)
+        given = np.where(y == SKIP, None, y)
+        is_open = pd.isna(given)
+        look = np.where(is_open & (confidence < 0.8), "unsure", "")
+        look = np.where(~is_open & (given != label), "disagrees", look)
+        look = np.where(np.isin(items, self.store.conflicts()), "conflict", look)
+        columns = [items, label, confidence, given, look]
+        names = ["item", "label", "confidence", "given", "look"]
+        return pd.DataFrame(dict(zip(names, columns, strict=True)))
+
+    def _rows(self):
+        """Numbers, rows and labels of the items that can be read."""
+        items = self.store.items()
+        items = items[items["state"] == ""]
+        key = tuple(items.index), tuple(items["content"])
+        if self._features is None or self._features[0] != key:
+            self._features = self._read(items)
+        X = self._features[1]
+        numbers = np.array(self._features[0][0], dtype=np.int64)
+        return numbers, X, self.store.labels(skip_label=SKIP)[numbers]
+
+    def _read(self, items):
+        from skal.annotate import learning
+
+        names, contents = items["item"].tolist(), items["content"].tolist()
+        self._reader = learning.reader(
+            self.source, self.settings, self.folder / "features"
+        )
+        if self.source.kind == "images" and not self.settings.backbone:
+            faults = {}
+            X = learning.read_thumbnails(
+                self.source,
+                names,
+                contents,
+                self.folder / "thumbnails.npz",
+                lambda place, reason: faults.update({place: reason}),
+            )
+            if faults:
+                self._mark_broken({names[k]: reason for k, reason in faults.items()})
+                kept = np.setdiff1d(np.arange(len(names)), [*faults])
+                X, items = X[kept], items.iloc[kept]
+        else:
+            X = self.source.raw(names)
+            X = X if self._reader is None else self._reader.transform(X)
+        self._fitted = learning.build_features(self.source, self.settings, len(items))
+        if self._fitted is not None:
+            X = np.asarray(self._fitted.fit_transform(X), dtype=np.float32)
+        return (tuple(items.index), tuple(items["content"])), X
+
+    def _fit(self, numbers, X, y, n_items=None, skip=()):
+        """Train on all labels, and choose; None while there are not two classes."""
+        if len(set(y) - {None, SKIP}) < 2:
+            return None
+        state, asked = (numbers.tolist(), y.tolist()), (n_items, [*skip])
+        known = self._trained
+        if known and known[0] == state and (n_items is None or known[1] == asked):
+            return known[2]
+        from skal.annotate.learning import build_model
+        from skal.experiment.strategies import named_strategy
+        from skal.loop import ActiveLearningLoop
+
+        classes = self.store.classes
+        loop = ActiveLearningLoop(
+            build_model(self.settings, X, len(classes)),
+            named_strategy(self.settings.strategy),
+            batch_size=n_items or 1,
+            oracle="ask",
+            missing_label=None,
+            classes=classes,
+            random_state=self.settings.seed,
+        )
+        loop.fit(X, y, skip=skip, skip_label=SKIP)
+        self._trained = state, asked, loop
+        return loop

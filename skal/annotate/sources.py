@@ -1,0 +1,331 @@
+"""Where the items are: a folder of images, a file of texts, a table."""
+
+import json
+import os
+from hashlib import blake2b
+from typing import NamedTuple
+
+import pandas as pd
+
+from skal.annotate.images import fault_of, find_images
+from skal.annotate.records import read_records
+from skal.experiment.options import UsageError, unknown
+
+_PART = 2**16
+TEXT_FILES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet")
+
+
+class Listing(NamedTuple):
+    """The items that a source has now.
+
+    Parameters
+    ----------
+    names, contents, stamps : list of str
+        Names, hashes of the contents, and what tells that these are as they were.
+    """
+
+    names: list
+    contents: list
+    stamps: list
+
+
+class ImageSource:
+    """A folder of images, of any sizes, read when they are needed.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    kind = "images"
+
+    def __init__(self, path):
+        self.path = path
+
+    def listing(self, known):
+        """List the images; only those that are new or changed are opened.
+
+        Parameters
+        ----------
+        known : dict of str to tuple
+            (stamp, content) by name.
+
+        Returns
+        -------
+        listing : Listing
+        """
+        names, contents, stamps = find_images(self.path), [], []
+        for name in names:
+            about = (self.path / name).stat()
+            stamp = f"{about.st_size} {about.st_mtime_ns}"
+            old_stamp, content = known.get(name, ("", ""))
+            if stamp != old_stamp:
+                content = _hash_file(self.path / name, about.st_size)
+            contents.append(content)
+            stamps.append(stamp)
+        return Listing(names, contents, stamps)
+
+    def faults(self, names):
+        """Find the files whose head cannot be read.
+
+        Parameters
+        ----------
+        names : sequence of str
+
+        Returns
+        -------
+        faults : dict of str to str
+            Reasons by name.
+        """
+        faults = {name: fault_of(self.path / name) for name in names}
+        return {name: fault for name, fault in faults.items() if fault}
+
+    def raw(self, names):
+        """Give what a model takes: the paths.
+
+        Parameters
+        ----------
+        names : sequence of str
+
+        Returns
+        -------
+        paths : list of str
+        """
+        return [os.fspath(self.path / name) for name in names]
+
+    def describe(self, names):
+        """Give what a person looks at, as columns of a table.
+
+        Parameters
+        ----------
+        names : sequence of str
+
+        Returns
+        -------
+        columns : DataFrame
+        """
+        return pd.DataFrame(index=range(len(names)))
+
+
+def _hash_file(path, size):
+    """Hash size, begin and end: large photos are not read whole."""
+    digest = blake2b(str(size).encode(), digest_size=16)
+    with open(path, "rb") as file:
+        digest.update(file.read(_PART))
+        if size > _PART:
+            file.seek(max(_PART, size - _PART))
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+class RowSource:
+    """A file of rows, held in memory: texts, where a column of them is named.
+
+    Parameters
+    ----------
+    path : Path
+    text_column : str, default=None
+        None for a table.
+    """
+
+    def __init__(self, path, text_column=None):
+        self.path, self.text_column = path, text_column
+        self.kind = "table" if text_column is None else "texts"
+        self.frame = read_frame(path, text_column)
+
+    def listing(self, known):
+        """List the rows, by number from 0; see `ImageSource`."""
+        rows = self.frame.itertuples(index=False)
+        texts = ("\x1f".join(map(_as_text, row)) for row in rows)
+        contents = [blake2b(t.encode(), digest_size=16).hexdigest() for t in texts]
+        return Listing(list(map(str, self.frame.index)), contents, [""] * len(contents))
+
+    def faults(self, names):
+        """Find the texts that are empty; see `ImageSource`."""
+        if self.kind == "table":
+            return {}
+        texts = zip(names, self.raw(names), strict=True)
+        return {name: "the text is empty" for name, text in texts if not text.strip()}
+
+    def raw(self, names):
+        """Give what a model takes: a list of texts, or a DataFrame."""
+        rows = self.frame.loc[list(map(int, names))]
+        if self.kind == "table":
+            return rows
+        return rows[self.text_column].tolist()
+
+    def describe(self, names):
+        """Give the columns of the file; see `ImageSource`."""
+        return self.frame.loc[list(map(int, names))].reset_index(drop=True)
+
+
+def _as_text(cell):
+    """Write a cell, the same whatever else is in its column."""
+    try:
+        return repr(float(cell))
+    except (TypeError, ValueError):
+        return str(cell)
+
+
+def read_frame(path, text_column=None):
+    """Read a file of rows.
+
+    Parameters
+    ----------
+    path : Path
+    text_column : str, default=None
+        Only that column is read, as text.
+
+    Returns
+    -------
+    frame : DataFrame
+    """
+    kind = path.suffix.lower()
+    try:
+        if kind == ".parquet":
+            frame = pd.read_parquet(path)
+        elif kind in (".json", ".jsonl"):
+            frame = pd.DataFrame([record for _, record in read_records(path)])
+        elif kind == ".txt" and text_column == "text":
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            frame = pd.DataFrame({"text": lines}, dtype=object)
+        elif text_column is None:
+            frame = _read_table(path)
+        else:
+            frame = pd.DataFrame([record for _, record in read_records(path)])
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8 ({error}); save it so.") from None
+    except (ValueError, OSError, ImportError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if not len(frame):
+        raise UsageError(f"{path} has no rows; name a file that has some.")
+    frame.columns = frame.columns.map(str)
+    if text_column is None:
+        return frame
+    if text_column not in frame:
+        raise UsageError(f"--text-column {unknown(text_column, frame.columns)}.")
+    texts = frame[text_column].astype(object)
+    return texts.where(texts.notna(), "").map(str).to_frame()
+
+
+def _read_table(path):
+    from skal.datasets import find_dialect, has_header  # loads torch
+
+    dialect, rows = find_dialect(path, None, None)
+    header = has_header(rows, dialect.decimal, path)
+    return pd.read_csv(
+        path,
+        sep=dialect.separator,
+        decimal=dialect.decimal,
+        header=0 if header else None,
+        skipinitialspace=True,
+        encoding="utf-8-sig",
+    )
+
+
+def find_source(path, text_column=None):
+    """Find out what a path holds.
+
+    Parameters
+    ----------
+    path : Path
+    text_column : str, default=None
+        Of a file with several columns.
+
+    Returns
+    -------
+    source : ImageSource or RowSource
+    """
+    if path.is_dir():
+        if text_column is not None:
+            raise UsageError(f"{path} is a folder of images; leave out --text-column.")
+        return ImageSource(path)
+    if not path.exists():
+        raise UsageError(f"there is no {path}; name a folder of images or a file.")
+    if path.suffix.lower() not in TEXT_FILES:
+        raise UsageError(
+            f"{path} is neither a folder of images nor a file of rows "
+            f"({', '.join(TEXT_FILES)})."
+        )
+    if path.suffix.lower() == ".txt" and text_column is None:
+        text_column = "text"
+    return RowSource(path, text_column)
+
+
+def reconcile(items, listing, rows):
+    """Compare what is known with what is there.
+
+    Parameters
+    ----------
+    items : DataFrame
+        As of `LabelStore.items`.
+    listing : Listing
+    rows : bool
+        A row with another content is another item; a file is the same, changed.
+
+    Returns
+    -------
+    changes : dict
+        As for `LabelStore.update_items`.
+    new : list of int
+        Positions in the listing of items that are not known.
+    """
+    changes, places = {}, {name: place for place, name in enumerate(listing.names)}
+    here = items[items["state"] != "gone"]
+    free = set(places.values())
+    left = {}
+    for number, item in zip(here.index.tolist(), here.itertuples(), strict=True):
+        place = places.get(item.item)
+        if place is not None and listing.contents[place] == item.content:
+            free.discard(place)
+            if listing.stamps[place] != item.stamp:
+                changes[number] = {"stamp": listing.stamps[place]}
+        else:
+            left[number] = item
+    by_content = {}
+    for place in sorted(free, reverse=True):
+        by_content.setdefault(listing.contents[place], []).append(place)
+    gone = items[items["state"] == "gone"]
+    lost = dict(zip(gone.index.tolist(), gone.itertuples(), strict=True))
+    for number, item in [*left.items(), *lost.items()]:
+        if by_content.get(item.content):
+            place = by_content[item.content].pop()
+            free.discard(place)
+            left.pop(number, None)
+            changes[number] = _at(listing, place)
+            if item.state == "gone":
+                changes[number]["state"] = ""
+    for number, item in left.items():
+        place = places.get(item.item)
+        if place in free and not rows:
+            free.discard(place)
+            changes[number] = _at(listing, place)
+            if item.state:
+                changes[number]["state"] = ""
+        else:
+            changes[number] = {"state": "gone"}
+    return changes, sorted(free)
+
+
+def _at(listing, place):
+    names = ("item", "content", "stamp")
+    return dict(zip(names, (part[place] for part in listing), strict=True))
+
+
+def show_json(value):
+    """Write a value of a table as JSON can hold it.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    value : object
+    """
+    value = value.item() if hasattr(value, "item") else value
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return None if value != value else str(value)
+    return value
