@@ -8,6 +8,8 @@ from sklearn.utils import check_consistent_length, get_tags
 
 from skal.loop.class_params import coded_params
 from skal.loop.initial import check_initial
+from skal.loop.stateless import apply_head, is_frozen
+from skal.models import FrozenFeatures
 from skal.net.training import final_estimator, is_net
 from skal.utils.labels import (
     check_labels,
@@ -18,7 +20,7 @@ from skal.utils.labels import (
     read_labels,
 )
 from skal.utils.rows import dataset_targets, has_targets, is_dataset, n_rows
-from skal.utils.validation import check_row_numbers, metric_around
+from skal.utils.validation import check_row_numbers, entry_estimator, metric_around
 
 
 class Data(NamedTuple):
@@ -27,6 +29,7 @@ class Data(NamedTuple):
     Attributes
     ----------
     X : rows
+        As the rounds see them: behind the head of a Pipeline.
     y : array of shape (n_samples,)
         Skipped rows hold the mark of missing labels.
     missing, skipped : bool arrays of shape (n_samples,)
@@ -37,6 +40,11 @@ class Data(NamedTuple):
     fixed : bool
         Whether these are all classes.
     test : None or (rows, array of labels)
+        Rows behind the head, too.
+    head : list of tuple
+        Steps of a Pipeline that were applied; see `apply_head`.
+    given : rows
+        `X` in front of the head.
     """
 
     X: Any
@@ -47,9 +55,16 @@ class Data(NamedTuple):
     classes: Any
     fixed: bool
     test: Any
+    head: Any
+    given: Any
+
+    @property
+    def first(self):
+        """Rows that a first set is chosen from: features only of a backbone."""
+        return self.X if is_frozen(self.head) else self.given
 
 
-def check_data(loop, X, y, *, X_test, y_test, skip, skip_label):
+def check_data(loop, X, y, *, X_test, y_test, skip, skip_label, params):
     """Find out what is meant by the arguments of `ActiveLearningLoop.fit`.
 
     Parameters
@@ -58,6 +73,8 @@ def check_data(loop, X, y, *, X_test, y_test, skip, skip_label):
         Its parameters are read; it gets `n_features_in_` and `feature_names_in_`.
     X, y, X_test, y_test, skip, skip_label
         As in its `fit`.
+    params : dict
+        Further ones of its `fit`.
 
     Returns
     -------
@@ -106,11 +123,25 @@ def check_data(loop, X, y, *, X_test, y_test, skip, skip_label):
     if mode != "simulate":
         _warn_of_index(y)
         _warn_of_scoring(missing, missing_label)
-    check_initial(loop.initial, X, mode)
+    frozen = _begins_with_backbone(loop.estimator)
+    if not frozen:
+        check_initial(loop.initial, X, mode)
     fixed = loop.classes is not None or mode == "simulate"
     test = _check_test(loop, X_test, y_test, classes if fixed else None)
     coded_params(loop.estimator, classes, given=loop.classes, fixed=fixed)
-    return Data(X, labels, missing, skipped, mode, classes, fixed, test)
+    head, rows = [], X
+    if not params:  # which may be for the head
+        head, rows, X_test = apply_head(loop.estimator, X, test and test[0])
+        test = test and (X_test, test[1])
+    about = missing, skipped, mode, classes, fixed, test
+    data = Data(rows, labels, *about, head, X)
+    if frozen:
+        check_initial(loop.initial, data.first, mode)
+    return data
+
+
+def _begins_with_backbone(estimator):
+    return isinstance(entry_estimator(estimator), FrozenFeatures)
 
 
 def _check_estimator(estimator, X):
@@ -125,7 +156,8 @@ def _check_estimator(estimator, X):
             f"estimator must be a classifier, got a plain {type(final).__name__}; "
             "use skorch.NeuralNetClassifier."
         )
-    if is_dataset(X) and not is_net(final):
+    frozen = _begins_with_backbone(estimator)
+    if is_dataset(X) and not is_net(final) and not frozen:
         raise TypeError(
             "X is a torch Dataset, which only a skorch net can take, got "
             f"estimator {type(final).__name__}."

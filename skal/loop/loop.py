@@ -16,6 +16,7 @@ from skal.loop.data_checks import check_data
 from skal.loop.initial import buy_second_class, first_rows, initial_order, initial_size
 from skal.loop.model import score_model, train_model
 from skal.loop.prediction import CodedClassifierMixin
+from skal.loop.stateless import behind, in_front
 from skal.loop.trial import check_choices, named_strategy, try_estimator
 from skal.net.training import private_clone, warn_of_instances
 from skal.pool import PoolView
@@ -67,8 +68,9 @@ class ActiveLearningLoop(
         :func:`skal.selection.herding`. "uniform": at random. None: herding where the
         rows of `X` are dense vectors of finite numbers, else uniform. "balanced":
         equally many rows of each class, which only a simulation can. Or a strategy that
-        needs no model, over the raw rows; or the given rows (then `n_initial` is
-        ignored).
+        needs no model. All look at the raw rows, or at the features of
+        `FrozenFeatures` at the head of a Pipeline. Or the given rows (then `n_initial`
+        is ignored).
     n_rounds : int or None, default=10
         Rounds after the initial one; None goes on until the pool is empty. Where the
         first set has one class only, whole batches are bought in random order until
@@ -161,6 +163,11 @@ class ActiveLearningLoop(
 
     `score` ignores rows whose label is missing; a `scoring=` string of GridSearchCV
     cannot know them, so leave it at the default there.
+
+    Transformers at the head of a Pipeline that need no fit
+    (:class:`skal.models.FrozenFeatures`, Normalizer, ...) are applied once in a `fit`,
+    before the rounds, where each row comes out of them the same whatever rows are
+    beside it; `predict` runs the whole Pipeline.
 
     Inside a Pipeline the test rows must pass the steps before the loop: enable metadata
     routing, call ``loop.set_fit_request(X_test=True, y_test=True)`` and give the
@@ -286,7 +293,8 @@ class ActiveLearningLoop(
             if isinstance(part, BaseEstimator):
                 check_params(part)
         test = {"X_test": X_test, "y_test": y_test}
-        data = check_data(self, X, y, **test, skip=skip, skip_label=skip_label)
+        skips = {"skip": skip, "skip_label": skip_label}
+        data = check_data(self, X, y, **test, **skips, params=params)
         if self.scoring is not None:
             check_scoring(self, scoring=self.scoring)
         warn_of_instances(self.estimator)
@@ -297,7 +305,7 @@ class ActiveLearningLoop(
         context = self._init_callback_context(
             task_name="fit", max_subtasks=None if total is None else total + 1
         )
-        with callback_task(context, self, X=data.X, y=data.y):
+        with callback_task(context, self, X=data.given, y=data.y):
             if data.mode == "ask":
                 self._ask(data, fit_params, context)
             else:
@@ -399,7 +407,7 @@ class ActiveLearningLoop(
         )
         labels.skipped |= data.skipped
         before = self.__dict__.get("_labels")
-        sketch = fingerprint(data.X) if data.mode == "ask" else None
+        sketch = fingerprint(data.given) if data.mode == "ask" else None
         goes_on = sketch and sketch == self.__dict__.get("_sketch")
         goes_on = goes_on and labels.continues(before)
         seed = self.random_state
@@ -407,7 +415,7 @@ class ActiveLearningLoop(
             self.seed_ = check_seed(seed)
         strategy = clone(named_strategy(self.strategy))
         try_estimator(
-            self.estimator,
+            behind(data.head, self.estimator),
             data.X,
             strategy,
             n_classes=len(labels.classes),
@@ -428,6 +436,7 @@ class ActiveLearningLoop(
         if not (self.warm_start and same_codes):
             self.__dict__.pop("estimator_", None)
         self._labels, self._sketch, self._skip_label = labels, sketch, skip_label
+        self._head = data.head
         self.strategy_ = strategy
         self.next_query_ = np.empty(0, dtype=np.int64)
 
@@ -437,7 +446,7 @@ class ActiveLearningLoop(
             self._first = initial_order(
                 self.initial,
                 initial_size(self.initial, self.n_initial, len(data.y)),
-                data.X,
+                data.first,
                 data.y,
                 data.skipped,
                 derive_seed(self.seed_, 0, "initial"),
@@ -509,9 +518,10 @@ class ActiveLearningLoop(
     def _train(self, data, fit_params, n_queried, query_time):
         """Train on all labels so far, score the model, record the round."""
         start = perf_counter()
-        self.estimator_ = train_model(
+        self._tail = train_model(
             self, data.X, self._labels, fit_params=fit_params, seed=self._seed("fit")
         )
+        self.estimator_ = in_front(self._head, self._tail)
         self._first = None  # was for the time without a model
         record = {
             "round": self.n_iter_,
@@ -543,7 +553,7 @@ class ActiveLearningLoop(
         start = perf_counter()
         labeled, codes = self._labels.labeled()
         view = PoolView.of_rows(
-            self.estimator_,
+            self._tail,
             X,
             pool,
             labeled_rows=labeled,

@@ -1,9 +1,12 @@
 """The model of a round: made or gone on with, trained, scored."""
 
+from copy import copy
+
 import numpy as np
 from sklearn.metrics import check_scoring
 
 from skal.loop.class_params import KEYED, coded_params
+from skal.loop.stateless import behind
 from skal.net.pool_features import PoolFeatures
 from skal.net.training import (
     final_estimator,
@@ -33,13 +36,14 @@ def train_model(loop, X, labels, *, fit_params, seed):
     Returns
     -------
     estimator : estimator
-        Fitted on codes.
+        Fitted on codes; without the head of a Pipeline.
     """
     rows, codes = labels.labeled()
     estimator = _last_model(loop, labels, codes)
     if estimator is None:
         classes, fixed = labels.classes, labels.fixed
-        estimator = private_clone(loop.estimator, len(classes), loop.warm_start)
+        estimator = behind(loop._head, loop.estimator)
+        estimator = private_clone(estimator, len(classes), loop.warm_start)
         params = coded_params(loop.estimator, classes, given=loop.classes, fixed=fixed)
         known = set(codes.tolist())  # some refuse weights of other classes
         for path, value in params.items():
@@ -61,9 +65,9 @@ def train_model(loop, X, labels, *, fit_params, seed):
 
 def _last_model(loop, labels, codes):
     """Get the last round's model where training goes on from it, else None."""
-    last = getattr(loop, "estimator_", None) if loop.warm_start else None
-    if last is None:
+    if not (loop.warm_start and hasattr(loop, "estimator_")):
         return None
+    last = loop._tail
     final = final_estimator(last)
     if is_net(final):
         if "classes" in final.get_params(deep=False):
@@ -81,6 +85,7 @@ def score_model(loop, X_test, y_test, seed):
     loop : ActiveLearningLoop
         With a model.
     X_test, y_test : rows and labels
+        Rows behind the head of a Pipeline.
     seed : int
 
     Returns
@@ -88,6 +93,10 @@ def score_model(loop, X_test, y_test, seed):
     scores : dict of str to float
         By the name of the column in `history_`.
     """
+    if loop._head:
+        loop = copy(loop)
+        loop.estimator, loop.estimator_ = behind(loop._head, loop.estimator), loop._tail
+        loop._check_rows = lambda X: X  # those of the caller were checked
     with isolated_rng(seed):
         if loop.scoring is None:
             return {"test_score": loop.score(X_test, y_test)}

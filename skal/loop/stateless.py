@@ -1,0 +1,123 @@
+"""Transformers without state at the head of a Pipeline: once, before the rounds."""
+
+from copy import copy
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from skorch.helper import SliceDict
+from torch import Tensor
+
+from skal.models import FrozenFeatures
+from skal.utils.rows import is_dataset, is_frame, n_rows, take, telling_rows
+from skal.utils.seeds import isolated_rng
+
+
+def apply_head(estimator, X, X_test=None):
+    """Apply what needs no fit and looks at each row alone, as far as it goes.
+
+    That is `FrozenFeatures`, and others tagged ``requires_fit=False`` where some rows
+    come out bit for bit as among all.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Never touched. Only of a Pipeline there is something to apply.
+    X, X_test : rows
+        Never changed.
+
+    Returns
+    -------
+    head : list of tuple
+        Names and fitted steps that were applied.
+    X, X_test : rows
+        As the next step gets them.
+    """
+    head = []
+    if type(X) is SliceDict or not isinstance(estimator, Pipeline):
+        return head, X, X_test
+    if getattr(estimator, "transform_input", None):  # as it is, they go there, too
+        return head, X, X_test
+    for name, step in estimator.steps[:-1]:
+        if step is not None and not isinstance(step, str):  # "passthrough"
+            step = clone(step)
+            with isolated_rng(0):
+                found = _applied(step, X, X_test)
+            if found is None:
+                break
+            X, X_test = found
+        head.append((name, step))
+    return head, X, X_test
+
+
+def _applied(step, X, X_test):
+    """Rows behind a step, or None where it may not be applied once."""
+    if isinstance(step, FrozenFeatures):
+        step.fit(X)
+        return step.transform(X), None if X_test is None else step.transform(X_test)
+    if not hasattr(step, "transform") or get_tags(step).requires_fit or is_dataset(X):
+        return None
+    some = telling_rows(X)[::-2]  # in another order, beside other rows
+    try:
+        found = step.fit(_copy(X)).transform(_copy(X))
+        if not _same(take(found, some), step.transform(take(X, some))):
+            return None
+        return found, None if X_test is None else step.transform(_copy(X_test))
+    except Exception:  # whatever it is, the rounds will say it in their place
+        return None
+
+
+def _copy(X):
+    return take(X, np.arange(n_rows(X)))  # some write to what they are given
+
+
+def _same(rows, others):
+    """Whether two containers hold the same bits."""
+    if type(rows) is not type(others) or rows.shape != others.shape:
+        return False
+    if sparse.issparse(rows):
+        return rows.dtype == others.dtype and (rows != others).nnz == 0
+    if isinstance(rows, Tensor):
+        return rows.equal(others)
+    if is_frame(rows):
+        return rows.equals(others)
+    return rows.dtype == others.dtype and rows.tobytes() == others.tobytes()
+
+
+def behind(head, estimator):
+    """Give a Pipeline without its head; the steps are shared.
+
+    Parameters
+    ----------
+    head : list of tuple
+        As `apply_head` gives it.
+    estimator : estimator
+
+    Returns
+    -------
+    estimator : estimator
+        Itself where there is no head.
+    """
+    if not head:
+        return estimator
+    tail = copy(estimator)
+    tail.steps = estimator.steps[len(head) :]
+    return tail
+
+
+def in_front(head, tail):
+    """Give a fitted estimator its head again, as a Pipeline; the steps are shared."""
+    if not head:
+        return tail
+    if not isinstance(tail, Pipeline):  # wrapped by a strategy
+        return Pipeline([*head, ("estimator", tail)])
+    whole = copy(tail)
+    whole.steps = [*head, *tail.steps]
+    return whole
+
+
+def is_frozen(head):
+    """Tell whether a backbone is among the steps."""
+    return any(isinstance(step, FrozenFeatures) for _, step in head)
