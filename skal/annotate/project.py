@@ -273,9 +273,11 @@ class LabelProject:
         n_items = self.settings.batch_size if batch_size is None else batch_size
         if n_items < 1:
             raise UsageError(f"--batch-size must be at least 1, got {n_items}.")
-        items = self.store.hand_out(n_items, annotator, copies=self.settings.copies)
-        if not items and len(self.choose(n_items)):
-            items = self.store.hand_out(n_items, annotator, copies=self.settings.copies)
+        copies = self.settings.copies
+        items = self.store.hand_out(n_items, annotator, copies=copies)
+        # Another may take what is chosen here, and another again.
+        while not items and len(self.choose(n_items)):
+            items = self.store.hand_out(n_items, annotator, copies=copies)
         return self.describe(items)
 
     def choose(
@@ -539,6 +541,8 @@ class LabelProject:
                 self._mark_broken({names[k]: reason for k, reason in faults.items()})
                 kept = np.setdiff1d(np.arange(len(names)), [*faults])
                 X, items = X[kept], items.iloc[kept]
+        elif self.source.kind == "images":
+            X, items = self._encode(items)
         else:
             X = self.source.raw(names)
             X = X if self._reader is None else self._reader.transform(X)
@@ -546,6 +550,23 @@ class LabelProject:
         if self._fitted is not None:
             X = np.asarray(self._fitted.fit_transform(X), dtype=np.float32)
         return (tuple(items.index), tuple(items["content"])), X
+
+    def _encode(self, items):
+        """Let a backbone see the images, those that turn out broken left out."""
+        from skal.annotate.images import thumbnails
+        from skal.datasets import DamagedImageError
+
+        names, faults = items["item"].tolist(), {}
+        try:
+            return self._reader.transform(self.source.raw(names)), items
+        except DamagedImageError:
+            paths = self.source.raw(names)
+            thumbnails(paths, on_fault=lambda k, why: faults.update({names[k]: why}))
+            if not faults:
+                raise
+        self._mark_broken(faults)
+        items = items[~items["item"].isin(faults)]
+        return self._reader.transform(self.source.raw(items["item"])), items
 
     def _fit(self, numbers, X, y, n_items=None, skip=()):
         """Train on all labels, and choose; None while there are not two classes."""

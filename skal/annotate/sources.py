@@ -56,11 +56,19 @@ class ImageSource:
         """
         names, contents, stamps = find_images(self.path), [], []
         for name in names:
-            about = (self.path / name).stat()
-            stamp = f"{about.st_size} {about.st_mtime_ns}"
-            old_stamp, content = known.get(name, ("", ""))
-            if stamp != old_stamp:
-                content = _hash_file(self.path / name, about.st_size)
+            try:
+                name.encode()
+                about = (self.path / name).stat()
+                stamp = f"{about.st_size} {about.st_mtime_ns}"
+                old_stamp, content = known.get(name, ("", ""))
+                if stamp != old_stamp:
+                    content = _hash_file(self.path / name, about.st_size)
+            except UnicodeEncodeError:
+                raise UsageError(
+                    f"the file {name!r} has a name that is no UTF-8; rename it."
+                ) from None
+            except OSError:  # a link to nothing, or not to be read: a fault
+                stamp, content = "", f"of {name}"
             contents.append(content)
             stamps.append(stamp)
         return Listing(names, contents, stamps)
@@ -183,7 +191,7 @@ def read_frame(path, text_column=None):
     kind = path.suffix.lower()
     try:
         if kind == ".parquet":
-            frame = pd.read_parquet(path)
+            frame = pd.read_parquet(path).reset_index(drop=True)
         elif kind in (".json", ".jsonl"):
             frame = pd.DataFrame([record for _, record in read_records(path)])
         elif kind == ".txt" and text_column == "text":

@@ -2,10 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from torch import nn
 
 from skal.annotate import LabelProject
 from skal.annotate.project import SKIP
 from skal.experiment.options import UsageError
+from skal.models import FrozenFeatures
 from skal.selection import herding
 from tests.annotate.conftest import PETS, draw
 
@@ -303,3 +305,65 @@ def test_projects_that_are_not_there_or_there_already(project, photos, tmp_path)
 def test_the_model_can_be_cloned(project, truth):
     label_all(project, truth, 2)
     clone(project.model_)
+
+
+def test_a_backbone_sees_the_images(photos, truth, monkeypatch):
+    """Its features are cached, and a file that turns out broken is passed over."""
+    whole = (photos / "more/11.jpg").read_bytes()
+    (photos / "12.jpg").write_bytes(whole[:-20])
+    seen = []
+
+    class Backbone(nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x.mean((2, 3))
+
+    monkeypatch.setattr(
+        "skal.models.FrozenFeatures",
+        lambda backbone, cache: FrozenFeatures(
+            Backbone(), preprocess=_small, cache=cache
+        ),
+    )
+    project = LabelProject.init(
+        photos, classes=PETS, backbone="torchvision:resnet18", batch_size=4
+    )
+    label_all(project, truth, 2)
+    assert project._rows()[1].shape == (12, 3)
+    found = project.predict()
+    assert found["label"].tolist() == [truth(item) for item in found["item"]]
+    assert project.status()["broken"] == ["12.jpg"]
+    seen.clear()
+    LabelProject.open(photos).predict()
+    assert seen == []
+
+
+def _small(image):
+    return image.float()[:, :7, :7] / 255
+
+
+def test_two_who_choose_at_once_both_get_items(project, photos, monkeypatch):
+    """The second's choice is made before it sees that of the first."""
+    other, choose = LabelProject.open(photos), LabelProject.choose
+    rows = choose(project)
+
+    def late(self, n_items):
+        monkeypatch.setattr(LabelProject, "choose", choose)
+        project.store.hand_out(4, "ann")
+        self.store.choose(rows)
+        return rows
+
+    monkeypatch.setattr(LabelProject, "choose", late)
+    monkeypatch.setattr(other.store, "hand_out", _empty_once(other.store.hand_out))
+    batch = other.next(annotator="bob")
+    names = project.store.items().loc[rows, "item"]
+    assert len(batch) == 4 and not set(batch["item"]) & set(names)
+
+
+def _empty_once(hand_out):
+    calls = []
+
+    def first_nothing(*args, **options):
+        calls.append(1)
+        return [] if len(calls) == 1 else hand_out(*args, **options)
+
+    return first_nothing

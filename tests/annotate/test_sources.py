@@ -135,3 +135,26 @@ def test_a_row_that_is_put_before_the_others_moves_them():
         known(**{"0": "a", "1": "b"}), {"0": "new", "1": "a", "2": "b"}, rows=True
     )
     assert changes == {0: ("1", None), 1: ("2", None)} and new == ["0"]
+
+
+def test_rows_are_counted_whatever_the_index_of_the_file(tmp_path):
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"text": TEXTS}, index=[7, 7, 3, 1]).to_parquet(tmp_path / "a.parquet")
+    source = find_source(tmp_path / "a.parquet", "text")
+    assert source.raw(source.listing({}).names) == TEXTS
+
+
+def test_links_to_nothing_are_faults(photos):
+    (photos / "a.png").symlink_to(photos / "nothing.png")
+    source = find_source(photos)
+    assert "a.png" in source.listing({}).names
+    assert "No such file" in source.faults(["a.png", "0.png"])["a.png"]
+
+
+def test_names_that_no_store_can_hold(photos):
+    try:
+        (photos / "\udcff.png").write_bytes(b"x")
+    except OSError:
+        pytest.skip("no such names here")
+    with pytest.raises(UsageError, match="no UTF-8; rename it"):
+        find_source(photos).listing({})
