@@ -1,14 +1,17 @@
 """What learns from the labels: rows of numbers, and an estimator for them."""
 
 import zipfile
+from collections import namedtuple
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -24,6 +27,7 @@ from skal.experiment.networks import build_estimator
 from skal.utils.files import atomic_write
 
 N_COMPONENTS = 100
+Estimate = namedtuple("Estimate", "accuracy low high n_labels")
 
 
 def reader(source, settings, cache):
@@ -165,3 +169,40 @@ def build_model(settings, X, n_classes):
     )
     config = RunConfig(model=settings.model, seed=settings.seed, device=device)
     return build_estimator(config, data)
+
+
+def estimate_accuracy(settings, X, y, level=0.95):
+    """Cross-validate the model on what is labelled.
+
+    The strategy chose what is labelled, mostly what is hard, and the models are trained
+    on fewer labels: the estimate is rather too low for the items as they come.
+
+    Parameters
+    ----------
+    settings : Settings
+    X : array of shape (n_rows, ...)
+        Labelled rows.
+    y : array of str of shape (n_rows,)
+    level : float, default=0.95
+        Of the interval.
+
+    Returns
+    -------
+    estimate : Estimate or None
+        accuracy, low, high (Wilson's interval) and n_labels; None where fewer than two
+        classes have two labels each. Classes with one label are left out.
+    """
+    names, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if (counts > 1).sum() < 2:
+        return None
+    kept = counts[codes] > 1
+    _, codes = np.unique(codes[kept], return_inverse=True)
+    folds = StratifiedKFold(
+        min(5, counts[counts > 1].min()), shuffle=True, random_state=settings.seed
+    )
+    X = np.asarray(X)[kept]
+    model = build_model(settings, X, len(names))
+    found = cross_val_predict(model, X, codes, cv=folds)
+    right = binomtest(int((found == codes).sum()), len(codes))
+    interval = right.proportion_ci(level, method="wilson")
+    return Estimate(right.statistic, interval.low, interval.high, len(codes))

@@ -28,6 +28,8 @@ from skal.experiment.options import UsageError
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+    from skal.annotate.learning import Estimate
+
 SKIP = "\0skip"  # no class has such a name
 
 
@@ -509,6 +511,24 @@ class LabelProject:
         columns = [items, label, confidence, given, look]
         names = ["item", "label", "confidence", "given", "look"]
         return pd.DataFrame(dict(zip(names, columns, strict=True)))
+
+    def estimate(self) -> "Estimate | None":
+        """Estimate the accuracy of the model by cross-validation on what is labelled.
+
+        The strategy chose what is labelled, mostly what is hard, so it is rather too
+        low for the items as they come.
+
+        Returns
+        -------
+        estimate : tuple or None
+            accuracy, low, high (95 %, Wilson's) and n_labels; None where fewer than two
+            classes have two labels each.
+        """
+        from skal.annotate.learning import estimate_accuracy
+
+        _, X, y = self._rows()
+        known = ~pd.isna(y) & (y != SKIP)
+        return estimate_accuracy(self.settings, X[known], y[known].astype(str))
 
     def _rows(self):
         """Numbers, rows and labels of the items that can be read."""

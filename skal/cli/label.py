@@ -188,13 +188,21 @@ def add(
 @label.command
 def status(*, project: Project = ".", debug: Debug = False):
     """Count what is labelled, and name what needs a look."""
-    found = _open(project).status()
+    opened = _open(project)
+    found = opened.status()
     print(
         f"{found['n_labeled']} of {found['n_items']} items labelled, "
         f"{found['n_skipped']} skipped, {found['n_open']} in the open batch"
     )
     for name, count in found["counts"].items():
         print(f"  {name}: {count}")
+    estimate = opened.estimate() if found["n_labeled"] >= 10 else None
+    if estimate is not None:
+        print(
+            f"accuracy about {estimate.accuracy:.0%} ({estimate.low:.0%} to "
+            f"{estimate.high:.0%}), cross-validated on what is labelled: rather too "
+            "low, since hard items were chosen"
+        )
     names = {
         "conflicts": "the annotators are split on",
         "broken": "cannot be read",
