@@ -83,16 +83,16 @@ def open_upright(path, size):
         return image.convert("RGB")
 
 
-def thumbnails(paths, size=32, on_fault=None):
+def thumbnails(paths, size=32, faults=None):
     """Read images as small squares.
 
     Parameters
     ----------
     paths : sequence of path-like
     size : int, default=32
-    on_fault : callable, default=None
-        Takes the position of a file that cannot be read and the reason, and its square
-        is left black; without it the file raises.
+    faults : dict, default=None
+        Is given the reasons by position of files that cannot be read, whose squares are
+        left black; None: they raise.
 
     Returns
     -------
@@ -111,12 +111,12 @@ def thumbnails(paths, size=32, on_fault=None):
                 (size, size), Image.Resampling.BILINEAR, reducing_gap=2
             )
         except DAMAGE as error:
-            if on_fault is None:
+            if faults is None:
                 raise ValueError(
                     f"{str(path)!r} cannot be read ({_fault(error)}); replace it by a "
                     "whole copy, or remove it."
                 ) from error
-            on_fault(place, _fault(error))
+            faults[place] = _fault(error)
             continue
         images[place] = np.asarray(image).transpose(2, 0, 1)
     return images

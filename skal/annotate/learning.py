@@ -22,6 +22,7 @@ from sklearn.preprocessing import (
 from sklearn.utils import Bunch
 
 from skal.annotate.images import thumbnails
+from skal.datasets import DamagedImageError
 from skal.experiment.config import RunConfig
 from skal.experiment.networks import build_estimator
 from skal.utils.files import atomic_write
@@ -52,48 +53,57 @@ def reader(source, settings, cache):
     return FunctionTransformer(thumbnails) if source.kind == "images" else None
 
 
-def read_thumbnails(source, names, contents, path, on_fault):
-    """Read images as small squares, those that were read before from a file.
+def read_images(reader, paths, contents, folder):
+    """Read what the models see of images, those left out that cannot be read.
 
     Parameters
     ----------
-    source : ImageSource
-    names, contents : sequence of str
+    reader : transformer
+        As `reader` makes it.
+    paths, contents : list of str
         Of the images.
-    path : Path
-        Of the file.
-    on_fault : callable
-        As of `thumbnails`.
+    folder : Path
+        Keeps thumbnails; a backbone has a cache of its own.
 
     Returns
     -------
-    images : ndarray of uint8 of shape (n_images, 3, 32, 32)
+    X : ndarray of shape (n_images - n_faults, ...)
+    faults : dict of int to str
+        Reasons by position.
     """
-    known = {}
+    faults = {}
+    if isinstance(reader, FunctionTransformer):
+        X = _kept_thumbnails(paths, contents, folder / "thumbnails.npz", faults)
+        return np.delete(X, [*faults], axis=0), faults
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            images = stored["images"]
-            known = dict(zip(stored["contents"].tolist(), images, strict=True))
+        return reader.transform(paths), faults
+    except DamagedImageError:
+        thumbnails(paths, faults=faults)
+        if not faults:
+            raise
+    return reader.transform([p for k, p in enumerate(paths) if k not in faults]), faults
+
+
+def _kept_thumbnails(paths, contents, file, faults):
+    """Read images as small squares, those that were read before from a file."""
+    known, new_faults = {}, {}
+    try:
+        with open(file, "rb") as stored, np.load(stored, allow_pickle=False) as arrays:
+            images = arrays["images"]
+            known = dict(zip(arrays["contents"].tolist(), images, strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # absent or damaged: read all
     new = [place for place, content in enumerate(contents) if content not in known]
-    if new:
-        faulty = []
-
-        def note(place, reason):
-            faulty.append(place)
-            on_fault(new[place], reason)
-
-        images = thumbnails(source.raw([names[place] for place in new]), on_fault=note)
-        for place, image in zip(new, images, strict=True):
-            known[contents[place]] = image
-        kept = set(contents) - {contents[new[place]] for place in faulty}
-        kept = [content for content in known if content in kept]
-        with atomic_write(path) as file:
-            images = np.stack([known[c] for c in kept]) if kept else np.empty(0)
-            np.savez(file, contents=np.array(kept, dtype=str), images=images)
-    empty = np.empty((0, 3, 32, 32), dtype=np.uint8)
-    return np.stack([known[content] for content in contents]) if contents else empty
+    images = thumbnails([paths[place] for place in new], faults=new_faults)
+    faults |= {new[k]: why for k, why in new_faults.items()}
+    known |= {contents[place]: image for place, image in zip(new, images, strict=True)}
+    if len(new) > len(faults):
+        kept = [c for k, c in enumerate(contents) if k not in faults]
+        with atomic_write(file) as stored:
+            images = np.stack([known[content] for content in kept])
+            np.savez(stored, contents=np.array(kept, dtype=str), images=images)
+    squares = [known[content] for content in contents]
+    return np.stack(squares) if squares else images
 
 
 def build_features(source, settings, n_rows):

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skal.annotate.answers import Added, add_answers
+from skal.annotate.inventory import look_through, mark_broken
 from skal.annotate.settings import (
     FOLDER,
     Settings,
@@ -20,7 +21,7 @@ from skal.annotate.settings import (
     read_settings,
     write_settings,
 )
-from skal.annotate.sources import find_source, reconcile
+from skal.annotate.sources import find_source
 from skal.annotate.store import Answer, LabelStore
 from skal.annotate.writing import export
 from skal.experiment.options import UsageError
@@ -169,65 +170,14 @@ class LabelProject:
         Returns
         -------
         found : dict of str to list of str
-        """
-        items = self.store.items()
-        here = items[items["state"] != "gone"]
-        known = zip(here["stamp"], here["content"], strict=True)
-        known = dict(zip(here["item"], known, strict=True))
-        listing = self.source.listing(known)
-        rows = self.source.kind != "images"
-        changes, new = reconcile(items, listing, rows)
-        n_gone = sum(change.get("state") == "gone" for change in changes.values())
-        if n_gone and n_gone == len(here):
-            raise UsageError(
-                f"{self.source.path} has none of the {n_gone} items any more: is the "
-                "disk there, was the file replaced, or were its columns changed? Bring "
-                "the items back, or make a new project with --project."
-            )
-        added = [listing.names[place] for place in new]
-        names = {
-            number: change["item"]
-            for number, change in changes.items()
-            if "item" in change
-        }
-        self.found = {
-            "new": added,
-            "moved": [
-                f"{items.at[number, 'item']} -> {name}"
-                for number, name in names.items()
-                if name != items.at[number, "item"]
-            ],
-            "gone": [
-                items.at[number, "item"]
-                for number, change in changes.items()
-                if change.get("state") == "gone"
-            ],
-        }
-        for number, name in names.items():
-            if name == items.at[number, "item"]:
-                del changes[number]["item"]
-        if changes:
-            self.store.update_items(changes)
-        if new:
-            columns = ([part[place] for place in new] for part in listing)
-            self.store.add_items(*columns)
-        faults = self.source.faults([*added, *names.values()])
-        self._mark_broken(faults)
-        self.found["broken"] = [f"{name}: {fault}" for name, fault in faults.items()]
-        self._features = None
-        return self.found
 
-    def _mark_broken(self, faults):
-        if faults:
-            items = self.store.items()
-            items = items[items["state"] != "gone"]
-            numbers = dict(zip(items["item"], items.index.tolist(), strict=True))
-            self.store.update_items(
-                {
-                    numbers[name]: {"state": "broken", "reason": fault}
-                    for name, fault in faults.items()
-                }
-            )
+        Raises
+        ------
+        UsageError
+            Where none of the items is there any more.
+        """
+        self.found, self._features = look_through(self.store, self.source), None
+        return self.found
 
     def describe(self, items: Any) -> pd.DataFrame:
         """Show items as rows of a table.
@@ -542,51 +492,23 @@ class LabelProject:
         return numbers, X, self.store.labels(skip_label=SKIP)[numbers]
 
     def _read(self, items):
+        """Read what the model sees; images that turn out broken are left out."""
         from skal.annotate import learning
 
-        names, contents = items["item"].tolist(), items["content"].tolist()
-        self._reader = learning.reader(
-            self.source, self.settings, self.folder / "features"
-        )
-        if self.source.kind == "images" and not self.settings.backbone:
-            faults = {}
-            X = learning.read_thumbnails(
-                self.source,
-                names,
-                contents,
-                self.folder / "thumbnails.npz",
-                lambda place, reason: faults.update({place: reason}),
-            )
-            if faults:
-                self._mark_broken({names[k]: reason for k, reason in faults.items()})
-                kept = np.setdiff1d(np.arange(len(names)), [*faults])
-                X, items = X[kept], items.iloc[kept]
-        elif self.source.kind == "images":
-            X, items = self._encode(items)
-        else:
-            X = self.source.raw(names)
-            X = X if self._reader is None else self._reader.transform(X)
+        names, cache = items["item"].tolist(), self.folder / "features"
+        X = self.source.raw(names)
+        self._reader = learning.reader(self.source, self.settings, cache)
+        if self.source.kind == "images":
+            contents = items["content"].tolist()
+            X, faults = learning.read_images(self._reader, X, contents, self.folder)
+            mark_broken(self.store, {names[k]: why for k, why in faults.items()})
+            items = items.drop(index=items.index[[*faults]])
+        elif self._reader is not None:
+            X = self._reader.transform(X)
         self._fitted = learning.build_features(self.source, self.settings, len(items))
         if self._fitted is not None:
             X = np.asarray(self._fitted.fit_transform(X), dtype=np.float32)
         return (tuple(items.index), tuple(items["content"])), X
-
-    def _encode(self, items):
-        """Let a backbone see the images, those that turn out broken left out."""
-        from skal.annotate.images import thumbnails
-        from skal.datasets import DamagedImageError
-
-        names, faults = items["item"].tolist(), {}
-        try:
-            return self._reader.transform(self.source.raw(names)), items
-        except DamagedImageError:
-            paths = self.source.raw(names)
-            thumbnails(paths, on_fault=lambda k, why: faults.update({names[k]: why}))
-            if not faults:
-                raise
-        self._mark_broken(faults)
-        items = items[~items["item"].isin(faults)]
-        return self._reader.transform(self.source.raw(items["item"])), items
 
     def _fit(self, numbers, X, y, n_items=None, skip=()):
         """Train on all labels, and choose; None while there are not two classes."""

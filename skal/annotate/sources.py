@@ -260,66 +260,6 @@ def find_source(path, text_column=None):
     return RowSource(path, text_column)
 
 
-def reconcile(items, listing, rows):
-    """Compare what is known with what is there.
-
-    Parameters
-    ----------
-    items : DataFrame
-        As of `LabelStore.items`.
-    listing : Listing
-    rows : bool
-        A row with another content is another item; a file is the same, changed.
-
-    Returns
-    -------
-    changes : dict
-        As for `LabelStore.update_items`.
-    new : list of int
-        Positions in the listing of items that are not known.
-    """
-    changes, places = {}, {name: place for place, name in enumerate(listing.names)}
-    here = items[items["state"] != "gone"]
-    free = set(places.values())
-    left = {}
-    for number, item in zip(here.index.tolist(), here.itertuples(), strict=True):
-        place = places.get(item.item)
-        if place is not None and listing.contents[place] == item.content:
-            free.discard(place)
-            if listing.stamps[place] != item.stamp:
-                changes[number] = {"stamp": listing.stamps[place]}
-        else:
-            left[number] = item
-    by_content = {}
-    for place in sorted(free, reverse=True):
-        by_content.setdefault(listing.contents[place], []).append(place)
-    gone = items[items["state"] == "gone"]
-    lost = dict(zip(gone.index.tolist(), gone.itertuples(), strict=True))
-    for number, item in [*left.items(), *lost.items()]:
-        if by_content.get(item.content):
-            place = by_content[item.content].pop()
-            free.discard(place)
-            left.pop(number, None)
-            changes[number] = _at(listing, place)
-            if item.state == "gone":
-                changes[number]["state"] = ""
-    for number, item in left.items():
-        place = places.get(item.item)
-        if place in free and not rows:
-            free.discard(place)
-            changes[number] = _at(listing, place)
-            if item.state:
-                changes[number]["state"] = ""
-        else:
-            changes[number] = {"state": "gone"}
-    return changes, sorted(free)
-
-
-def _at(listing, place):
-    names = ("item", "content", "stamp")
-    return dict(zip(names, (part[place] for part in listing), strict=True))
-
-
 def show_json(value):
     """Write a value of a table as JSON can hold it.
 

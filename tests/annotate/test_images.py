@@ -68,7 +68,7 @@ def test_broken_files(photos):
     assert "identify" in fault_of(photos / "text.png")
     faults = {}
     paths = [photos / name for name in ("torn.jpg", "3.png", "text.png")]
-    squares = thumbnails(paths, on_fault=faults.__setitem__)
+    squares = thumbnails(paths, faults=faults)
     assert set(faults) == {0, 2} and "truncated" in faults[0]
     assert not squares[[0, 2]].any() and squares[1].any()
     with pytest.raises(ValueError, match="torn.jpg.*truncated.*whole copy"):
