@@ -215,4 +215,6 @@ def estimate_accuracy(settings, X, y, level=0.95):
     found = cross_val_predict(model, X, codes, cv=folds)
     right = binomtest(int((found == codes).sum()), len(codes))
     interval = right.proportion_ci(level, method="wilson")
-    return Estimate(right.statistic, interval.low, interval.high, len(codes))
+    return Estimate(
+        right.statistic, float(interval.low), float(interval.high), len(codes)
+    )
