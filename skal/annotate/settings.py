@@ -14,7 +14,7 @@ from skal.utils.files import atomic_write
 
 FILE = "project.toml"
 FOLDER = ".skal"
-MODELS = ("linear", *names.MODELS)
+MODELS = names.MODELS
 _strategy = one_of(names.STRATEGIES, names.other_strategies, names.is_other_strategy)
 Text = Annotated[str, Check(text)]
 Count = Annotated[int, Check(whole(1))]

@@ -178,7 +178,9 @@ def run(*, config: File = None, debug: Tracebacks = False, **values):
     from skal.experiment.run import run_experiment
 
     with progress_bar(run_config) as advance:
-        result = run_experiment(run_config, on_round=advance, **places)
+        result = run_experiment(
+            run_config, on_round=advance, on_features=advance.features, **places
+        )
     print_run(result)
 
 

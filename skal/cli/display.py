@@ -39,7 +39,8 @@ def progress_bar(config):
     Yields
     ------
     advance : callable
-        Takes the record of a round and counts it.
+        Takes the record of a round and counts it; its `features` takes the numbers of
+        rows that a backbone has seen and is to see.
     """
     console = Console(stderr=True)
     bar = _progress(console, TextColumn("{task.fields[score]}"))
@@ -49,6 +50,11 @@ def progress_bar(config):
     def advance(record):
         score = f"{record['n_labeled']} labels, accuracy {record['accuracy']:.4f}"
         bar.update(task, advance=1, score=score)
+
+    def count(n_done, n_rows):
+        bar.update(task, score=f"{n_done} of {n_rows} rows through the backbone")
+
+    advance.features = count
 
     # A bar that is merely disabled still ends with an empty line in older versions.
     with bar if console.is_terminal else nullcontext():

@@ -38,6 +38,15 @@ def _column(value):
     return int(found) if re.fullmatch(r"-?\d+", found) else found
 
 
+def _backbone(value):
+    if re.fullmatch(r"(torchvision|timm|transformers):.+", str(value)):
+        return value
+    raise ValueError(
+        "must be torchvision:NAME, timm:NAME or transformers:NAME, as in "
+        f"torchvision:resnet18, got {value!r}"
+    )
+
+
 def _test_size(value):
     is_whole = re.fullmatch(r"\d+", str(value))
     return (whole(1) if is_whole else number(above=0, below=1))(value)
@@ -89,14 +98,17 @@ class RunOptions(Options):
         Colour under transparent images.
     pool_size : int or None, default=None
         Buy from a random part of the training rows; None: from all.
+    backbone : str or None, default=None
+        torchvision:NAME, timm:NAME or transformers:NAME, a pretrained network whose
+        features of the images are what the model sees; computed once.
     model : str, default="mlp"
-        A name, or package.module:attribute, your own module.
+        A name, or package.module:attribute, your own module; linear with a backbone.
     embedding_layer : str, default="auto"
         Layer of the model whose input is the embedding; auto: the one whose output it
         returns.
     dropout : float or None, default=None
         Probability of dropout in the model; None: the model's own, 0.2 for mlp, 0.5
-        for cnn, 0 for resnet.
+        for cnn, 0 for linear and resnet.
     epochs : int, default=100
         Epochs of training in each round, at most.
     patience : int, default=0
@@ -137,6 +149,7 @@ class RunOptions(Options):
     missing_labels: str | None = None
     background: Text = "white"
     pool_size: Count | None = None
+    backbone: Annotated[str, Check(_backbone)] | None = None
     model: Annotated[names.Model | str, _model] = "mlp"
     embedding_layer: Text = "auto"
     dropout: Share | None = None
@@ -153,6 +166,12 @@ class RunOptions(Options):
     n_initial: Size = 20
     batch_size: Size = 20
     n_rounds: Whole = 10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_model(cls, values):
+        alone = values.get("backbone") is not None and "model" not in values
+        return {**values, "model": "linear"} if alone else values
 
     def resolve(self):
         """Replace "auto" and None by what this machine makes of them.
@@ -234,15 +253,21 @@ class RunConfig(RunOptions):
         return self.data
 
     @property
+    def model_name(self):
+        """Name of the model, and of the backbone before it."""
+        return self.model if self.backbone is None else f"{self.backbone}+{self.model}"
+
+    @property
     def title(self):
         """What was run, in a line."""
-        return f"{self.strategy} on {self.data_name}, {self.model}, seed {self.seed}"
+        model = self.model_name
+        return f"{self.strategy} on {self.data_name}, {model}, seed {self.seed}"
 
     @property
     def run_id(self):
         """Folder of the run below the folder of all results."""
         data, model = (
-            re.sub(r"[^\w.+-]", "-", name) for name in (self.data_name, self.model)
+            re.sub(r"[^\w.+-]", "-", name) for name in (self.data_name, self.model_name)
         )
         sizes = f"{self.n_initial}+{self.n_rounds}x{self.batch_size}"
         return f"{data}/{model}/{sizes}/{self.strategy}/seed={self.seed}"
@@ -263,10 +288,14 @@ class Places(Options):
     data_root : str or None, default=None
         Folder of the data set in torchvision's layout, archives included; without it
         the data set is downloaded on first use.
+    backbone_cache : str or None, default=None
+        Folder that keeps the features of backbones, for all runs; None: one below
+        ~/.cache/skal.
     """
 
     out: Text = "save"
     data_root: Text | None = None
+    backbone_cache: Text | None = None
 
 
 class GridConfig(Places, RunOptions):

@@ -12,6 +12,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from skal.experiment.config import GridConfig, RunConfig, RunOptions
 from skal.experiment.data import load_data, pool_rows
+from skal.experiment.features import few_rows, with_features
 from skal.experiment.networks import build_estimator
 from skal.experiment.options import UsageError
 from skal.experiment.results import RunFolder, read_run
@@ -73,7 +74,8 @@ def compare(
         )
     configs, notes = plan(grid)
     # Workers may be in another folder.
-    places = [p and os.path.abspath(p) for p in (grid.out, grid.data_root)]
+    places = grid.out, grid.data_root, grid.backbone_cache
+    places = [place and os.path.abspath(place) for place in places]
     workers = _workers(grid.backend, grid.scheduler, grid.n_jobs)
     with watch(configs) if watch else nullcontext(), workers as run_all:
         errors = run_all(delayed(_run_cell)(c, *places) for c in configs)
@@ -153,15 +155,19 @@ def _check_writable(out):
 def _try_data(config, data_root):
     """Raise once what each run would raise; returns the size of the pool."""
     data = load_data(config, data_root)
-    n_samples = len(pool_rows(config, len(data.X_train)))
+    rows = pool_rows(config, len(data.X_train))
+    n_samples = len(rows)
+    if config.backbone is not None:
+        data = with_features(config, few_rows(data), rows[:2], cache="")
     build_estimator(config.resolve_sizes(n_samples), data)
     return n_samples
 
 
-def _run_cell(config, out, data_root):
+def _run_cell(config, out, data_root, cache):
     """Run one cell; returns the exception it ended with, or None."""
     try:
-        run_experiment(config, out=out, data_root=data_root)
+        places = {"data_root": data_root, "backbone_cache": cache}
+        run_experiment(config, out=out, **places)
     except Exception as error:  # whatever it is, the other cells go on
         try:  # as what comes back from another process
             return pickle.loads(pickle.dumps(error))

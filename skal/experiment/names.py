@@ -13,7 +13,7 @@ STRATEGIES = (
     "random typi-clust u-herding uncertain-gcn vaal waal"
 ).split()
 DataSet = Literal["digits", "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"]
-Model = Literal["mlp", "cnn", "resnet"]
+Model = Literal["linear", "mlp", "cnn", "resnet"]
 Optimizer = Literal["adam", "sgd", "adamw", "nadam"]
 Initial = Literal["auto", "herding", "uniform", "balanced"]
 # Where the runs of a grid may take place.

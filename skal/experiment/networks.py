@@ -17,7 +17,12 @@ from skal.models import MLP, ConvNet, ResNet18, Standardized
 from skal.utils import isolated_rng
 
 # Networks by name, and their probability of dropout.
-_OWN = {"mlp": (MLP, 0.2), "cnn": (ConvNet, 0.5), "resnet": (ResNet18, 0.0)}
+_OWN = {
+    "linear": (MLP, 0.0),
+    "mlp": (MLP, 0.2),
+    "cnn": (ConvNet, 0.5),
+    "resnet": (ResNet18, 0.0),
+}
 _OPTIMIZERS = {
     optimizer.__name__.lower(): optimizer
     for optimizer in (optim.Adam, optim.SGD, optim.AdamW, optim.NAdam)
@@ -115,7 +120,7 @@ def _network(config, shape, n_classes):
         named = ()
     if config.dropout is not None:
         dropout = config.dropout
-        if "dropout" not in named:
+        if "dropout" not in named or model == "linear":
             raise UsageError(
                 f"--dropout {dropout} is nothing for --model {model!r}, which has no "
                 "argument `dropout`; leave it out."
@@ -123,6 +128,8 @@ def _network(config, shape, n_classes):
     if dropout is not None:
         sizes["dropout"] = dropout
     kept = {name: value for name, value in sizes.items() if name in named}
+    if model == "linear":
+        kept["hidden"] = ()
     return network, {"n_classes": n_classes, **kept}
 
 

@@ -110,7 +110,7 @@ class Rounds:
         line = {
             "run_id": config.run_id,
             "dataset": config.data_name,
-            "model": config.model,
+            "model": config.model_name,
             "strategy": config.strategy,
             "seed": config.seed,
             "round": number,

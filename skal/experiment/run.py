@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from skal.datasets import DamagedImageError
 from skal.experiment.config import RunConfig
 from skal.experiment.data import fingerprint, load_data, pool_rows
+from skal.experiment.features import with_features
 from skal.experiment.networks import build_estimator
 from skal.experiment.options import UsageError
 from skal.experiment.results import RunFolder, RunResult
@@ -28,7 +29,9 @@ def run_experiment(
     *,
     out: str | os.PathLike = "save",
     data_root: str | os.PathLike | None = None,
+    backbone_cache: str | os.PathLike | None = None,
     on_round: Callable[[dict[str, Any]], Any] | None = None,
+    on_features: Callable[[int, int], Any] | None = None,
 ) -> RunResult:
     """Run one experiment, or read it when it has already been run.
 
@@ -44,8 +47,12 @@ def run_experiment(
         Folder of all results.
     data_root : path-like, default=None
         Folder of the data set, see :func:`skal.datasets.load_dataset`.
+    backbone_cache : path-like, default=None
+        Folder of the features of backbones; None is one below ``~/.cache/skal``.
     on_round : callable, default=None
         Called with the record of each round when it is stored.
+    on_features : callable, default=None
+        Called with the number of rows that the backbone has seen, and is to see.
 
     Returns
     -------
@@ -64,14 +71,17 @@ def run_experiment(
     folder = RunFolder(out, config)
     if result := _finished(folder):
         return result
+    checksum = fingerprint(data)
+    data = with_features(config, data, rows, cache=backbone_cache, progress=on_features)
     estimator = build_estimator(config, data)
     _try_embedding(config, estimator, strategy, data)
     drawn = {"test": data.get("test_indices")}
     images = data.X_train
     if config.pool_size is not None:
-        drawn["pool"], images = rows, take(images, rows)
+        drawn["pool"] = rows
+        images = images if config.backbone else take(images, rows)
     drawn = {name: value for name, value in drawn.items() if value is not None}
-    folder.start(fingerprint(data), strategy.training_note)
+    folder.start(checksum, strategy.training_note)
     rounds = Rounds(config, data, rows, folder, drawn, on_round)
     if not rounds.complete:
         loop = RecordedLoop(

@@ -147,7 +147,7 @@ def _titles(groups):
     for key, (cell, *_) in groups.items():
         config = cell.config
         sizes = f"{config.n_initial} + {config.n_rounds} x {config.batch_size} labels"
-        short[key] = f"{config.data_name}, {config.model}, {sizes}"
+        short[key] = f"{config.data_name}, {config.model_name}, {sizes}"
     for key, title in short.items():
         mine = json.loads(key)
         alike = [json.loads(other) for other in short if short[other] == title]
