@@ -89,7 +89,7 @@ def run_experiment(
             strategy,
             batch_size=config.batch_size,
             n_initial=config.n_initial,
-            initial=None if config.initial == "auto" else config.initial,
+            initial=_initial(config, images),
             n_rounds=config.n_rounds,
             classes=np.arange(len(data.classes)),
             embedding_layer=_layer(config),
@@ -110,6 +110,14 @@ def run_experiment(
     folder.finish(_picture(config, rounds.records))
     notes = [*rounds.notes, *folder.training_notes]
     return RunResult(config, folder.path, rounds.records, notes)
+
+
+def _initial(config, X):
+    if config.initial != "auto":
+        return config.initial
+    # To this network the pixels of an image are a row of features.
+    flat = config.model == "mlp" and isinstance(X, np.ndarray)
+    return "herding" if flat else None
 
 
 def _layer(config):
