@@ -35,13 +35,13 @@ N_POOL, N_TEST, N_ROUNDS = 4_000, 2_000, 4
 # Labels a class at first, and in each round.
 BUDGETS = {"1-5": (1, 1), "5-17": (5, 3), "20-60": (20, 10)}
 VARIANTS = {
-    "u-herding of embeddings": UHerdingQuery(space="embeddings"),
+    "u-herding of features": UHerdingQuery(space="features"),
     "u-herding, smallest width": UHerdingQuery(width="smallest"),
 }
 # They train networks of their own, or several, or draw often: fewer runs.
 SLOW = (
     "asal bald-ensemble batch-bald batch-bald-ensemble core-gcn core-set deep-fool "
-    "entropy-dropout entropy-ensemble learning-loss least-confidence-dropout "
+    "entropy-dropout entropy-ensemble epig epig-ensemble learning-loss least-confidence-dropout "
     "least-confidence-ensemble margin-dropout margin-ensemble uncertain-gcn vaal waal"
 ).split()
 TABLES = {
