@@ -5,8 +5,9 @@
 `--data-root` is a folder with FashionMNIST/ in torchvision's layout, cifar10_*.npz and
 tabular/. Each run is stored below --out when it ends and not repeated, so a comparison
 that was stopped goes on, and several processes may share it. Seed k gives every
-strategy the same pool, first labels and first network. The tables go to proof.md, the
-scores to proof.csv, beside this file; --table writes them of what is there.
+strategy the same pool, first labels and first network. The tables go to
+proof_tables.md and the scores to proof.csv, beside this file; --table makes them of
+what is there.
 """
 
 import argparse
@@ -20,12 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from scipy import stats
 from skorch import NeuralNetClassifier
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
 from skal import ActiveLearningLoop, PoolView
-from skal.analysis import holm_adjust, labels_saved, mean_interval
+from skal.analysis import holm_adjust, labels_saved, mean_interval, rank_strategies
 from skal.datasets import load_dataset
 from skal.experiment.strategies import named_strategies
 from skal.models import MLP, ConvNet
@@ -34,15 +36,18 @@ from skal.query import UHerdingQuery
 N_POOL, N_TEST, N_ROUNDS = 4_000, 2_000, 4
 # Labels a class at first, and in each round.
 BUDGETS = {"1-5": (1, 1), "5-17": (5, 3), "20-60": (20, 10)}
+DEFAULT = "u-herding"
 VARIANTS = {
     "u-herding of features": UHerdingQuery(space="features"),
     "u-herding, smallest width": UHerdingQuery(width="smallest"),
 }
+UNIFORM = ", uniform first set"
 # They train networks of their own, or several, or draw often: fewer runs.
 SLOW = (
     "asal bald-ensemble batch-bald batch-bald-ensemble core-gcn core-set deep-fool "
-    "entropy-dropout entropy-ensemble epig epig-ensemble learning-loss least-confidence-dropout "
-    "least-confidence-ensemble margin-dropout margin-ensemble uncertain-gcn vaal waal"
+    "entropy-dropout entropy-ensemble epig epig-ensemble learning-loss "
+    "least-confidence-dropout least-confidence-ensemble margin-dropout margin-ensemble "
+    "uncertain-gcn vaal waal"
 ).split()
 TABLES = {
     "letter": ("letter-recognition.data", {"label_column": 0}),
@@ -150,7 +155,10 @@ def features(name, root):
         verbose=0,
     ).fit(X[others], y[others].astype(np.int64) - 5)
     kept = [np.flatnonzero(labels < 5)[:15_000] for labels in (y, y_test)]
-    found = [PoolView(net, x[k]).embeddings.numpy() for x, k in zip((X, X_test), kept)]
+    found = [
+        PoolView(net, x[k]).embeddings.numpy()
+        for x, k in zip((X, X_test), kept, strict=True)
+    ]
     return found[0], y[kept[0]], found[1], y_test[kept[1]]
 
 
@@ -179,7 +187,8 @@ def one_run(name, budget, strategy, seed, root, out):
         mean, std = X.mean(0), X.std(0)
         std[std < 1e-6] = 1
         X, X_test = (X - mean) / std, (X_test - mean) / std
-    chosen = VARIANTS.get(strategy) or named_strategies()[strategy]
+    name_of = strategy.removesuffix(UNIFORM)
+    chosen = VARIANTS.get(name_of) or named_strategies()[name_of]
     n_initial, batch_size = (each * len(classes) for each in BUDGETS[budget])
     loop = ActiveLearningLoop(
         build_net(name, X[0].size, len(classes)),
@@ -187,6 +196,7 @@ def one_run(name, budget, strategy, seed, root, out):
         n_initial=n_initial,
         batch_size=batch_size,
         n_rounds=N_ROUNDS,
+        initial=None if name_of == strategy else "uniform",
         classes=classes,
         random_state=seed,
     )
@@ -204,22 +214,200 @@ def one_run(name, budget, strategy, seed, root, out):
 
 
 def cells(n_seeds, n_slow, only):
-    """All runs, the quick strategies before the slow ones, seed by seed."""
-    names = [*named_strategies(), *VARIANTS]
-    for slow in (False, True):
-        for seed in range(n_slow if slow else n_seeds):
+    """All runs, the quick strategies before the others, seed by seed."""
+    quick = [name for name in named_strategies() if name not in SLOW]
+    firsts = [name + UNIFORM for name in ("random", "margin", "badge", DEFAULT)]
+    plan = [([*quick, *VARIANTS], n_seeds, BUDGETS)]
+    plan += [(firsts, n_slow, list(BUDGETS)[:2]), (SLOW, n_slow, BUDGETS)]
+    for strategies, seeds, budgets in plan:
+        for seed in range(seeds):
             for name in SETS:
-                for budget in BUDGETS:
-                    for strategy in names:
-                        if (strategy in SLOW) == slow and name in only:
+                for budget in budgets:
+                    for strategy in strategies:
+                        if name in only:
                             yield name, budget, strategy, seed
+
+
+# -- the tables ---------------------------------------------------------------------
+
+
+def read(out):
+    """All runs: a line for each, with the accuracy of each round."""
+    runs = []
+    for path in sorted(Path(out).glob("*/*/*.json")):
+        record = json.loads(path.read_text())
+        strategy, _, seed = path.stem.rpartition(" ")
+        rounds = {f"accuracy {k}": a for k, a in enumerate(record["accuracy"])}
+        where = {"set": path.parts[-3], "budget": path.parts[-2]}
+        query_s = np.mean(record["query_s"])
+        run = {**where, "strategy": strategy, "seed": int(seed), **rounds}
+        runs.append({**run, "n_first": record["n_labeled"][0], "query_s": query_s})
+    return pd.DataFrame(runs)
+
+
+def areas(runs):
+    """Mean accuracy after the queries: a line a block, a column a strategy."""
+    rounds = [f"accuracy {k}" for k in range(1, N_ROUNDS + 1)]
+    runs = runs.assign(area=runs[rounds].mean(axis=1))
+    return runs.pivot_table("area", ["set", "budget", "seed"], "strategy", sort=False)
+
+
+def gains(areas):
+    """Mean difference from random, half an interval, p by Holm, of each setting."""
+    lines = []
+    for (name, budget), block in areas.groupby(level=["set", "budget"], sort=False):
+        gaps = block.drop(columns="random").sub(block["random"], axis=0)
+        gaps = gaps.dropna(axis=1, thresh=2)
+        if gaps.empty:
+            continue
+        mean, half = (pd.Series(x, gaps.columns) for x in _intervals(gaps))
+        p = stats.ttest_1samp(gaps, 0, nan_policy="omit").pvalue
+        quick = ~gaps.columns.isin(SLOW)
+        p = np.where(quick, p, np.nan)
+        p[quick] = holm_adjust(p[quick])
+        each = {"strategy": gaps.columns, "gain": mean, "half": half, "p": p}
+        lines.append(pd.DataFrame({"set": name, "budget": budget, **each}))
+    return pd.concat(lines, ignore_index=True)
+
+
+def _intervals(gaps):
+    pairs = [mean_interval(gaps[name].dropna()) for name in gaps]
+    return np.array(pairs, dtype=float).T
+
+
+def saved(runs, strategy):
+    """Median share of labels saved against random's last accuracy, over settings."""
+    found = []
+    for _, block in runs.groupby(["set", "budget"]):
+        curves = {}
+        for name in ("random", strategy):
+            own = block[block["strategy"] == name]
+            rounds = [f"accuracy {k}" for k in range(N_ROUNDS + 1)]
+            first, each = BUDGETS[block["budget"].iloc[0]]
+            n_labeled = first + each * np.arange(N_ROUNDS + 1)
+            curves[name] = pd.Series(own[rounds].mean().to_numpy(), n_labeled)
+        target = curves["random"].iloc[-1]
+        found += list(labels_saved(curves[strategy], curves["random"], [target]))
+    return float(np.nanmedian(found))
+
+
+def mark(line):
+    text = f"{line.gain:+.3f}".replace("0.", ".")
+    if line.p < 0.05:
+        text = f"**{text}**" if line.gain > 0 else f"{text} (behind)"
+    return text
+
+
+def tables(runs):
+    """The text of proof.md."""
+    shown = [n for n in runs["strategy"].unique() if not n.endswith(UNIFORM)]
+    every = areas(runs[runs["strategy"].isin(shown)])
+    quick = [n for n in every if n not in SLOW]
+    whole = every[quick].dropna()
+    against = gains(every)
+    ranking = rank_strategies(whole)
+    ranks = whole.rank(axis=1, ascending=False)
+    order = ranking.mean_ranks.sort_values().index
+    settings = whole.groupby(level=["set", "budget"]).ngroups
+    seeds = whole.groupby(level=["set", "budget"]).size()
+    lines = [
+        f"Mean ranks among {len(quick)} strategies that cost one pass a round, over "
+        f"{len(whole)} blocks ({settings} settings, {seeds.min()} to {seeds.max()} "
+        f"seeds); p against {DEFAULT} by Wilcoxon and Holm. Ahead and behind: settings "
+        "in which the difference from random is significant (paired t, Holm over the "
+        "strategies). Labels saved: fewer labels to random's last accuracy, the median "
+        "over settings.",
+        "",
+        "| strategy | mean rank | p | "
+        + " | ".join(BUDGETS)
+        + " | mean gain | ahead | "
+        "behind | labels saved | s a query |",
+        "|---|" + "---|" * (len(BUDGETS) + 7),
+    ]
+    speed = runs.groupby("strategy")["query_s"].median()
+    for name in order:
+        own = against[against["strategy"] == name]
+        sure = own[own["p"] < 0.05]["gain"]
+        by_budget = ranks[name].groupby(level="budget").mean()
+        p = "" if name == DEFAULT else f"{ranking.p_pairs.loc[DEFAULT, name]:.2g}"
+        gain = f"{own['gain'].mean():+.3f}" if len(own) else ""
+        cells = [f"{by_budget[b]:.1f}" for b in BUDGETS if b in by_budget]
+        cells += [gain, str((sure > 0).sum()), str((sure < 0).sum())]
+        cells += [f"{saved(runs, name):.0%}", f"{speed[name]:.2f}"]
+        rank = f"{ranking.mean_ranks[name]:.2f}"
+        lines.append(f"| {name} | {rank} | {p} | " + " | ".join(cells) + " |")
+    for budget in BUDGETS:
+        here = against[against["budget"] == budget]
+        lines += [
+            "",
+            f"{budget} labels a class: mean accuracy after the queries, minus ",
+        ]
+        lines[-1] += "random's; bold: ahead, (behind): behind it, p < .05 by Holm."
+        names = [n for n in SETS if n in set(here["set"])]
+        lines += ["", "| strategy | " + " | ".join(names) + " |"]
+        lines += ["|---|" + "---|" * len(names)]
+        random = every["random"].groupby(level=["set", "budget"]).mean()
+        cells = [f"{random[n, budget]:.3f}" for n in names]
+        lines.append("| random itself | " + " | ".join(cells) + " |")
+        for name in [*(n for n in order if n != "random"), *SLOW]:
+            own = here[here["strategy"] == name].set_index("set")
+            cells = [mark(own.loc[n]) if n in own.index else "" for n in names]
+            if any(cells):
+                lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, *first_sets(runs), ""])
+
+
+def first_sets(runs):
+    """What the first set is worth: the same strategies after a uniform one."""
+    uniform = runs[runs["strategy"].str.endswith(UNIFORM)]
+    if uniform.empty:
+        return []
+    lines = ["", "Herded against uniform first sets: accuracy of the first model, and "]
+    lines[-1] += (
+        "mean accuracy after the queries, herded minus uniform (95 % interval)."
+    )
+    lines += ["", "| set | labels a class | first model | gain | "]
+    names = list(dict.fromkeys(uniform["strategy"].str.removesuffix(UNIFORM)))
+    lines[-1] += " | ".join(names) + " |"
+    lines.append("|---|---|---|---|" + "---|" * len(names))
+    key = ["set", "budget", "seed"]
+    for (name, budget), block in uniform.groupby(["set", "budget"], sort=False):
+        cells = []
+        for strategy in names:
+            b = block[block["strategy"] == strategy + UNIFORM]
+            pairs = b.merge(runs[runs["strategy"] == strategy], on=key)
+            rounds = range(N_ROUNDS + 1)
+            gap = sum(
+                pairs[f"accuracy {k}_y"] - pairs[f"accuracy {k}_x"] for k in rounds[1:]
+            )
+            first = pairs["accuracy 0_y"], pairs["accuracy 0_x"]
+            mean, half = mean_interval(gap / N_ROUNDS)
+            cells.append(f"{mean - half:+.3f} to {mean + half:+.3f}")
+        gain, spread = mean_interval(first[0] - first[1])
+        lines.append(
+            f"| {name} | {budget} | {first[0].mean():.3f}, {first[1].mean():.3f} | "
+            f"{gain - spread:+.3f} to {gain + spread:+.3f} | "
+            + " | ".join(cells)
+            + " |"
+        )
+    return lines
+
+
+def write_tables(out):
+    runs, here = read(Path(out, "proof")), Path(__file__).parent
+    runs.round(5).to_csv(here / "proof.csv", index=False)
+    text = tables(runs)
+    (here / "proof_tables.md").write_text(text)
+    print(text)
 
 
 def main(root, out, n_seeds, n_slow, n_jobs, only):
     out = Path(out, "proof")
+    torch.set_num_threads(1)
     for name in only:
         load(name, root, str(out))
-    Parallel(n_jobs=n_jobs)(
+    # Forked, so that all share what is loaded.
+    Parallel(n_jobs=n_jobs, backend="multiprocessing")(
         delayed(one_run)(*cell, root, str(out)) for cell in cells(n_seeds, n_slow, only)
     )
 
@@ -235,7 +423,6 @@ if __name__ == "__main__":
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
     if not args.table:
-        main(
-            args.data_root, args.out, args.seeds, args.slow_seeds, args.n_jobs,
-            args.sets,
-        )  # fmt: skip
+        seeds = args.seeds, args.slow_seeds
+        main(args.data_root, args.out, *seeds, args.n_jobs, args.sets)
+    write_tables(args.out)
