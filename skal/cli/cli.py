@@ -211,12 +211,23 @@ def compare(*, config: File = None, debug: Tracebacks = False, **values):
 
 
 @app.command(name="list")
-def list_strategies(*, debug: Tracebacks = False):
-    """Print every strategy, its paper, what it reads."""
-    from skal.cli.display import print_strategies
-    from skal.experiment.strategies import describe_strategies
+def list_strategies(name: str | None = None, /, *, debug: Tracebacks = False):
+    """Print every strategy: what it needs, when it pays, what it costs.
 
-    print_strategies(describe_strategies())
+    Parameters
+    ----------
+    name : str, default=None
+        Print the paper and the options of this one.
+    """
+    from skal.cli.display import print_strategies, print_strategy
+    from skal.experiment.strategies import describe_strategies, named_strategy
+
+    if name is not None:
+        named_strategy(name)
+    found = describe_strategies()
+    if name is None:
+        return print_strategies(found)
+    print_strategy(next(each for each in found if each.name == name))
 
 
 @app.command

@@ -11,7 +11,6 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Column, Table
-from rich.text import Text
 
 from skal.analysis import areas_by_seed, learning_curves
 from skal.experiment.results import RunFolder
@@ -202,7 +201,41 @@ def print_strategies(descriptions):
     ----------
     descriptions : list of Description
     """
-    table = Table(Column("strategy", no_wrap=True), "reads", "year", "paper")
+    table = Table(Column("strategy", no_wrap=True), "needs of a model")
+    table.add_column("ahead from", justify="right")
+    table.add_column("query s", justify="right")
+    table.add_column("year")
     for each in descriptions:
-        table.add_row(each.name, each.reads, each.year, Text(each.paper))
-    Console(highlight=False).print(table)
+        table.add_row(each.name, each.needs, each.labels, each.query_s, each.year)
+    console = Console(highlight=False)
+    console.print(table)
+    notes = (
+        "ahead from: labels a class from which it was ahead of random, on the mean of "
+        "several data sets; - never, empty: not measured. query s: of 4,000 rows, "
+        "the median.",
+        "skal list NAME says more of one.",
+    )
+    for note in notes:
+        console.print(note)
+
+
+def print_strategy(each):
+    """Print the docstring, paper and options of a strategy.
+
+    Parameters
+    ----------
+    each : Description
+    """
+    options = (
+        f"  --strategy-option {name}={value}" for name, value in each.options.items()
+    )
+    lines = (
+        f"{each.name}: {each.doc}",
+        "",
+        f"Reads: {each.reads or 'nothing'}",
+        f"Paper: {each.paper or 'none'}",
+        "Options and their defaults:",
+        *options,
+    )
+    for line in lines:
+        Console(highlight=False).print(line, markup=False, soft_wrap=True)

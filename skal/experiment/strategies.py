@@ -1,16 +1,24 @@
 """Strategies by their name on the command line."""
 
+import csv
 import inspect
 import re
 from collections import namedtuple
+from pathlib import Path
 
 from skal.experiment.options import UsageError, unknown
 from skal.posterior import DeepEnsemble, MCDropout
 from skal.query import StochasticQuery
+from skal.query._base import AuxiliaryQuery
 from skal.utils import all_strategies, command_line_name
 from skal.utils.validation import check_params
 
-Description = namedtuple("Description", "name reads year paper")
+Description = namedtuple(
+    "Description", "name needs labels query_s year paper reads doc options"
+)
+# Measured by benchmarks/label_efficiency/proof.py.
+_MEASURED = Path(__file__).with_name("measured.csv")
+_PREDICTIONS = {"proba", "log_proba", "logits", "decision_values"}
 
 
 def named_strategies():
@@ -105,25 +113,57 @@ def build_strategy(config):
 
 
 def describe_strategies():
-    """Say of every strategy what it reads and where it is from.
+    """Say of every strategy what it needs, what it is good for and where it is from.
 
     Returns
     -------
     descriptions : list of Description
-        name on the command line, outputs of the pool it reads, year and paper of the
-        first reference of its docstring; year and paper are "" where there is none.
+        Its name on the command line; what it needs, in words; from how many labels a
+        class on it was ahead of random, and seconds of a query, both as measured, "-"
+        for never and "" for unknown; year and paper of the first reference of its
+        docstring; the outputs of the pool that it reads; its docstring; and its
+        options, a dict.
     """
+    with open(_MEASURED, newline="") as file:
+        measured = {line.pop("strategy"): line for line in csv.DictReader(file)}
     descriptions = []
     for name, strategy in named_strategies().items():
         # That of the posterior, where the name has it.
         source = type(strategy)
         if name.endswith(("-dropout", "-ensemble")):
             source = type(strategy.posterior)
-        _, _, references = (inspect.getdoc(source) or "").partition("References\n---")
+        doc = inspect.getdoc(source) or ""
+        _, _, references = doc.partition("References\n---")
         paper = re.split(r"\n\n|\n\.\. \[", references.partition("] ")[2])[0]
         paper = " ".join(paper.split())
-        year = re.search(r"\b(?:19|20)\d\d\b|$", paper)[0]
         descriptions.append(
-            Description(name, ", ".join(strategy.requires), year, paper)
+            Description(
+                name=name,
+                needs=_needs(strategy),
+                labels=measured.get(name, {}).get("labels", ""),
+                query_s=measured.get(name, {}).get("query_s", ""),
+                year=re.search(r"\b(?:19|20)\d\d\b|$", paper)[0],
+                paper=paper,
+                reads=", ".join(strategy.requires),
+                doc=inspect.getdoc(type(strategy)) or "",
+                options=strategy.get_params(),
+            )
         )
     return descriptions
+
+
+def _needs(strategy):
+    """Say in words what of a model a strategy needs."""
+    reads = {name.removeprefix("labeled.") for name in strategy.requires}
+    posterior = getattr(strategy, "active_posterior", None)
+    found = {
+        "several models": isinstance(posterior, DeepEnsemble),
+        "dropout": isinstance(posterior, MCDropout),
+        "predictions": bool(reads & _PREDICTIONS),
+        "embeddings": "embeddings" in reads,
+        "rows": "features" in reads,
+        "gradients": "input_gradients" in reads,
+        "a network": "hidden_means" in reads,
+        "own training": isinstance(strategy, AuxiliaryQuery),
+    }
+    return ", ".join(name for name, needed in found.items() if needed) or "nothing"

@@ -249,6 +249,15 @@ def test_list_names_every_strategy(capsys):
     assert "2020" in printed and "embeddings" in printed
 
 
+def test_list_says_more_of_one_strategy(capsys):
+    assert main(["list", "bald-ensemble"]) == 0
+    printed = capsys.readouterr().out
+    assert "Houlsby" in printed and "Reads: sample_proba" in printed
+    assert "--strategy-option posterior__n_members=5" in printed
+    assert main(["list", "blad"]) == 2
+    assert "did you mean 'bald'?" in capsys.readouterr().err
+
+
 def test_a_module_of_the_present_folder(tmp_path):
     (tmp_path / "nets.py").write_text(
         "from torch import nn\n"

@@ -5,6 +5,7 @@ from skal.experiment import names
 from skal.experiment.config import RunConfig
 from skal.experiment.options import UsageError
 from skal.experiment.strategies import (
+    _MEASURED,
     build_strategy,
     describe_strategies,
     named_strategies,
@@ -61,7 +62,12 @@ def test_every_strategy_is_described():
     assert badge.year == "2020" and badge.paper.startswith("Ash, Zhang")
     assert badge.paper.endswith("ICLR 2020.")
     assert badge.reads == "proba, decision_values, embeddings, head_bias"
-    assert described["random"][1:] == ("", "", "")
+    random = described["random"]
+    assert (random.needs, random.year, random.paper) == ("nothing", "", "")
+    assert badge.needs == "predictions, embeddings"
+    assert described["bald-ensemble"].needs == "several models"
+    assert described["power-bald"].needs == "dropout"
+    assert described["vaal"].needs == "rows, own training"
     assert described["entropy-dropout"].paper.startswith("Gal and Ghahramani")
     assert described["entropy-dropout"].year == "2016"
     assert described["entropy-ensemble"].year == "2017"
@@ -100,3 +106,12 @@ def test_power_strategies_have_options_of_what_they_wrap():
 def test_the_names_of_the_command_line_are_those_discovered():
     assert list(named_strategies()) == sorted(names.STRATEGIES)
     assert list(names.DATASETS) == list(DATASETS)
+
+
+def test_what_is_measured_is_of_strategies_that_are_there():
+    measured = [each for each in describe_strategies() if each.query_s]
+    assert {"badge", "margin", "random", "u-herding"} <= {e.name for e in measured}
+    for each in measured:
+        assert float(each.query_s) >= 0 and each.labels in {"1", "5", "20", "-", ""}
+    with open(_MEASURED) as file:
+        assert len(file.readlines()) == 1 + len(measured)
