@@ -15,6 +15,7 @@ import json
 import os
 import warnings
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from skal.query import UHerdingQuery
 
 N_POOL, N_TEST, N_ROUNDS = 4_000, 2_000, 4
 # Labels a class at first, and in each round.
-BUDGETS = {"1-5": (1, 1), "5-17": (5, 3), "20-60": (20, 10)}
+BUDGETS = {"1-5": (1, 1), "5-17": (5, 3), "20-40": (20, 5)}
 DEFAULT = "u-herding"
 VARIANTS = {
     "u-herding of features": UHerdingQuery(space="features"),
@@ -47,7 +48,7 @@ SLOW = (
     "asal bald-ensemble batch-bald batch-bald-ensemble core-gcn core-set deep-fool "
     "entropy-dropout entropy-ensemble epig epig-ensemble learning-loss "
     "least-confidence-dropout least-confidence-ensemble margin-dropout margin-ensemble "
-    "uncertain-gcn vaal waal"
+    "power-bald power-entropy uncertain-gcn vaal waal"
 ).split()
 TABLES = {
     "letter": ("letter-recognition.data", {"label_column": 0}),
@@ -171,7 +172,7 @@ def write(path, how):
     part.replace(path)
 
 
-def one_run(name, budget, strategy, seed, root, out):
+def one_run(seed, name, budget, strategy, root, out):
     """Accuracy after each round, seconds of the queries."""
     path = Path(out, name, budget, f"{strategy} {seed}.json")
     if path.exists():
@@ -220,12 +221,7 @@ def cells(n_seeds, n_slow, only):
     plan = [([*quick, *VARIANTS], n_seeds, BUDGETS)]
     plan += [(firsts, n_slow, list(BUDGETS)[:2]), (SLOW, n_slow, BUDGETS)]
     for strategies, seeds, budgets in plan:
-        for seed in range(seeds):
-            for name in SETS:
-                for budget in budgets:
-                    for strategy in strategies:
-                        if name in only:
-                            yield name, budget, strategy, seed
+        yield from product(range(seeds), only, budgets, strategies)
 
 
 # -- the tables ---------------------------------------------------------------------
