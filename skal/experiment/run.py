@@ -89,7 +89,7 @@ def run_experiment(
             strategy,
             batch_size=config.batch_size,
             n_initial=config.n_initial,
-            initial=_initial(config, images),
+            initial=_initial(config),
             n_rounds=config.n_rounds,
             classes=np.arange(len(data.classes)),
             embedding_layer=_layer(config),
@@ -112,12 +112,11 @@ def run_experiment(
     return RunResult(config, folder.path, rounds.records, notes)
 
 
-def _initial(config, X):
+def _initial(config):
     if config.initial != "auto":
         return config.initial
     # To this network the pixels of an image are a row of features.
-    flat = config.model == "mlp" and isinstance(X, np.ndarray)
-    return "herding" if flat else None
+    return "herding" if config.model == "mlp" else None
 
 
 def _layer(config):

@@ -29,13 +29,15 @@ def check_initial(initial, X, mode):
     if initial is None or (isinstance(initial, str) and initial == "uniform"):
         return
     if isinstance(initial, str) and initial == "herding":
-        if not is_dataset(X):
-            check_comparable(take(X, telling_rows(X)), "initial='herding'")
-        elif not _has_features(X):
+        rows = take(X, telling_rows(X))
+        try:
+            rows = stack_rows(rows)
+        except ValueError as error:
             raise ValueError(
-                "initial='herding' compares rows, but the items of X are no vectors of "
-                "finite numbers; pass initial='uniform'."
-            )
+                f"initial='herding' compares rows, but {error}; or pass "
+                "initial='uniform'."
+            ) from error
+        check_comparable(rows, "initial='herding'")
     elif isinstance(initial, str):
         if mode != "simulate":
             raise ValueError(

@@ -25,8 +25,8 @@ def test_run_alone_is_a_whole_experiment_on_digits(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "badge on digits, mlp, seed 0" in done.stdout
-    (folder,) = (tmp_path / "save/digits/mlp/20+10x20/badge").iterdir()
+    assert "u-herding on digits, mlp, seed 0" in done.stdout
+    (folder,) = (tmp_path / "save/digits/mlp/20+10x20/u-herding").iterdir()
     assert (folder / "DONE").exists()
     assert (folder / "rounds.jsonl").read_text().count("\n") == 11
 
@@ -274,7 +274,7 @@ def test_a_module_of_the_present_folder(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "save/digits/nets-small/20+1x28/badge/seed=0/DONE").exists()
+    assert (tmp_path / "save/digits/nets-small/20+1x28/u-herding/seed=0/DONE").exists()
 
 
 def test_a_run_that_fails_stops_no_other(tmp_path, capsys):

@@ -45,11 +45,11 @@ def test_fewer_rows_than_the_first_set():
 )
 def test_folder_of_a_run(data, model, folders):
     config = RunConfig(data=data, model=model)
-    assert config.run_id == f"{folders}/20+10x20/badge/seed=0"
+    assert config.run_id == f"{folders}/20+10x20/u-herding/seed=0"
 
 
 def test_the_hash_tells_strategy_options_apart():
-    one, other = (RunConfig(strategy_options=o) for o in ({}, {"first": "uniform"}))
+    one, other = (RunConfig(strategy_options=o) for o in ({}, {"width": 1.0}))
     assert one.hash != other.hash
     assert one.hash == RunConfig().hash
 

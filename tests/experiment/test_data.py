@@ -34,7 +34,7 @@ def test_a_table(table, tmp_path):
         data=str(table), label_column=0, header=False, test_size=30, **QUICK
     )
     result = run_experiment(config, out=tmp_path / "save")
-    assert result.path == tmp_path / "save/table.data/mlp/20+1x20/badge/seed=0"
+    assert result.path == tmp_path / "save/table.data/mlp/20+1x20/u-herding/seed=0"
     assert result.records[0]["dataset"] == "table.data"
     assert len(result.records[0]["acquired_class_counts"]) == 3
     with np.load(result.path / "queries.npz") as queries:

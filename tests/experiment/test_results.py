@@ -41,7 +41,7 @@ def interrupted(out, *records):
 
 def test_folder_and_config(tmp_path):
     folder = started(tmp_path)
-    assert folder.path == tmp_path / "digits/mlp/20+10x20/badge/seed=0"
+    assert folder.path == tmp_path / "digits/mlp/20+10x20/u-herding/seed=0"
     content = json.loads((folder.path / "config.json").read_text())
     assert content["options"]["epochs"] == 100 and content["options"]["threads"] == 1
     assert content["hash"] == CONFIG.hash == RunConfig(device="cpu", threads=1).hash

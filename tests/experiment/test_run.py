@@ -250,6 +250,7 @@ def test_percent_and_balanced_and_strategy_options(badge, tmp_path):
         n_initial="2%",
         batch_size="1%",
         initial="balanced",
+        strategy="badge",
         strategy_options={"first": "uniform"},
     )
     result = run_experiment(config, out=tmp_path)

@@ -22,7 +22,7 @@ def test_options_reach_the_strategy():
 
 @pytest.mark.parametrize("option", ["fist", "first__depth", "posterior__n_draws"])
 def test_unknown_options_are_listed(option):
-    config = RunConfig(strategy_options={option: 1})
+    config = RunConfig(strategy="badge", strategy_options={option: 1})
     match = f"--strategy badge has no option {option}; allowed are first, random_state"
     with pytest.raises(UsageError, match=match):
         build_strategy(config)

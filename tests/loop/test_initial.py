@@ -8,7 +8,7 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from skal import ActiveLearningLoop, KMeansQuery, RandomQuery
 from skal.loop import initial as first_set
@@ -215,16 +215,20 @@ def test_herding_finds_the_classes_of_digits():
     assert min(seen) >= 8 > np.mean(drawn)
 
 
+class Sizes(list, Dataset):
+    """Images of several sizes."""
+
+
 def test_herding_of_what_is_no_numbers_is_refused():
     rows = np.where(np.arange(50)[:, None] == 3, np.nan, X[:50])
-    trees = make_loop(initial="herding").set_params(estimator=DecisionTreeClassifier())
-    with pytest.raises(
-        ValueError, match="initial='herding' compares rows, but X holds"
-    ):
-        trees.fit(rows, RARE[:50])
-    images = TensorDataset(torch.zeros(50, 1, 2, 2), torch.arange(50) % 2)
-    with pytest.raises(ValueError, match="initial='herding' compares rows, but the it"):
-        check_initial("herding", images, "simulate")
+    loop = make_loop(initial="herding").set_params(estimator=DecisionTreeClassifier())
+    with pytest.raises(ValueError, match="herding' compares rows, but X holds NaN"):
+        loop.fit(rows, np.arange(50) % 2)
+    with pytest.raises(ValueError, match="herding' compares rows, but the rows are no"):
+        check_initial("herding", np.array([["a"], ["b"]]), "simulate")
+    sizes = Sizes([torch.zeros(1, 2, 2), torch.zeros(1, 3, 3)])
+    with pytest.raises(ValueError, match="of one shape.*pass initial='uniform'"):
+        check_initial("herding", sizes, "simulate")
     with pytest.raises(ValueError, match="'herding'"):
         make_loop(initial="herd").fit(X, RARE)
 
