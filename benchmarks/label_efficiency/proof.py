@@ -6,8 +6,8 @@
 tabular/. Each run is stored below --out when it ends and not repeated, so a comparison
 that was stopped goes on, and several processes may share it. Seed k gives every
 strategy the same pool, first labels and first network. The tables go to
-proof_tables.md and the scores to proof.csv, beside this file; --table makes them of
-what is there.
+proof_tables.md and the scores to proof.csv, beside this file, and what `skal list` says
+to skal/experiment/measured.csv; --table makes them of what is there.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+import skal.experiment
 from skal import ActiveLearningLoop, PoolView
 from skal.analysis import holm_adjust, labels_saved, mean_interval, rank_strategies
 from skal.datasets import load_dataset
@@ -389,8 +390,24 @@ def first_sets(runs):
     return lines
 
 
+def measured(runs):
+    """What `skal list` says: labels a class from which it is ahead; seconds a query."""
+    every, lines = areas(runs), []
+    large = runs[runs["set"] != "digits"].groupby("strategy")["query_s"].median()
+    for name in sorted(set(named_strategies()) & set(every)):
+        ahead = "" if name == "random" else "-"
+        for budget in reversed(BUDGETS):
+            gaps = (every[name] - every["random"]).xs(budget, level="budget").dropna()
+            mean, half = mean_interval(gaps) if len(gaps) > 1 else (0, 0)
+            if mean - half > 0:
+                ahead = budget.partition("-")[0]
+        lines.append(f"{name},{ahead},{large.get(name, np.nan):.2f}")
+    return "\n".join(["strategy,labels,query_s", *lines, ""])
+
+
 def write_tables(out):
     runs, here = read(Path(out, "proof")), Path(__file__).parent
+    Path(skal.experiment.__file__).with_name("measured.csv").write_text(measured(runs))
     runs.round(5).to_csv(here / "proof.csv", index=False)
     text = tables(runs)
     (here / "proof_tables.md").write_text(text)
