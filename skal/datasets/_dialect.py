@@ -1,6 +1,7 @@
 """How a text file of rows is written: separator, decimal mark and header."""
 
 import csv
+import os
 import re
 import warnings
 from itertools import islice
@@ -148,7 +149,9 @@ def read_rows(path, separator):
         ) from error
 
 
-def find_dialect(path, separator, decimal):
+def find_dialect(
+    path: str | os.PathLike, separator: str | None, decimal: str | None
+) -> tuple[Dialect, list[list[str]]]:
     """Find out how a file is written from its first rows.
 
     Parameters
@@ -229,7 +232,7 @@ def _find_decimal(path, columns):
     return "," if "," in found else "."
 
 
-def has_header(rows, decimal, path):
+def has_header(rows: list[list[str]], decimal: str, path: str | os.PathLike) -> bool:
     """Whether the first row names columns rather than being data.
 
     Parameters

@@ -9,7 +9,6 @@ from pathlib import Path
 from skal.experiment.options import UsageError, unknown
 from skal.posterior import DeepEnsemble, MCDropout
 from skal.query import StochasticQuery
-from skal.query._base import AuxiliaryQuery
 from skal.utils import all_strategies, command_line_name
 from skal.utils.validation import check_params
 
@@ -164,6 +163,6 @@ def _needs(strategy):
         "rows": "features" in reads,
         "gradients": "input_gradients" in reads,
         "a network": "hidden_means" in reads,
-        "own training": isinstance(strategy, AuxiliaryQuery),
+        "own training": "aux" in strategy.get_params(deep=False),
     }
     return ", ".join(name for name, needed in found.items() if needed) or "nothing"
