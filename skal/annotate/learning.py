@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.decomposition import PCA, TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -131,7 +131,15 @@ def build_features(source, settings, n_rows):
         )
     if source.kind == "texts":
         return make_pipeline(
-            TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), max_features=50_000),
+            # Hashed words: no vocabulary that may be empty or small.
+            HashingVectorizer(
+                n_features=2**17,
+                ngram_range=(1, 2),
+                token_pattern=r"\w+",
+                alternate_sign=False,
+                norm=None,
+            ),
+            TfidfTransformer(sublinear_tf=True),
             TruncatedSVD(min(N_COMPONENTS, n_rows), random_state=settings.seed),
             Normalizer(),
         )

@@ -505,6 +505,11 @@ class LabelProject:
             items = items.drop(index=items.index[[*faults]])
         elif self._reader is not None:
             X = self._reader.transform(X)
+        if len(items) < 2:
+            raise UsageError(
+                f"{self.source.path} needs two items at least that can be read, got "
+                f"{len(items)}; skal label status names those that cannot."
+            )
         self._fitted = learning.build_features(self.source, self.settings, len(items))
         if self._fitted is not None:
             X = np.asarray(self._fitted.fit_transform(X), dtype=np.float32)

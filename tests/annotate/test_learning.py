@@ -28,7 +28,11 @@ def test_classes_of_one_label_are_left_out():
 
 
 def test_features_of_few_texts_and_rows(tmp_path):
-    for name, text in [("a.txt", "fine\ndull\n"), ("a.csv", "a,b\n1,x\n2,y\n,\n")]:
+    for name, text in [
+        ("a.txt", "x\ny\n"),
+        ("b.txt", "a b\na c\nb c\n"),
+        ("a.csv", "a,b\n1,x\n2,y\n,\n"),
+    ]:
         (tmp_path / name).write_text(text)
         source = find_source(tmp_path / name)
         raw = source.raw(source.listing({}).names)

@@ -367,3 +367,12 @@ def _empty_once(hand_out):
         return [] if len(calls) == 1 else hand_out(*args, **options)
 
     return first_nothing
+
+
+def test_items_none_of_which_can_be_read(photos):
+    for path in [*photos.glob("*.png"), *photos.glob("more/*")]:
+        path.write_text("no image")
+    project = LabelProject.init(photos, classes=PETS)
+    assert len(project.status()["broken"]) == 12
+    with pytest.raises(UsageError, match="two items at least that can be read, got 0"):
+        project.next()
