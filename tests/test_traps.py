@@ -249,7 +249,8 @@ def test_minus_one_as_class_and_as_mark():
 def test_one_class_initial_set():
     y = (np.arange(300) >= 280).astype(int)
     with pytest.warns(UserWarning, match="balanced"):
-        loop = make_loop(make_net(), MarginQuery(), n_initial=3).fit(X, y)
+        loop = make_loop(make_net(), MarginQuery(), n_initial=3, initial="uniform")
+        loop.fit(X, y)
     assert len(set(y[loop.labeled_iter_ == 0])) == 2
 
 

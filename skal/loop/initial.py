@@ -16,8 +16,9 @@ from skal.utils.rows import is_dataset, n_rows, stack_rows, take, telling_rows
 from skal.utils.seeds import check_generator
 from skal.utils.validation import check_row_numbers
 
-# Of more rows or numbers a sample of the rows is herded.
-N_HERDED, N_NUMBERS = 10_000, 20_000_000
+# Of more rows or numbers a sample of the rows is herded, and no more are chosen.
+N_HERDED, N_NUMBERS, N_CHOSEN = 10_000, 20_000_000, 1_000
+N_COLUMNS = 1_000  # Sparse rows of more are texts: standardised, rare words rule them.
 
 
 class OneClassError(ValueError):
@@ -127,8 +128,8 @@ def initial_order(initial, size, X, y, skipped, seed):
 
 
 def _has_features(X):
-    """Tell whether rows are dense vectors of numbers, as far as a few of them tell."""
-    if sparse.issparse(X):
+    """Tell whether rows are vectors of numbers, as far as a few of them tell."""
+    if sparse.issparse(X) and X.shape[1] > N_COLUMNS:
         return False
     try:
         rows = stack_rows(take(X, telling_rows(X)))
@@ -137,13 +138,16 @@ def _has_features(X):
     return rows.ndim == 2 and bool(rows.isfinite().all())
 
 
-def _herded(X, rows, size, rng):
+def _herded(X, shuffled, size, rng):
     """Choose rows that cover the others, all columns standardised."""
-    n_columns = stack_rows(take(X, rows[:1])).numel()
-    rows = rows[: max(size, min(N_HERDED, N_NUMBERS // max(n_columns, 1)))]
+    n_columns = stack_rows(take(X, shuffled[:1])).numel()
+    n_chosen = min(size, N_CHOSEN, len(shuffled))
+    rows = shuffled[: max(n_chosen, min(N_HERDED, N_NUMBERS // max(n_columns, 1)))]
     points = stack_rows(take(X, rows)).double().flatten(1).numpy(force=True)
     points = StandardScaler(copy=False).fit_transform(points).astype(np.float32)
-    return rows[herding(points, size, random_state=rng)]
+    chosen = rows[herding(points, n_chosen, random_state=rng)]
+    others = shuffled[~np.isin(shuffled, chosen)]
+    return np.concatenate([chosen, others[: size - n_chosen]])
 
 
 def first_rows(labels, first, rest, batch_size):

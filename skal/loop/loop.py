@@ -64,9 +64,10 @@ class ActiveLearningLoop(
         Size of the first labelled set.
     initial : None, str, QueryStrategy or array-like of int, default=None
         How the first set is chosen. "herding": rows that cover the others, all columns
-        standardised (of more than 10,000 rows or 20 million numbers of a sample), see
-        :func:`skal.selection.herding`. "uniform": at random. None: herding where the
-        rows of `X` are dense vectors of finite numbers, else uniform. "balanced":
+        standardised (up to 1,000, of a sample where there are more than 10,000 rows or
+        20 million numbers; others at random), see :func:`skal.selection.herding`.
+        "uniform": at random. None: herding where the rows of `X` are vectors of finite
+        numbers (sparse ones of 1,000 columns at most), else uniform. "balanced":
         equally many rows of each class, which only a simulation can. Or a strategy that
         needs no model. All look at the raw rows, or at the features of
         `FrozenFeatures` at the head of a Pipeline. Or the given rows (then `n_initial`

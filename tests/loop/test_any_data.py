@@ -142,10 +142,6 @@ def marked(y, unknown, mark, kind):
     return np.array(values, dtype=None if isinstance(mark, str) else y.dtype)
 
 
-# By default that of a sparse matrix is another.
-FIRST = {"initial": "herding"}
-
-
 def play(X, y, mode, estimator, strategy, seed, mark=-1, kind="int64", names=(0, 1, 2)):
     """Buy 6 + 2 x 4 labels; returns picks, predictions and probabilities."""
     loop = ActiveLearningLoop(
@@ -157,7 +153,7 @@ def play(X, y, mode, estimator, strategy, seed, mark=-1, kind="int64", names=(0,
         random_state=seed,
         missing_label=mark,
         # All classes at once: one that appears later would be warned of.
-        **({"oracle": "ask", "initial": range(6)} if mode == "ask" else FIRST),
+        **({"oracle": "ask", "initial": range(6)} if mode == "ask" else {}),
     )
     if mode == "simulate":
         loop.fit(X, y)

@@ -184,14 +184,16 @@ def test_rows_of_features_are_herded_by_default_whatever_holds_them():
     rows = X[:200]
     herded, drawn = first(rows, "herding"), first(rows, "uniform")
     assert herded != drawn
-    for same in (rows, pd.DataFrame(rows), torch.tensor(rows), (rows * 2**20).round()):
+    kinds = pd.DataFrame, torch.tensor, sparse.csr_array, lambda x: (x * 2**20).round()
+    for same in (rows, *(kind(rows) for kind in kinds)):
         assert first(same) == first(same, "herding")
     data = TensorDataset(torch.tensor(rows))
     assert first(data) == first(data, "herding") == herded
     images = rows.reshape(100, 2, 2)
     text = pd.DataFrame({"a": ["x", "y"] * 100, "b": rows[:, 0]})
     holes = np.where(np.arange(200)[:, None] == 3, np.nan, rows)
-    for others in (images, text, holes, sparse.csr_array(rows)):
+    words = sparse.random_array((200, 1001), density=0.01, rng=0, format="csr")
+    for others in (images, text, holes, words):
         assert first(others) == first(others, "uniform")
 
 
@@ -205,6 +207,16 @@ def test_many_rows_are_sampled(monkeypatch):
     shuffled = np.random.default_rng(0).permutation(1000)
     assert set(first(X)) <= set(shuffled[:50])
     assert set(first(X, size=60)) == set(shuffled[:60])
+
+
+def test_after_many_herded_rows_come_others_at_random(monkeypatch):
+    monkeypatch.setattr(first_set, "N_CHOSEN", 20)
+    rows = first(X, size=60)
+    assert rows[:20] == first(X, size=20) and len(set(rows)) == 60
+    shuffled = np.random.default_rng(0).permutation(1000)
+    others = shuffled[~np.isin(shuffled, rows[:20])]
+    assert rows[20:] == others[:40].tolist()
+    assert sorted(first(X, size=1000)) == list(range(1000))
 
 
 def test_herding_finds_the_classes_of_digits():

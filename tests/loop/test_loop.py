@@ -361,7 +361,7 @@ def reference_proba(net=None, **kwargs):
 
 
 def test_tensor_frame_memmap_and_dataset_give_the_same_run(tmp_path):
-    expected = reference_proba(initial="herding")
+    expected = reference_proba()
     np.save(tmp_path / "X.npy", X_DIGITS)
     containers = {
         "tensor": (torch.from_numpy(X_DIGITS), Y_DIGITS),
@@ -377,7 +377,7 @@ def test_tensor_frame_memmap_and_dataset_give_the_same_run(tmp_path):
     for name, (X, y) in containers.items():
         if name == "frame":
             X.columns = [f"pixel {k}" for k in X]
-        loop = make_loop(make_net(), BadgeQuery(), initial="herding").fit(X, y)
+        loop = make_loop(make_net(), BadgeQuery()).fit(X, y)
         assert (loop.predict_proba(X) == expected).all(), name
     assert loop.n_features_in_ == 64
 

@@ -314,7 +314,7 @@ def test_memory_of_any_kind_gives_the_same_bits(held):
 
     def run(rows):
         loop = ActiveLearningLoop(
-            make_net(Flat), RandomQuery(), initial="uniform", n_rounds=1, random_state=0
+            make_net(Flat), RandomQuery(), n_rounds=1, random_state=0
         ).fit(rows, y, X_test=rows, y_test=y)
         return loop.predict_proba(rows)
 
