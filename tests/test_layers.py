@@ -40,7 +40,9 @@ ONLY_IN_FUNCTIONS = {
     "matplotlib": set(),
     "torchvision": set(),
     "pandas": {"report", "annotate"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "annotate"},
+    "starlette": {"annotate"},
+    "uvicorn": set(),
 }
 MAY_IMPORT_BY_NAME = {"__init__.py", "utils/discovery.py"}
 WRITING = {"cli", "annotate", "report", "experiment", "loop", "__main__"}

@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from pydantic import SkipValidation
 
 from skal._version import __version__
-from skal.cli.label import label
+from skal.cli.serve import label
 from skal.experiment.config import GridConfig, Places, RunConfig
 from skal.experiment.options import UsageError, flag, pairs, read_options
 

@@ -1,0 +1,179 @@
+"""Choose what people label next while they label, in a process of its own."""
+
+import json
+import os
+import sys
+import threading
+
+import numpy as np
+import pandas as pd
+
+from skal.experiment.options import UsageError
+
+MIN_LABELS = 10  # below, an estimate says nothing
+AGREED, N_AGREEMENTS = 0.99, 3
+
+
+class Planner:
+    """Keep the queue of a project filled, and tell what its model knows.
+
+    Twice a batch is chosen, so that there is enough while the next choice is made. That
+    one follows after half a batch of answers, and replaces what was handed to nobody.
+
+    Parameters
+    ----------
+    project : LabelProject
+    """
+
+    def __init__(self, project):
+        self.project = project
+        self.batch_size = project.settings.batch_size
+        self.known, self.exhausted = None, False
+        self.estimate = self.guesses = None
+        self.n_estimate = self.n_guesses = 0
+        self.kappas = []
+
+    def step(self):
+        """Choose again where enough was answered since, or nothing is left.
+
+        Returns
+        -------
+        report : dict or None
+            None where there was nothing to do. Else n_items; exhausted, whether all that
+            is open was chosen; guesses, the predicted class and its probability by
+            number of the chosen items; estimate, of the accuracy; kappas, of successive
+            models; and advice.
+        """
+        store, copies = self.project.store, self.project.settings.copies
+        answers = store.answers()
+        known = len(answers), answers.index.max() if len(answers) else -1
+        waiting = store.queue(copies)
+        is_free = len(waiting) > len(store.queue(copies, handed_out=True))
+        if self.known is not None:
+            news = abs(known[0] - self.known[0])
+            empty = not is_free and (known != self.known or not self.exhausted)
+            done = not len(waiting) and known != self.known
+            if news < max(1, self.batch_size // 2) and not empty and not done:
+                return None
+        before = self.project._trained
+        picks = self.project.choose(2 * self.batch_size, replace=True)
+        self.exhausted = len(picks) < 2 * self.batch_size
+        report = self._report(before)
+        self.known = known  # not where something went wrong: it is tried again
+        return report
+
+    def _report(self, before):
+        project = self.project
+        numbers, X, y = project._rows()
+        labels = y[[isinstance(label, str) and label[:1] != "\0" for label in y]]
+        trained, loop = project._trained, None
+        if trained is not before:
+            loop = trained[2]  # the model that has chosen, though labels came since
+        else:
+            try:
+                loop = project.model_.steps[-1][1]
+            except UsageError:
+                pass  # not yet labels of two classes
+        waiting = project.store.queue(project.settings.copies)
+        guesses = {}
+        if loop is not None:
+            proba = loop.predict_proba(X)
+            best, sure = loop.classes_[proba.argmax(axis=1)], proba.max(axis=1)
+            here = np.isin(numbers, waiting)
+            found = zip(numbers[here], best[here], sure[here], strict=True)
+            guesses = {int(n): [str(name), round(float(p), 4)] for n, name, p in found}
+            self._compare(pd.Series(best, index=numbers), len(labels))
+        if len(labels) >= max(MIN_LABELS, 1.1 * self.n_estimate):
+            self.n_estimate = len(labels)
+            estimate = project.estimate()
+            self.estimate = None if estimate is None else estimate._asdict()
+        return {
+            "n_items": len(numbers),
+            "exhausted": self.exhausted,
+            "guesses": guesses,
+            "estimate": self.estimate,
+            "kappas": self.kappas[-N_AGREEMENTS:],
+            "advice": self.advice(int(pd.isna(y).sum())),
+        }
+
+    def _compare(self, guesses, n_labels):
+        """Note how far a model agrees with the one a batch of labels ago."""
+        from sklearn.metrics import cohen_kappa_score
+
+        if self.guesses is not None and n_labels < self.n_guesses + self.batch_size:
+            return
+        if self.guesses is not None:
+            both = pd.concat([self.guesses, guesses], axis=1, join="inner")
+            first, second = both[0].to_numpy(str), both[1].to_numpy(str)
+            varied = len({*first, *second}) > 1
+            kappa = cohen_kappa_score(first, second) if varied else 0.0
+            self.kappas.append(float(kappa))
+        self.guesses, self.n_guesses = guesses, n_labels
+
+    def advice(self, n_left):
+        """Say whether to go on.
+
+        The rule is that of Bloodgood and Vijay-Shanker (2009), A method for stopping
+        active learning based on stabilizing predictions: stop when successive models
+        agree, by a kappa of 0.99 on average over the last three comparisons.
+
+        Parameters
+        ----------
+        n_left : int
+            Items without an answer.
+
+        Returns
+        -------
+        advice : str
+        """
+        if not n_left:
+            return "All items have an answer."
+        last = self.kappas[-N_AGREEMENTS:]
+        if not last:
+            return "Go on: there are too few labels to say more."
+        if len(last) == N_AGREEMENTS and np.mean(last) >= AGREED:
+            return (
+                "You may stop: the last models agree on almost all items (kappa "
+                f"{np.mean(last):.3f}), so more labels will change little."
+            )
+        return f"Go on: the model still changes (kappa {last[-1]:.2f} of 1)."
+
+
+def main(folder):
+    """Work for the page: a line in asks for a look, a line of JSON out reports.
+
+    Parameters
+    ----------
+    folder : str
+        Of the project.
+    """
+    os.nice(10)  # the page answers first
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what others print is no report
+    woken = threading.Event()
+    woken.set()
+
+    def listen():
+        for _ in sys.stdin:
+            woken.set()
+        os._exit(0)  # whoever asked is gone; the store is whole at any moment
+
+    threading.Thread(target=listen, daemon=True).start()
+    from skal.annotate.project import LabelProject
+
+    planner = None
+    while True:
+        woken.wait()
+        woken.clear()
+        try:
+            planner = planner or Planner(LabelProject.open(folder))
+            report = planner.step()
+        except Exception as error:  # tell it, and try again after the next answer
+            report = {"error": f"{type(error).__name__}: {error}"}
+        if report is not None:
+            out.write(json.dumps(report) + "\n")
+            out.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
