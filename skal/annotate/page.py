@@ -161,9 +161,7 @@ class _Pages:
         return Response(file.getvalue(), media_type="image/png")
 
     def answer(self, said):
-        saved = self.session.answer(
-            said.item, said.label, said.annotator, said.seconds
-        )
+        saved = self.session.answer(said.item, said.label, said.annotator, said.seconds)
         return {"saved": saved, **self._next(said.annotator)}
 
     def undo(self, said):

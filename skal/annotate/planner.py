@@ -39,8 +39,8 @@ class Planner:
         Returns
         -------
         report : dict or None
-            None where there was nothing to do. Else n_items; exhausted, whether all that
-            is open was chosen; guesses, the predicted class and its probability by
+            None where there was nothing to do. Else n_items; exhausted, whether all
+            that is open was chosen; guesses, the predicted class and its probability by
             number of the chosen items; estimate, of the accuracy; kappas, of successive
             models; and advice.
         """
@@ -147,7 +147,7 @@ def main(folder):
     folder : str
         Of the project.
     """
-    os.nice(10)  # the page answers first
+    os.nice(5)  # the page answers first
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what others print is no report
     woken = threading.Event()

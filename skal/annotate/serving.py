@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlencode
 
+from skal.annotate.session import Session
+from skal.annotate.worker import Worker
 from skal.experiment.options import UsageError
 
 HOST, PORT = "127.0.0.1", 8760
@@ -16,8 +18,8 @@ MIN_LENGTH = 16
 _FILE = "token"
 
 
-def prepare(project, *, host=HOST, port=None, token_file=None, names=(), goal=None):
-    """Make the server of the page of a project.
+class Server:
+    """Serve the page of a project; who asks before it runs has to wait.
 
     Parameters
     ----------
@@ -34,60 +36,68 @@ def prepare(project, *, host=HOST, port=None, token_file=None, names=(), goal=No
     goal : int, default=None
         How many labels are wanted.
 
-    Returns
-    -------
+    Attributes
+    ----------
     address : str
         Of the page, token included.
-    run : callable
-        Serves until it is interrupted; who asks before that has to wait.
 
     Raises
     ------
     UsageError
         Where the page would be open to others without a secret, or cannot listen.
     """
-    public = not _is_loopback(host)
-    if public and token_file is None:
-        raise UsageError(
-            f"--host {host} opens the page to others: name a file whose first line is a "
-            f"secret of at least {MIN_LENGTH} letters with --token-file. The page does "
-            "not encrypt; put a proxy with TLS before it."
+
+    def __init__(
+        self, project, *, host=HOST, port=None, token_file=None, names=(), goal=None
+    ):
+        public = not _is_loopback(host)
+        if public and token_file is None:
+            raise UsageError(
+                f"--host {host} opens the page to others: name a file whose first line "
+                f"is a secret of at least {MIN_LENGTH} letters with --token-file. The "
+                "page does not encrypt; put a proxy with TLS before it."
+            )
+        token = _own_token(project.folder) if token_file is None else _read(token_file)
+        try:
+            import uvicorn
+
+            from skal.annotate.page import build_app
+        except ImportError as error:
+            raise UsageError(
+                f"the page needs {error.name}; pip install 'skal[label]' brings it."
+            ) from error
+        app = build_app(
+            Session(project, goal),
+            Worker(project.folder.resolve()),
+            token,
+            public=public,
+            names=[*names, socket.gethostname()] if public else (),
         )
-    token = _own_token(project.folder) if token_file is None else _read(token_file)
-    try:
-        import uvicorn
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,  # it would hold the token
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_graceful_shutdown=3,
+        )
+        self._server, self._listener = uvicorn.Server(config), _listen(host, port)
+        name = f"[{host}]" if ":" in host else host
+        port = self._listener.getsockname()[1]
+        self.address = f"http://{name}:{port}/?{urlencode({'token': token})}"
 
-        from skal.annotate.page import build_app
-    except ImportError as error:
-        raise UsageError(
-            f"the page needs {error.name}; pip install 'skal[label]' brings it."
-        ) from error
-    from skal.annotate.session import Session
-    from skal.annotate.worker import Worker
+    def run(self):
+        """Serve until it is interrupted or told to stop."""
+        with self._listener:
+            self._server.run(sockets=[self._listener])
 
-    listener = _listen(host, port)
-    names = [*names, socket.gethostname()] if public else names
-    app = build_app(
-        Session(project, goal),
-        Worker(project.folder.resolve()),
-        token,
-        public=public,
-        names=names,
-    )
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,  # it would hold the token
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_graceful_shutdown=3,
-    )
-    name = f"[{host}]" if ":" in host else host
-    port = listener.getsockname()[1]
-    address = f"http://{name}:{port}/?{urlencode({'token': token})}"
-    server = uvicorn.Server(config)
-    return address, lambda: server.run(sockets=[listener])
+    def stop(self):
+        """Let `run` end, from another thread; or give up the port before it."""
+        if self._server.started:
+            self._server.should_exit = True
+        else:
+            self._listener.close()
 
 
 def _is_loopback(host):

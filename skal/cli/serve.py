@@ -39,7 +39,7 @@ def serve(
     browser : bool
         Whether to open a browser.
     """
-    from skal.annotate.serving import prepare
+    from skal.annotate.serving import Server
     from skal.annotate.settings import Count
 
     class _Numbers(Options):
@@ -47,7 +47,7 @@ def serve(
         goal: Count | None = None
 
     numbers = _Numbers(port=port, goal=goal)
-    address, run = prepare(
+    server = Server(
         _open(project),
         host=host,
         port=numbers.port,
@@ -55,7 +55,9 @@ def serve(
         names=host_name or (),
         goal=numbers.goal,
     )
-    print(f"label at {address}\nCtrl-C ends it; all answers are kept", flush=True)
+    print(
+        f"label at {server.address}\nCtrl-C ends it; all answers are kept", flush=True
+    )
     if browser:
-        webbrowser.open(address)
-    run()
+        webbrowser.open(server.address)
+    server.run()
