@@ -1,4 +1,4 @@
-"""Learning curves of seven strategies on digits over ten seeds: table and picture.
+"""Learning curves of eight strategies on digits over ten seeds: table and picture.
 
     python benchmarks/label_efficiency/digits.py --out save
 
@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -20,20 +21,22 @@ from skal.plotting import LearningCurveDisplay
 
 N_SEEDS = 10
 STRATEGIES = (
-    "badge entropy k-center-greedy k-means least-confidence margin random"
+    "badge entropy k-center-greedy k-means least-confidence margin random u-herding"
 ).split()
-DRAWN = ("random", "badge", "margin", "entropy")
+DRAWN = ("random", "u-herding", "badge", "margin", "entropy")
 
 
-def main(out):
+def main(out, n_jobs):
     records, mean, final = [], {}, {}
+    cells = [(name, seed) for name in STRATEGIES for seed in range(N_SEEDS)]
+    every = Parallel(n_jobs=n_jobs)(
+        delayed(run_experiment)(
+            RunConfig(strategy=name, seed=seed, threads=1, device="cpu"), out=out
+        )
+        for name, seed in cells
+    )
     for name in STRATEGIES:
-        runs = [
-            run_experiment(
-                RunConfig(strategy=name, seed=seed, threads=1, device="cpu"), out=out
-            ).records
-            for seed in range(N_SEEDS)
-        ]
+        runs = [each.records for each in every if each.config.strategy == name]
         scores = np.array([[r["accuracy"] for r in run] for run in runs])
         mean[name], final[name] = scores.mean(1), scores[:, -1]
         if name in DRAWN:
@@ -63,4 +66,6 @@ def main(out):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="save", help="folder of the runs")
-    main(parser.parse_args().out)
+    parser.add_argument("--n-jobs", type=int, default=2, help="processes")
+    args = parser.parse_args()
+    main(args.out, args.n_jobs)

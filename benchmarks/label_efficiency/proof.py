@@ -288,6 +288,10 @@ def saved(runs, strategy):
     return float(np.nanmedian(found))
 
 
+def _share(saved):
+    return f"{saved:.0%}" if np.isfinite(saved) else "none"
+
+
 def mark(line):
     text = f"{line.gain:+.3f}".replace("0.", ".")
     if line.p < 0.05:
@@ -330,7 +334,7 @@ def tables(runs):
         gain = f"{own['gain'].mean():+.3f}" if len(own) else ""
         cells = [f"{by_budget[b]:.1f}" for b in BUDGETS if b in by_budget]
         cells += [gain, str((sure > 0).sum()), str((sure < 0).sum())]
-        cells += [f"{saved(runs, name):.0%}", f"{speed[name]:.2f}"]
+        cells += [_share(saved(runs, name)), f"{speed[name]:.2f}"]
         rank = f"{ranking.mean_ranks[name]:.2f}"
         lines.append(f"| {name} | {rank} | {p} | " + " | ".join(cells) + " |")
     for budget in BUDGETS:
