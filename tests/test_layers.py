@@ -211,3 +211,9 @@ def test_unknown_name_is_an_attribute_error():
     for name in ("nothing", "NothingQuery"):
         with pytest.raises(AttributeError, match=name):
             getattr(skal, name)
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Else pytest takes one for the other, and collects nothing."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert len(set(names)) == len(names)

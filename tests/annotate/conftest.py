@@ -29,6 +29,12 @@ def draw(path, seed, size=(12, 10), mode="RGB"):
     Image.fromarray(values).convert(mode).save(path)
 
 
+@pytest.fixture(name="draw")
+def make_draw():
+    """See `draw`."""
+    return draw
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Twelve images in a folder and one below it."""

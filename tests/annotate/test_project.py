@@ -9,7 +9,8 @@ from skal.annotate.project import SKIP
 from skal.experiment.options import UsageError
 from skal.models import FrozenFeatures
 from skal.selection import herding
-from tests.annotate.conftest import PETS, draw
+
+PETS = ["cat", "dog"]
 
 
 def label_all(project, truth, n_batches):
@@ -22,7 +23,7 @@ def label_all(project, truth, n_batches):
     return asked
 
 
-def test_from_a_folder_to_a_model(project, photos, truth):
+def test_from_a_folder_to_a_model(project, photos, truth, draw):
     asked = label_all(project, truth, 2)
     assert len(set(asked)) == 8
     status = project.status()
@@ -137,7 +138,7 @@ def test_a_worker_chooses_while_a_person_answers(project, photos, truth):
     )
 
 
-def test_items_come_move_vanish_and_break(project, photos, truth):
+def test_items_come_move_vanish_and_break(project, photos, truth, draw):
     whole = (photos / "more/11.jpg").read_bytes()
     asked = label_all(project, truth, 1)
     kept, lost = asked[0], asked[1]

@@ -9,7 +9,8 @@ from skal.annotate import LabelProject
 from skal.annotate.writing import write_batch, write_frame, write_sheet
 from skal.datasets import load_dataset
 from skal.experiment.options import UsageError
-from tests.annotate.conftest import PETS
+
+PETS = ["cat", "dog"]
 
 
 def answer_tasks(path, form, labels):
