@@ -32,7 +32,7 @@ _REPORTED = ("estimate", "kappas", "advice", "error")
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    annotator: str = Field("", max_length=100)
+    annotator: str = Field("", max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
 
 
 class _Said(_Message):

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pandas as pd
 
+from skal.annotate.project import SKIP, LabelProject
 from skal.experiment.options import UsageError
 
 MIN_LABELS = 10  # below, an estimate says nothing
@@ -65,7 +66,7 @@ class Planner:
     def _report(self, before):
         project = self.project
         numbers, X, y = project._rows()
-        labels = y[[isinstance(label, str) and label[:1] != "\0" for label in y]]
+        n_labels = int((~pd.isna(y) & (y != SKIP)).sum())
         trained, loop = project._trained, None
         if trained is not before:
             loop = trained[2]  # the model that has chosen, though labels came since
@@ -82,9 +83,9 @@ class Planner:
             here = np.isin(numbers, waiting)
             found = zip(numbers[here], best[here], sure[here], strict=True)
             guesses = {int(n): [str(name), round(float(p), 4)] for n, name, p in found}
-            self._compare(pd.Series(best, index=numbers), len(labels))
-        if len(labels) >= max(MIN_LABELS, 1.1 * self.n_estimate):
-            self.n_estimate = len(labels)
+            self._compare(pd.Series(best, index=numbers), n_labels)
+        if n_labels >= max(MIN_LABELS, 1.1 * self.n_estimate):
+            self.n_estimate = n_labels
             estimate = project.estimate()
             self.estimate = None if estimate is None else estimate._asdict()
         return {
@@ -159,8 +160,6 @@ def main(folder):
         os._exit(0)  # whoever asked is gone; the store is whole at any moment
 
     threading.Thread(target=listen, daemon=True).start()
-    from skal.annotate.project import LabelProject
-
     planner = None
     while True:
         woken.wait()

@@ -71,6 +71,11 @@ class Session:
         NoItemError
             Where there is no such item.
         """
+        shown, answers = self._show(number), self._answers(annotator)
+        own = answers.loc[answers["item"] == number, "label"].tolist()
+        return {**shown, "answered": bool(own), "label": own[0] if own else None}
+
+    def _show(self, number):
         name, source = self._name(number), self.project.source
         shown = {"number": number, "name": name, "kind": source.kind}
         if source.kind == "texts":
@@ -78,9 +83,7 @@ class Session:
         elif source.kind == "table":
             (row,) = source.describe([name]).to_dict("records")
             shown["row"] = [(str(key), show_json(cell)) for key, cell in row.items()]
-        answers = self._answers(annotator)
-        own = answers.loc[answers["item"] == number, "label"].tolist()
-        return {**shown, "answered": bool(own), "label": own[0] if own else None}
+        return shown
 
     def path(self, number):
         """Find the file of an image.
@@ -119,7 +122,7 @@ class Session:
         if not names:
             return None
         (number,) = self.project.store.numbers(names)
-        return self.item(number, annotator)
+        return {**self._show(number), "answered": False, "label": None}
 
     def answer(self, number, label, annotator="", seconds=None):
         """Record an answer; it is on the disk when this returns.

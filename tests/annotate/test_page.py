@@ -39,6 +39,7 @@ WRONG = [
     ({"item": 0, "label": ["cat"]}, "label"),
     ({"item": 2**70, "label": "cat"}, "item"),
     ({"item": 0, "label": "cat", "annotator": "x" * 101}, "annotator"),
+    ({"item": 0, "label": "cat", "annotator": "a\nb"}, "annotator"),
     ("[1, 2", "JSON"),
     ("", "JSON"),
     ('{"item": 0, "label": "\\ud800"}', "JSON"),
