@@ -495,6 +495,7 @@ print(skipped["exception"])
 """
 
 
+@pytest.mark.slow
 def test_check_strategy_needs_no_pytest():
     child = subprocess.run(
         [sys.executable, "-c", PLAIN], capture_output=True, text=True, check=True

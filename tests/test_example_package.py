@@ -71,7 +71,8 @@ def test_strategy_passes_the_common_checks(site):
 def test_command_line_lists_it(site):
     child = skal(site, "list")
     assert child.returncode == 0, child.stderr
-    assert "variation-ratio" in child.stdout and "Freeman" in child.stdout
+    assert "variation-ratio" in child.stdout and "1965" in child.stdout
+    assert "Freeman" in skal(site, "list", "variation-ratio").stdout
     assert "'broken'" in child.stderr and "Traceback" not in child.stderr
 
 

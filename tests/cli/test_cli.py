@@ -374,6 +374,7 @@ def example_package(tmp_path):
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+@pytest.mark.slow
 def test_strategies_of_another_package(tmp_path, example_package):
     def skal(*arguments):
         return subprocess.run(

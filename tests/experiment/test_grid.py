@@ -54,6 +54,7 @@ def test_results_come_by_seed_and_strategy(grid):
     assert grid.failures == []
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_start_for_all_strategies(tmp_path, monkeypatch):
     weights = []
 

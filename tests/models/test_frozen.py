@@ -239,6 +239,7 @@ def start(cache, n_rows):
     return subprocess.Popen([sys.executable, "-c", code])
 
 
+@pytest.mark.slow
 def test_a_kill_loses_at_most_a_chunk(net, tmp_path):
     assert start(tmp_path, 1100).wait() == -signal.SIGKILL
     X = images(1300)

@@ -59,6 +59,7 @@ def weights(net):
     return torch.cat([p.detach().flatten() for p in net.module_.parameters()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))]
 )

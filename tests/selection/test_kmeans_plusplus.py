@@ -200,6 +200,7 @@ def test_near_copies_beat_copies():
     assert set(range(4)) <= set(picks.tolist())
 
 
+@pytest.mark.slow
 def test_points_that_coincide_are_drawn_uniformly():
     zeros = np.zeros((6, 3), np.float32)
     seconds = np.zeros(6)
