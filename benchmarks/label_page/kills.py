@@ -25,7 +25,8 @@ def main(n_kills, limit):
     folder = Path(tempfile.mkdtemp()) / "photos"
     write_images(folder, 4000, 8)
     project = LabelProject.init(folder, classes=CLASSES, batch_size=10)
-    project.choose(200)  # so that there is something to answer from the first moment
+    # So that there is something to answer before the worker has read the images.
+    project.store.choose(range(400))
     rng, confirmed, lost, again, port = np.random.default_rng(0), {}, 0, 0, 0
     kills = {"server": 0, "worker": 0}
     end = time.monotonic() + limit
@@ -60,7 +61,8 @@ def main(n_kills, limit):
         labels = LabelProject.open(folder).store.labels()
         lost += sum(labels[number] != label for number, label in confirmed.items())
         confirmed |= {n: label for n, label in enumerate(labels) if label is not None}
-    print(f"{kills}: {len(confirmed)} answers, {lost} lost, {again} asked twice")
+        counted = f"{len(confirmed)} answers, {lost} lost, {again} asked twice"
+        print(f"{kills}: {counted}", flush=True)
 
 
 if __name__ == "__main__":
