@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, normalize
 
 from skal.loop.trial import check_comparable
 from skal.pool import PoolView
@@ -18,6 +18,7 @@ from skal.utils.validation import check_row_numbers
 
 # Of more rows or numbers a sample of the rows is herded, and no more are chosen.
 N_HERDED, N_NUMBERS, N_CHOSEN = 10_000, 20_000_000, 1_000
+N_WIDE = 100
 N_COLUMNS = 1_000  # Sparse rows of more are texts: standardised, rare words rule them.
 
 
@@ -139,15 +140,27 @@ def _has_features(X):
 
 
 def _herded(X, shuffled, size, rng):
-    """Choose rows that cover the others, all columns standardised."""
+    """Choose rows that cover the others."""
     n_columns = stack_rows(take(X, shuffled[:1])).numel()
     n_chosen = min(size, N_CHOSEN, len(shuffled))
     rows = shuffled[: max(n_chosen, min(N_HERDED, N_NUMBERS // max(n_columns, 1)))]
     points = stack_rows(take(X, rows)).double().flatten(1).numpy(force=True)
-    points = StandardScaler(copy=False).fit_transform(points).astype(np.float32)
-    chosen = rows[herding(points, n_chosen, random_state=rng)]
+    chosen = rows[herding(_scaled(points), n_chosen, random_state=rng)]
     others = shuffled[~np.isin(shuffled, chosen)]
     return np.concatenate([chosen, others[: size - n_chosen]])
+
+
+def _scaled(points):
+    """Standardise the columns; where they are many, compare directions.
+
+    Then nine of ten columns keep their sizes, of which features and pixels that hardly
+    vary are the least, and rows are of length 1.
+    """
+    scaler = StandardScaler().fit(points)
+    if points.shape[1] > N_WIDE:
+        scaler.scale_ = np.maximum(scaler.scale_, np.quantile(points.std(0), 0.9))
+        return normalize(scaler.transform(points)).astype(np.float32)
+    return scaler.transform(points).astype(np.float32)
 
 
 def first_rows(labels, first, rest, batch_size):

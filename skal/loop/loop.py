@@ -63,9 +63,10 @@ class ActiveLearningLoop(
     n_initial : int, default=10
         Size of the first labelled set.
     initial : None, str, QueryStrategy or array-like of int, default=None
-        How the first set is chosen. "herding": rows that cover the others, all columns
-        standardised (up to 1,000, of a sample where there are more than 10,000 rows or
-        20 million numbers; others at random), see :func:`skal.selection.herding`.
+        How the first set is chosen. "herding": rows that cover the others (up to
+        1,000, of a sample where there are more than 10,000 rows or 20 million numbers;
+        further ones at random), see :func:`skal.selection.herding`, all columns
+        standardised; those of more than 100 columns by the angle between them.
         "uniform": at random. None: herding where the rows of `X` are vectors of finite
         numbers (sparse ones of 1,000 columns at most), else uniform. "balanced":
         equally many rows of each class, which only a simulation can. Or a strategy that

@@ -180,6 +180,28 @@ def test_herding_is_of_standardised_columns(seed):
     assert shuffled[picks].tolist() == expected
 
 
+def test_herding_of_many_columns_is_by_their_angle():
+    """Columns that hardly vary say nothing, and one of large numbers not all."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 150)) + 4 * rng.normal(size=(5, 150)).repeat(40, 0)
+    z = rows - rows.mean(0)
+    z /= np.maximum(rows.std(0), np.quantile(rows.std(0), 0.9))
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    shuffled, rng = np.random.default_rng(0).permutation(200), np.random.default_rng(0)
+    rng.permutation(200)
+    picks = herding(z[shuffled].astype(np.float32), 5, random_state=rng)
+    assert first(rows, size=5) == shuffled[picks].tolist()
+    assert sorted(row // 40 for row in first(rows, size=5)) == list(range(5))
+    noise = 1e-6 * rng.normal(size=(200, 15))
+    large = 1e9 * rng.normal(size=(200, 1))
+    for more in (noise, large):
+        picks = first(np.hstack([rows, more]), size=5)
+        assert sorted(row // 40 for row in picks) == list(range(5))
+    assert first(np.hstack([rows * 3 + 7, np.full((200, 1), 2.0)]), size=5) == first(
+        rows, size=5
+    )
+
+
 def test_rows_of_features_are_herded_by_default_whatever_holds_them():
     rows = X[:200]
     herded, drawn = first(rows, "herding"), first(rows, "uniform")
