@@ -7,7 +7,8 @@ tabular/. Each run is stored below --out when it ends and not repeated, so a com
 that was stopped goes on, and several processes may share it. Seed k gives every
 strategy the same pool, first labels and first network. The tables go to
 proof_tables.md and the scores to proof.csv, beside this file, and what `skal list` says
-to skal/experiment/measured.csv; --table makes them of what is there.
+to skal/experiment/measured.csv; --table makes them of what is there. What is in
+proof.csv counts as done; --fresh forgets it.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from skal.experiment.strategies import named_strategies
 from skal.models import MLP, ConvNet
 from skal.query import UHerdingQuery
 
+SCORES = Path(__file__).with_name("proof.csv")
 N_POOL, N_TEST, N_ROUNDS = 4_000, 2_000, 4
 # Labels a class at first, and in each round.
 BUDGETS = {"1-5": (1, 1), "5-17": (5, 3), "20-40": (20, 5)}
@@ -228,8 +230,10 @@ def cells(n_seeds, n_slow, only):
 # -- the tables ---------------------------------------------------------------------
 
 
-def read(out):
+def read(out, fresh):
     """All runs: a line for each, with the accuracy of each round."""
+    key = ["set", "budget", "strategy", "seed"]
+    stored = pd.read_csv(SCORES) if SCORES.exists() and not fresh else pd.DataFrame()
     runs = []
     for path in sorted(Path(out).glob("*/*/*.json")):
         record = json.loads(path.read_text())
@@ -239,7 +243,9 @@ def read(out):
         query_s = np.mean(record["query_s"])
         run = {**where, "strategy": strategy, "seed": int(seed), **rounds}
         runs.append({**run, "n_first": record["n_labeled"][0], "query_s": query_s})
-    return pd.DataFrame(runs)
+    runs = pd.concat([pd.DataFrame(runs), stored]).drop_duplicates(key)
+    order = {name: place for place, name in enumerate([*SETS, *BUDGETS])}
+    return runs.sort_values(key, key=lambda x: x.map(order).fillna(x), kind="stable")
 
 
 def areas(runs):
@@ -409,23 +415,28 @@ def measured(runs):
     return "\n".join(["strategy,labels,query_s", *lines, ""])
 
 
-def write_tables(out):
-    runs, here = read(Path(out, "proof")), Path(__file__).parent
+def write_tables(out, fresh):
+    runs = read(Path(out, "proof"), fresh)
     Path(skal.experiment.__file__).with_name("measured.csv").write_text(measured(runs))
-    runs.round(5).to_csv(here / "proof.csv", index=False)
+    runs.round(5).to_csv(SCORES, index=False)
     text = tables(runs)
-    (here / "proof_tables.md").write_text(text)
+    SCORES.with_name("proof_tables.md").write_text(text)
     print(text)
 
 
-def main(root, out, n_seeds, n_slow, n_jobs, only):
-    out = Path(out, "proof")
+def main(root, out, n_seeds, n_slow, n_jobs, only, fresh):
+    out, done = Path(out, "proof"), set()
+    if SCORES.exists() and not fresh:
+        columns = ["seed", "set", "budget", "strategy"]
+        done = set(pd.read_csv(SCORES)[columns].itertuples(index=False, name=None))
     torch.set_num_threads(1)
     for name in only:
         load(name, root, str(out))
     # Forked, so that all share what is loaded.
     Parallel(n_jobs=n_jobs, backend="multiprocessing")(
-        delayed(one_run)(*cell, root, str(out)) for cell in cells(n_seeds, n_slow, only)
+        delayed(one_run)(*cell, root, str(out))
+        for cell in cells(n_seeds, n_slow, only)
+        if cell not in done
     )
 
 
@@ -438,8 +449,11 @@ if __name__ == "__main__":
     parser.add_argument("--n-jobs", type=int, default=2, help="processes")
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--fresh", action="store_true", help="repeat what is stored")
     args = parser.parse_args()
     if not args.table:
         seeds = args.seeds, args.slow_seeds
-        main(args.data_root, args.out, *seeds, args.n_jobs, args.sets)
-    write_tables(args.out)
+        main(
+            args.data_root, args.out, *seeds, args.n_jobs, args.sets, args.fresh
+        )  # fmt: skip
+    write_tables(args.out, args.fresh)

@@ -100,7 +100,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("skal: interrupted; the same command goes on", file=sys.stderr)
         return 130
-    except Exception as error:
+    except Exception as error:  # the last stop of all errors
         if debug:
             traceback.print_exc()
         else:

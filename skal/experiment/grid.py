@@ -202,7 +202,7 @@ def _workers(backend, scheduler, n_jobs):
                 f"--backend {backend} needs more packages: pip install "
                 f"'skal[{backend}]'."
             ) from error
-        except Exception as error:
+        except Exception as error:  # each engine raises others
             if scheduler is None:
                 raise
             raise UsageError(

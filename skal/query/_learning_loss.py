@@ -37,7 +37,7 @@ def _check_module(aux):
         with isolated_rng(0), torch.no_grad():
             module = aux.module([2, 3], **aux.get_params_for("module"))
             shape = tuple(module([torch.zeros(4, 2), torch.zeros(4, 3)]).shape)
-    except Exception as error:
+    except Exception as error:  # a module of the user's may raise anything
         shape = f"{type(error).__name__}: {error}"
     if shape != (4,):
         raise ValueError(

@@ -22,7 +22,7 @@ while True:
         from skal.testing._pools import make_query
         strategy, pool, n_samples = pickle.loads(job)
         answer = make_query(strategy, pool, n_samples).tolist()
-    except Exception as error:
+    except Exception as error:  # it is told to the other process
         answer = repr(error)
     pickle.dump(answer, answers)
     answers.flush()
