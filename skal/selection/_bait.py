@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_matrix, check_n_select, check_norms
+from skal.selection._base import check_norms, check_points
 from skal.utils.seeds import SeedLike, check_generator
 
 N_NUMBERS = 2**20  # in one block of rows in double precision
@@ -79,16 +79,8 @@ def bait(
     >>> bait(points, 2).tolist()
     [0, 2]
     """
-    points = check_matrix(points, "points")
-    n_rows, n_columns = points.shape
-    n_select = check_n_select(n_select, n_rows, "points")
-    centers = points[:0] if centers is None else centers
-    centers = check_matrix(centers, "centers").to(points.device)
-    if centers.shape[1] != n_columns:
-        raise ValueError(
-            f"centers must have {n_columns} columns like points, got shape "
-            f"{tuple(centers.shape)}."
-        )
+    points, centers, n_select = check_points(points, centers, n_select)
+    n_rows = len(points)
     _check_number(ridge, "ridge", 0, strict=True)
     _check_number(oversample, "oversample", 1)
     rng = check_generator(random_state)

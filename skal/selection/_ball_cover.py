@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_matrix, check_n_select
+from skal.selection._base import check_matrix, check_points
 from skal.selection._distances import (
     N_CANDIDATES,
     N_PAIRS,
@@ -74,16 +74,8 @@ def ball_cover(
     >>> ball_cover([[0.0], [4.0], [5.0], [6.0], [9.0]], 2, 1.5).tolist()
     [2, 0]
     """
-    points = check_matrix(points, "points")
-    n_rows, n_columns = points.shape
-    n_select = check_n_select(n_select, n_rows, "points")
-    centers = points[:0] if centers is None else centers
-    centers = check_matrix(centers, "centers").to(points.device)
-    if centers.shape[1] != n_columns:
-        raise ValueError(
-            f"centers must have {n_columns} columns like points, got shape "
-            f"{tuple(centers.shape)}."
-        )
+    points, centers, n_select = check_points(points, centers, n_select)
+    n_rows = len(points)
     if not radius > 0:
         raise ValueError(f"radius must be positive, got {radius!r}.")
     references = torch.arange(n_rows)

@@ -42,6 +42,21 @@ def check_matrix(matrix, name, ndim=2):
     return matrix.cpu() if matrix.device.type == "mps" else matrix  # MPS: no float64
 
 
+def check_points(points, centers, n_select):
+    """Return points, centres (none: no rows) and the number to select, or raise."""
+    points = check_matrix(points, "points")
+    n_rows, n_columns = points.shape
+    n_select = check_n_select(n_select, n_rows, "points")
+    centers = points[:0] if centers is None else centers
+    centers = check_matrix(centers, "centers").to(points.device)
+    if centers.shape[1] != n_columns:
+        raise ValueError(
+            f"centers must have {n_columns} columns like points, got shape "
+            f"{tuple(centers.shape)}."
+        )
+    return points, centers, n_select
+
+
 def check_norms(norms, name):
     """Raise unless squared norms, or sums that imply them, are finite."""
     if not bool(torch.isfinite(norms).all()):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_matrix, check_n_select, check_norms
+from skal.selection._base import check_matrix, check_norms, check_points
 from skal.selection._distances import (
     N_CANDIDATES,
     N_NUMBERS,
@@ -98,16 +98,7 @@ def herding(
     >>> herding([[0.0], [4.0], [5.0], [6.0], [9.0]], 2, width=2.0).tolist()
     [2, 0]
     """
-    points = check_matrix(points, "points")
-    n_rows, n_columns = points.shape
-    n_select = check_n_select(n_select, n_rows, "points")
-    centers = points[:0] if centers is None else centers
-    centers = check_matrix(centers, "centers").to(points.device)
-    if centers.shape[1] != n_columns:
-        raise ValueError(
-            f"centers must have {n_columns} columns like points, got shape "
-            f"{tuple(centers.shape)}."
-        )
+    points, centers, n_select = check_points(points, centers, n_select)
     weights = _check_weights(weights, points)
     _check_width(width)
     _check_max_references(max_references)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_matrix, check_n_select
+from skal.selection._base import check_points
 from skal.selection._distances import (
     N_CANDIDATES,
     Cover,
@@ -71,17 +71,8 @@ def k_center_greedy(
     >>> k_center_greedy([[0.0], [4.0], [5.0], [10.0]], 2, centers=[[0.0]]).tolist()
     [3, 2]
     """
-    points = check_matrix(points, "points")
-    n_rows, n_columns = points.shape
-    n_select = check_n_select(n_select, n_rows, "points")
-    if centers is None:
-        centers = points[:0]
-    centers = check_matrix(centers, "centers").to(points.device)
-    if centers.shape[1] != n_columns:
-        raise ValueError(
-            f"centers must have {n_columns} columns like points, got shape "
-            f"{tuple(centers.shape)}."
-        )
+    points, centers, n_select = check_points(points, centers, n_select)
+    n_rows = len(points)
     rng = check_generator(random_state)
     with torch.no_grad():
         cover = Cover([points], "points", centers)
