@@ -416,9 +416,9 @@ def measured(runs):
 
 
 def write_tables(out, fresh):
-    runs = read(Path(out, "proof"), fresh)
+    runs = read(Path(out, "proof"), fresh).round(5)
     Path(skal.experiment.__file__).with_name("measured.csv").write_text(measured(runs))
-    runs.round(5).to_csv(SCORES, index=False)
+    runs.to_csv(SCORES, index=False)
     text = tables(runs)
     SCORES.with_name("proof_tables.md").write_text(text)
     print(text)
