@@ -340,4 +340,7 @@ $("new-class").onsubmit = (event) => {
 $("annotator").value = stored("skal-annotator");
 $("keys").checked = stored("skal-keys") !== "off";
 setInterval(() => refresh().catch(() => {}), 10000);
-once(next);
+once(async () => {
+  await surely(refresh); // whoever sees an item has the keys to answer it
+  await next();
+});

@@ -58,7 +58,7 @@ def test_a_session_by_keyboard(photos_of_markup, page, start_server):
     served = start_server(project.folder)
     page.goto(served.address)
     wait_for(page, "0.png")
-    assert page.evaluate("document.querySelector('#item img').naturalWidth") == 10
+    page.wait_for_function("document.querySelector('#item img').naturalWidth === 10")
     press = page.keyboard.press
 
     press("1")
