@@ -214,7 +214,7 @@ def test_rows_of_features_are_herded_by_default_whatever_holds_them():
     images = rows.reshape(100, 2, 2)
     text = pd.DataFrame({"a": ["x", "y"] * 100, "b": rows[:, 0]})
     holes = np.where(np.arange(200)[:, None] == 3, np.nan, rows)
-    words = sparse.random_array((200, 1001), density=0.01, rng=0, format="csr")
+    words = sparse.random(200, 1001, density=0.01, format="csr", random_state=0)
     for others in (images, text, holes, words):
         assert first(others) == first(others, "uniform")
 

@@ -9,6 +9,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+from sklearn.utils import get_tags
 from skorch import NeuralNetClassifier
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -199,6 +200,8 @@ ROWS = images().reshape(60, -1).astype(np.float64)
     ],
 )
 def test_which_steps_are_applied(step, X, n_applied):
+    if isinstance(step, HashingVectorizer):  # its tag is younger than itself
+        n_applied = int(not get_tags(step).requires_fit)
     before = X.copy()
     head, rows, _ = apply_head(make_pipeline(step, StandardScaler(), logistic()), X)
     assert len(head) == n_applied

@@ -77,6 +77,8 @@ PARTS = {
 }
 
 
+# Of torch's own DataLoader, with older versions of NumPy.
+@pytest.mark.filterwarnings("ignore:In future, it will be an error for 'np.bool_'")
 @pytest.mark.parametrize("y", [Y, Y.astype(np.float32), torch.from_numpy(Y), None])
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
