@@ -106,6 +106,7 @@ class Backbone:
         """
         try:
             self.module.to(device)
+        # What torch raises for a device it was built without, lacks, or does not know.
         except (AssertionError, NotImplementedError, RuntimeError) as error:
             raise ValueError(f"device={device!r} cannot be used: {error}") from error
         probe = None
