@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 
 MAX_BYTES = 64 * 1024
+_DISCARDED = 2**20
 HEADER = "x-skal-token"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -62,13 +63,15 @@ class Guard:
             await send(message)
 
         refusal = self._refusal(scope)
-        if not refusal and scope["method"] == "POST":
-            receive = await _read(receive)
-            refusal = receive is None and (413, f"at most {MAX_BYTES} bytes")
+        if scope["method"] == "POST":
+            # Also of a refused one: closed on unread bytes, the answer may be lost.
+            body, receive = await _read(receive)
+            if not refusal and len(body) > MAX_BYTES:
+                refusal = 413, f"at most {MAX_BYTES} bytes"
         if refusal:
             status, reason = refusal
             answer = PlainTextResponse(f"refused: {reason}\n", status)
-            # Where a body was not read, the rest of it is no next request.
+            # Where a body was not read to its end, the rest of it is no next request.
             answer.headers["Connection"] = "close"
             await answer(scope, receive, send_guarded)
         else:
@@ -118,15 +121,16 @@ def _host_name(url):
 
 
 async def _read(receive):
-    """Read a body, and give what receives it again; None where it is too large."""
-    body = b""
-    while True:
+    """Read a body, up to more than is kept, and what gives it and all else again."""
+    body, n_bytes = b"", 0
+    while n_bytes <= _DISCARDED:
         message = await receive()
         if message["type"] != "http.request":
             break
-        body += message.get("body", b"")
-        if len(body) > MAX_BYTES:
-            return None
+        part = message.get("body", b"")
+        n_bytes += len(part)
+        if len(body) <= MAX_BYTES:
+            body += part
         if not message.get("more_body"):
             break
     messages = [{"type": "http.request", "body": body, "more_body": False}]
@@ -134,4 +138,4 @@ async def _read(receive):
     async def receive_again():
         return messages.pop() if messages else await receive()
 
-    return receive_again
+    return body, receive_again

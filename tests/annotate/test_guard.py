@@ -1,6 +1,8 @@
 """Requests that are not from the page, sent to a server as they are."""
 
+import contextlib
 import json
+from http.client import HTTPException
 
 import pytest
 
@@ -57,7 +59,11 @@ def test_bodies_are_small(live):
     assert live.post("/answer", large)[0] == 413
     parts = [part.encode() for part in (large[:40_000], large[40_000:])]
     assert live.post("/answer", iter(parts))[0] == 413  # its length is not told
-    assert live.post("/answer", large, **{"Content-Length": "x"})[0] in (400, 413)
+    assert live.post("/answer", None, **{"Content-Length": "x"})[0] in (400, 413)
+    assert live.post("/answer", large, token=None)[0] == 403
+    # More than is read of what is refused: the answer may be lost, nothing is stored.
+    with contextlib.suppress(ConnectionError, HTTPException):
+        assert live.post("/answer", "x" * 2**23)[0] == 413
     assert live.store.answers().empty
 
 
