@@ -9,15 +9,14 @@ from typing import Annotated
 from pydantic import BeforeValidator as Check
 
 from skal.experiment import names
-from skal.experiment.options import Options, UsageError, one_of, text, whole
+from skal.experiment.config import DEFAULT, Count, Text
+from skal.experiment.options import Options, UsageError, one_of, whole
 from skal.utils.files import atomic_write
 
 FILE = "project.toml"
 FOLDER = ".skal"
 MODELS = names.MODELS
 _strategy = one_of(names.STRATEGIES, names.other_strategies, names.is_other_strategy)
-Text = Annotated[str, Check(text)]
-Count = Annotated[int, Check(whole(1))]
 
 
 class Settings(Options):
@@ -34,7 +33,7 @@ class Settings(Options):
         What learns from the labels; cnn and resnet see the images themselves.
     backbone : str or None, default=None
         A pretrained network whose features the model sees, as torchvision:resnet18.
-    strategy : str, default="margin"
+    strategy : str, default="u-herding"
         What chooses the batches after the first.
     batch_size : int, default=20
         Items of a batch.
@@ -48,7 +47,7 @@ class Settings(Options):
     text_column: Text | None = None
     model: Annotated[str, Check(one_of(MODELS))] = "linear"
     backbone: Text | None = None
-    strategy: Annotated[str, Check(_strategy)] = "margin"
+    strategy: Annotated[str, Check(_strategy)] = DEFAULT
     batch_size: Count = 20
     copies: Count = 1
     seed: Annotated[int, Check(whole(0))] = 0

@@ -80,7 +80,7 @@ def init(
     backbone : str
         A pretrained network whose features the model sees, as torchvision:resnet18.
     strategy : str
-        What chooses the batches after the first; by default margin. See skal list.
+        What chooses the batches after the first; by default u-herding. See skal list.
     batch_size : str
         Items of a batch; by default 20.
     copies : str

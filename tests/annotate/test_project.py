@@ -6,6 +6,7 @@ from torch import nn
 
 from skal.annotate import LabelProject
 from skal.annotate.project import SKIP
+from skal.experiment.config import RunConfig
 from skal.experiment.options import UsageError
 from skal.models import FrozenFeatures
 from skal.selection import herding
@@ -48,8 +49,16 @@ def test_the_first_batch_is_the_herding_set(project):
     assert project.store.events()["strategy"].dropna().unique().tolist() == ["herding"]
 
 
-def test_later_batches_are_the_strategys(project, truth):
+def test_the_default_strategy_is_that_of_runs(project, truth):
+    label_all(project, truth, 2)
+    project.next()
+    strategies = project.store.events()["strategy"].dropna().unique().tolist()
+    assert strategies == ["herding", RunConfig().strategy]
+
+
+def test_later_batches_are_the_strategys(photos, truth):
     """Least margin of the model that the labels so far make."""
+    project = LabelProject.init(photos, classes=PETS, batch_size=4, strategy="margin")
     label_all(project, truth, 1)
     while len(set(project.store.labels()) - {None}) < 2:
         label_all(project, truth, 1)
