@@ -12,8 +12,8 @@ from importlib import import_module as _import_module
 from skal._version import __version__ as __version__
 
 _MODULES = (
-    "analysis annotate datasets experiment loop models plotting pool posterior query "
-    "report selection testing utils"
+    "analysis annotate callbacks datasets experiment loop models plotting pool "
+    "posterior query report selection testing utils"
 ).split()
 _NAMES = {
     "skal.loop": ["ActiveLearningLoop"],

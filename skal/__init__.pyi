@@ -1,5 +1,6 @@
 from skal import analysis as analysis
 from skal import annotate as annotate
+from skal import callbacks as callbacks
 from skal import datasets as datasets
 from skal import experiment as experiment
 from skal import loop as loop

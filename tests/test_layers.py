@@ -22,7 +22,7 @@ FLOORS = [
     {"cli"},
     {"report", "annotate"},
     {"experiment"},
-    {"loop", "testing"},
+    {"loop", "testing", "callbacks"},
     {"query"},
     {"pool", "posterior", "models"},
     {"net", "selection", "datasets", "plotting"},
