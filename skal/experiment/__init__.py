@@ -4,6 +4,8 @@ Names are loaded on first use, so that the command line answers before torch is 
 `compare` runs a grid, `run_experiment` one run.
 """
 
+__all__ = ["compare", "run_experiment"]
+
 
 def __getattr__(name):
     if name == "compare":

@@ -126,7 +126,7 @@ class ActiveLearningLoop(
     transduction_ : array of shape (n_samples,)
         The labels bought so far, `missing_label` elsewhere; kept up to date, so that an
         interrupted fit loses none: pass it as `y` with the same oracle to go on.
-    history_ : dict of arrays of shape (n_iter_ + 1,)
+    history_ : dict of arrays of one entry a round
         `round, n_labeled, n_queried, fit_time, query_time` (seconds) and
         `test_<scorer>`. `n_queried` and `query_time` describe the purchase that led to
         the round. It goes on over the fits of ask mode.
@@ -138,7 +138,7 @@ class ActiveLearningLoop(
         The seed from which all others are derived.
     n_features_in_ : int
         Number of features; where `X` has them.
-    feature_names_in_ : array of shape (n_features_in_,)
+    feature_names_in_ : array of shape (n_features,)
         Names of the features; where `X` is a DataFrame.
 
     See Also

@@ -152,7 +152,7 @@ class AdversarialVAE(CappedNet):
 
         Parameters
         ----------
-        x : tensor of shape (n_samples, *shape)
+        x : tensor of shape (n_samples, ...)
 
         Returns
         -------

@@ -125,7 +125,7 @@ class Autoencoder(nn.Module):
 
         Parameters
         ----------
-        x : tensor of shape (n_samples, *shape)
+        x : tensor of shape (n_samples, ...)
 
         Returns
         -------
@@ -138,11 +138,11 @@ class Autoencoder(nn.Module):
 
         Parameters
         ----------
-        x : tensor of shape (n_samples, *shape)
+        x : tensor of shape (n_samples, ...)
 
         Returns
         -------
-        reconstruction : tensor of shape (n_samples, *shape)
+        reconstruction : tensor of shape (n_samples, ...)
         """
         return self.decoder(self.encode(x))
 
@@ -185,11 +185,11 @@ class VAE(Autoencoder):
 
         Parameters
         ----------
-        x : tensor of shape (n_samples, *shape)
+        x : tensor of shape (n_samples, ...)
 
         Returns
         -------
-        reconstruction : tensor of shape (n_samples, *shape)
+        reconstruction : tensor of shape (n_samples, ...)
         mean, log_variance : tensors of shape (n_samples, n_latent)
             In evaluation the draw is the mean.
         """

@@ -260,7 +260,7 @@ class WassersteinGAN(CappedNet):
 
         Returns
         -------
-        x : tensor of shape (n_samples, *shape)
+        x : tensor of shape (n_samples, ...)
         """
         noise = torch.randn(n_samples, self.module_.n_latent)
         return self.module_(to_device(noise, self.device))
@@ -270,7 +270,7 @@ class WassersteinGAN(CappedNet):
 
         Parameters
         ----------
-        x : tensor of shape (n_samples, *shape)
+        x : tensor of shape (n_samples, ...)
 
         Returns
         -------

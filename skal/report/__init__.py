@@ -3,6 +3,8 @@
 `write_report` is loaded on first use.
 """
 
+__all__ = ["write_report"]
+
 
 def __getattr__(name):
     if name == "write_report":
