@@ -54,16 +54,10 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
 }
 
-# The public names of each room, for the pages of the API.
-ROOMS = (
-    "loop query pool posterior models selection datasets experiment report plotting "
-    "analysis annotate testing utils"
-).split()
-
 
 def public_names(room):
     """Names of `__all__`, or what a single file defines."""
-    module = import_module(f"skal.{room}")
+    module = import_module(room)
     return getattr(module, "__all__", None) or [
         name
         for name, member in vars(module).items()
@@ -72,17 +66,17 @@ def public_names(room):
 
 
 def kind(room, name):
-    member = getattr(import_module(f"skal.{room}"), name)
+    member = getattr(import_module(room), name)
     return "class" if inspect.isclass(member) else "function"
 
 
 autodoc_typehints = "none"
 autosummary_context = {
     "rooms": {
-        f"skal.{room}": [
-            (name, kind(room, name)) for name in sorted(public_names(room))
-        ]
-        for room in ROOMS
+        room: [(name, kind(room, name)) for name in sorted(public_names(room))]
+        for room in re.findall(
+            r"^   (skal\.\w+)$", (HERE / "api.rst").read_text(), re.M
+        )
     }
 }
 numpydoc_show_class_members = False
