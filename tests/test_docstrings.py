@@ -8,6 +8,7 @@ import pytest
 import skal
 import skal.analysis
 import skal.annotate
+import skal.callbacks
 import skal.models
 import skal.plotting
 import skal.query
@@ -32,11 +33,17 @@ WITHOUT_REFERENCE = {"RandomQuery", "top_k"}
 
 MODULES = (
     *(skal, skal.query, skal.selection, skal.models, skal.plotting),
-    *(skal.testing, skal.analysis, skal.annotate),
+    *(skal.testing, skal.analysis, skal.annotate, skal.callbacks),
 )
 PUBLIC = {name: getattr(module, name) for module in MODULES for name in module.__all__}
 STRATEGIES = dict(all_strategies())
 KERNELS = {name: PUBLIC[name] for name in skal.selection.__all__}
+RULES = {
+    name: cls
+    for name, cls in vars(skal.callbacks).items()
+    if inspect.isclass(cls) and issubclass(cls, skal.callbacks.StoppingRule)
+}
+RULES.pop("StoppingRule")
 METHODS = {
     f"{name}.{attribute}": member
     for name, cls in PUBLIC.items()
@@ -92,9 +99,11 @@ def test_methods_are_documented(name):
         assert sorted(documented) == sorted(parameters(METHODS[name]))
 
 
-@pytest.mark.parametrize("name", sorted({*STRATEGIES, *KERNELS} - WITHOUT_REFERENCE))
+@pytest.mark.parametrize(
+    "name", sorted({*STRATEGIES, *KERNELS, *RULES} - WITHOUT_REFERENCE)
+)
 def test_reference_is_given(name):
-    documented = STRATEGIES.get(name) or KERNELS[name]
+    documented = PUBLIC[name]
     assert re.search(r"\.\. \[\w+\] .*", sections(documented)["References"])
 
 

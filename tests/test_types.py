@@ -7,7 +7,7 @@ from functools import cached_property
 import pytest
 
 ROOMS = "loop query selection models datasets plotting analysis testing utils".split()
-ROOMS += ["pool", "posterior"]
+ROOMS += ["callbacks", "pool", "posterior"]
 # Rooms that load their names on first use.
 LAZY = {"experiment": ["compare", "run_experiment"], "report": ["write_report"]}
 

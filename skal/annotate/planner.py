@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from skal.annotate.project import SKIP, LabelProject
+from skal.callbacks import Round, StabilizingPredictions
 from skal.experiment.options import UsageError
 
 MIN_LABELS = 10  # below, an estimate says nothing
-AGREED, N_AGREEMENTS = 0.99, 3
 
 
 class Planner:
@@ -30,9 +30,9 @@ class Planner:
         self.project = project
         self.batch_size = project.settings.batch_size
         self.known, self.exhausted = None, False
-        self.estimate = self.guesses = None
-        self.n_estimate = self.n_guesses = 0
-        self.kappas = []
+        self.estimate, self.n_estimate = None, 0
+        self.rule = StabilizingPredictions(patience=project.settings.patience)
+        self.n_compared = 0
 
     def step(self):
         """Choose again where enough was answered since, or nothing is left.
@@ -83,7 +83,7 @@ class Planner:
             here = np.isin(numbers, waiting)
             found = zip(numbers[here], best[here], sure[here], strict=True)
             guesses = {int(n): [str(name), round(float(p), 4)] for n, name, p in found}
-            self._compare(pd.Series(best, index=numbers), n_labels)
+            self._compare(numbers, best.astype(str), y)
         if n_labels >= max(MIN_LABELS, 1.1 * self.n_estimate):
             self.n_estimate = n_labels
             estimate = project.estimate()
@@ -93,30 +93,26 @@ class Planner:
             "exhausted": self.exhausted,
             "guesses": guesses,
             "estimate": self.estimate,
-            "kappas": self.kappas[-N_AGREEMENTS:],
+            "kappas": [value for value in self.rule.values_ if value == value],
             "advice": self.advice(int(pd.isna(y).sum())),
         }
 
-    def _compare(self, guesses, n_labels):
-        """Note how far a model agrees with the one a batch of labels ago."""
-        from sklearn.metrics import cohen_kappa_score
-
-        if self.guesses is not None and n_labels < self.n_guesses + self.batch_size:
+    def _compare(self, numbers, best, y):
+        """Compare a model with the one a batch of labels ago."""
+        known = ~pd.isna(y) & (y != SKIP)
+        if self.rule.rounds_ and known.sum() < self.n_compared + self.batch_size:
             return
-        if self.guesses is not None:
-            both = pd.concat([self.guesses, guesses], axis=1, join="inner")
-            first, second = both[0].to_numpy(str), both[1].to_numpy(str)
-            varied = len({*first, *second}) > 1
-            kappa = cohen_kappa_score(first, second) if varied else 0.0
-            self.kappas.append(float(kappa))
-        self.guesses, self.n_guesses = guesses, n_labels
+        self.n_compared = known.sum()
+        seen = Round(
+            number=len(self.rule.rounds_),
+            labeled=numbers[known],
+            rows=numbers[~known],
+            guesses=best[~known],
+        )
+        self.rule.update(seen)
 
     def advice(self, n_left):
-        """Say whether to go on.
-
-        The rule is that of Bloodgood and Vijay-Shanker (2009), A method for stopping
-        active learning based on stabilizing predictions: stop when successive models
-        agree, by a kappa of 0.99 on average over the last three comparisons.
+        """Say whether to go on, and by which rule.
 
         Parameters
         ----------
@@ -129,15 +125,10 @@ class Planner:
         """
         if not n_left:
             return "All items have an answer."
-        last = self.kappas[-N_AGREEMENTS:]
-        if not last:
-            return "Go on: there are too few labels to say more."
-        if len(last) == N_AGREEMENTS and np.mean(last) >= AGREED:
-            return (
-                "You may stop: the last models agree on almost all items (kappa "
-                f"{np.mean(last):.3f}), so more labels will change little."
-            )
-        return f"Go on: the model still changes (kappa {last[-1]:.2f} of 1)."
+        advice = "Go on"
+        if self.rule.stopped_:
+            advice = "You may stop, more labels will change little"
+        return f"{advice}: {self.rule.reason_} (rule: {type(self.rule).__name__})."
 
 
 def main(folder):

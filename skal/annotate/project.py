@@ -117,8 +117,8 @@ class LabelProject:
         project : path-like, default=None
             Folder of the project; None for ``.skal`` in that of the images or the file.
         **settings : dict
-            text_column, model, backbone, strategy, batch_size, copies and seed; see
-            `Settings`.
+            text_column, model, backbone, strategy, batch_size, copies, patience and
+            seed; see `Settings`.
 
         Returns
         -------

@@ -39,6 +39,8 @@ class Settings(Options):
         Items of a batch.
     copies : int, default=1
         How many people label each item.
+    patience : int, default=3
+        So many models in a row must agree before it is advised to stop.
     seed : int, default=0
         Of all that is random.
     """
@@ -50,6 +52,7 @@ class Settings(Options):
     strategy: Annotated[str, Check(_strategy)] = DEFAULT
     batch_size: Count = 20
     copies: Count = 1
+    patience: Count = 3
     seed: Annotated[int, Check(whole(0))] = 0
 
 

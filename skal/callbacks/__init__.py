@@ -1,7 +1,7 @@
-"""Callbacks of the loop: what is done after each round.
+"""Callbacks of the loop: what is done after each round, and when to stop.
 
-They follow scikit-learn's protocol and are given to `ActiveLearningLoop.set_callbacks`
-(scikit-learn >= 1.9).
+They follow scikit-learn's protocol and are given to `ActiveLearningLoop.set_callbacks`.
+Those of scikit-learn itself need its version 1.9.
 """
 
 from skal.callbacks._base import RoundCallback
@@ -11,11 +11,29 @@ from skal.callbacks._logging import (
     TensorBoardLogger,
     WandbLogger,
 )
+from skal.callbacks._stopping import (
+    ExpectedGain,
+    LabelBudget,
+    MaximumUncertainty,
+    OverallUncertainty,
+    Round,
+    ScorePlateau,
+    StabilizingPredictions,
+    StoppingRule,
+)
 
 __all__ = [
     "CSVLogger",
+    "ExpectedGain",
+    "LabelBudget",
     "MLflowLogger",
+    "MaximumUncertainty",
+    "OverallUncertainty",
+    "Round",
     "RoundCallback",
+    "ScorePlateau",
+    "StabilizingPredictions",
+    "StoppingRule",
     "TensorBoardLogger",
     "WandbLogger",
 ]

@@ -11,7 +11,7 @@ from skal.utils import append_line, command_line_name
 
 
 class _Logger(RoundCallback):
-    def on_round(self, loop):
+    def on_round(self, loop: Any) -> None:
         """Log the last line of `history_`."""
         record = {name: column[-1].item() for name, column in loop.history_.items()}
         self._log(loop, record)

@@ -59,6 +59,7 @@ def init(
     strategy: str | None = None,
     batch_size: str | None = None,
     copies: str | None = None,
+    patience: str | None = None,
     seed: str | None = None,
     debug: Debug = False,
 ):
@@ -85,6 +86,9 @@ def init(
         Items of a batch; by default 20.
     copies : str
         How many people label each item; by default 1.
+    patience : str
+        How many models in a row must agree before you are advised to stop; by
+        default 3.
     seed : str
         Of all that is random; by default 0.
     """
@@ -97,6 +101,7 @@ def init(
         "strategy": strategy,
         "batch_size": batch_size,
         "copies": copies,
+        "patience": patience,
         "seed": seed,
     }
     settings = {name: value for name, value in settings.items() if value is not None}

@@ -132,8 +132,13 @@ class ActiveLearningLoop(
         the round. It goes on over the fits of ask mode.
     n_iter_ : int
         Rounds after the initial one.
-    termination_condition_ : {"n_rounds", "pool_exhausted", "query_pending", "callback"}
-        Why `fit` ended.
+    termination_condition_ : str
+        Why `fit` ended: "n_rounds", "pool_exhausted", "query_pending", "callback", or
+        the name of a stopping rule, as "StabilizingPredictions"; see
+        :mod:`skal.callbacks`.
+    pool_ : PoolView or None
+        While `fit` runs, for callbacks: the unlabelled rows under the model of the
+        round, as the strategy sees them.
     seed_ : int
         The seed from which all others are derived.
     n_features_in_ : int
@@ -209,6 +214,8 @@ class ActiveLearningLoop(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    pool_: PoolView | None = None
 
     def __init__(
         self,
@@ -307,11 +314,14 @@ class ActiveLearningLoop(
         context = self._init_callback_context(
             task_name="fit", max_subtasks=None if total is None else total + 1
         )
-        with callback_task(context, self, X=data.given, y=data.y):
-            if data.mode == "ask":
-                self._ask(data, fit_params, context)
-            else:
-                self._buy_rounds(data, fit_params, context)
+        try:
+            with callback_task(context, self, X=data.given, y=data.y):
+                if data.mode == "ask":
+                    self._ask(data, fit_params, context)
+                else:
+                    self._buy_rounds(data, fit_params, context)
+        finally:
+            self.pool_ = None
         return self
 
     def label(self, y: Any, rows: ArrayLike, answers: Any) -> Any:
@@ -464,19 +474,16 @@ class ActiveLearningLoop(
             planned = (len(labels) or size) + self.n_rounds * self.batch_size
         bought, query_time = self._buy_initial(data, answer, planned), 0.0
         while True:
-            with callback_task(context and context.subcontext("round"), self) as stop:
-                self._train(data, fit_params, bought, query_time)
+            stop = self._round(data, fit_params, bought, query_time, context)
             pool, n_left = labels.pool(), planned - len(labels)
             if len(pool) and (self.n_iter_ == self.n_rounds or n_left <= 0):
                 self.termination_condition_ = "n_rounds"
                 return
             if stop and len(pool):
-                self.termination_condition_ = "callback"
                 return
             bought, query_time = 0, 0.0
             while bought == 0 and len(pool):  # all rows of a batch may be skipped
-                n_samples = min(self.batch_size, n_left)
-                picks, seconds = self._query(data.X, pool, n_samples)
+                picks, seconds = self._query(data.X, min(self.batch_size, n_left))
                 query_time += seconds
                 bought = labels.buy(picks, answer, self.n_iter_ + 1)
                 pool = labels.pool()
@@ -497,7 +504,7 @@ class ActiveLearningLoop(
 
     def _ask(self, data, fit_params, context):
         """Train on what is labelled and choose what a person should label next."""
-        labels = self._labels
+        labels, stop = self._labels, False
         pool = labels.pool()
         if labels.n_seen < 2:
             self.__dict__.pop("estimator_", None)
@@ -505,14 +512,23 @@ class ActiveLearningLoop(
                 first, rest = self._first_set(data)
                 self.next_query_ = first_rows(labels, first, rest, self.batch_size)
         else:
-            n_queried = int((labels.iteration == self.n_iter_).sum())
-            with callback_task(context and context.subcontext("round"), self):
-                self._train(data, fit_params, n_queried, self._query_time)
+            bought = int((labels.iteration == self.n_iter_).sum())
+            stop = self._round(data, fit_params, bought, self._query_time, context)
             if len(pool):
-                picks, self._query_time = self._query(data.X, pool, self.batch_size)
+                picks, self._query_time = self._query(data.X, self.batch_size)
                 self.next_query_ = picks
         labels.asked[self.next_query_] = True
-        self.termination_condition_ = "query_pending" if len(pool) else "pool_exhausted"
+        if not (stop and len(pool)):
+            ends = "query_pending" if len(pool) else "pool_exhausted"
+            self.termination_condition_ = ends
+
+    def _round(self, data, fit_params, bought, query_time, context):
+        """Train and record; tell whether a callback wants to stop."""
+        self.termination_condition_ = "callback"  # unless that names itself
+        with callback_task(context and context.subcontext("round"), self) as stop:
+            self._train(data, fit_params, bought, query_time)
+            self._view(data.X)
+        return bool(stop)
 
     def _seed(self, purpose):
         return derive_seed(self.seed_, len(self._labels), purpose)
@@ -550,14 +566,13 @@ class ActiveLearningLoop(
                 f"{record['query_time']:.1f} s to query"
             )
 
-    def _query(self, X, pool, n_samples):
-        """Let the strategy choose from the pool; returns rows of X and seconds."""
-        start = perf_counter()
+    def _view(self, X):
+        """Let strategy and callbacks look at the unlabelled rows, in one pass."""
         labeled, codes = self._labels.labeled()
-        view = PoolView.of_rows(
+        self.pool_ = PoolView.of_rows(
             self._tail,
             X,
-            pool,
+            self._labels.pool(),
             labeled_rows=labeled,
             y_labeled=codes,
             classes=np.arange(len(self.classes_)),
@@ -565,8 +580,15 @@ class ActiveLearningLoop(
             random_state=self._seed("query"),
             run_seed=derive_seed(self.seed_, 0, "query"),
         )
+        self.pool_.prefetch(self.strategy_.requires)
+
+    def _query(self, X, n_samples):
+        """Let the strategy choose from the pool; returns rows of X and seconds."""
+        start = perf_counter()
+        if len(self.pool_) > len(self._labels.pool()):  # answers were skipped
+            self._view(X)
         known = getattr(self.strategy_, "aux_", None)
-        self.strategy_.fit(view)
+        self.strategy_.fit(self.pool_)
         aux = getattr(self.strategy_, "aux_", None)
         if self.verbose and aux is not known and len(aux.history):
             print(
@@ -574,5 +596,5 @@ class ActiveLearningLoop(
                 f"{type(aux.module_).__name__}: {len(aux.history)} epochs, train_loss "
                 f"{aux.history[-1, 'train_loss']:.4f}, {perf_counter() - start:.1f} s"
             )
-        picks = self.strategy_.query(view, n_samples)
-        return pool[picks], perf_counter() - start
+        picks = self.strategy_.query(self.pool_, n_samples)
+        return self.pool_.indices[picks], perf_counter() - start

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from contextlib import contextmanager, nullcontext
+from functools import wraps
 from numbers import Integral
 from os import PathLike
 
@@ -38,17 +39,54 @@ from skal.utils.seeds import isolated_rng
 
 try:  # scikit-learn >= 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # older: the loop runs without callbacks
+except ImportError:  # older: what the loop needs of it
 
     class CallbackSupportMixin:
         """Stand-in where scikit-learn has no callbacks."""
 
-        def _init_callback_context(self, **kwargs):
-            return None
+        def set_callbacks(self, *callbacks):
+            """Set callbacks of the estimator."""
+            self._skl_callbacks = list(callbacks)
+            return self
+
+        def _init_callback_context(self, task_name="fit", **kwargs):
+            task = _Task(self._skl_callbacks, task_name) if callbacks_of(self) else None
+            for callback in callbacks_of(self):
+                callback.setup(self, task)
+            return task
+
+    class _Task:
+        def __init__(self, callbacks, task_name):
+            self.callbacks, self.task_name = callbacks, task_name
+
+        def subcontext(self, task_name):
+            return _Task(self.callbacks, task_name)
+
+        def call_on_fit_task_begin(self, estimator, **begin):
+            for callback in self.callbacks:
+                callback.on_fit_task_begin(estimator, self)
+
+        def call_on_fit_task_end(self, estimator, **begin):
+            ends = [each.on_fit_task_end(estimator, self) for each in self.callbacks]
+            return any(ends)
 
     def with_callbacks(method):
-        """Return `method` as it is."""
-        return method
+        """Tear callbacks down after `method`."""
+
+        @wraps(method)
+        def managed(estimator, *args, **kwargs):
+            try:
+                return method(estimator, *args, **kwargs)
+            finally:
+                for callback in callbacks_of(estimator):
+                    callback.teardown(estimator, None)
+
+        return managed
+
+
+def callbacks_of(estimator):
+    """List the callbacks of an estimator."""
+    return [*getattr(estimator, "_skl_callbacks", ())]
 
 
 class HasMethods(_HasMethods):
@@ -314,6 +352,7 @@ __all__ = [
     "InvalidParameterError",
     "StrOptions",
     "callback_task",
+    "callbacks_of",
     "check_is_fitted",
     "check_n_samples",
     "check_params",

@@ -3,10 +3,10 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from skal.annotate.planner import Planner
+from skal.annotate.project import SKIP
 
 
 def answer(project, truth, n_items):
@@ -24,7 +24,7 @@ def test_twice_a_batch_waits_and_is_chosen_anew_after_half_a_batch(project, trut
     report = planner.step()
     assert len(project.store.queue()) == 8  # batch_size is 4
     assert (report["n_items"], report["guesses"], report["estimate"]) == (12, {}, None)
-    assert not report["exhausted"] and "too few" in report["advice"]
+    assert not report["exhausted"] and "no model yet" in report["advice"]
     assert planner.step() is None
     answer(project, truth, 1)
     assert planner.step() is None
@@ -73,26 +73,38 @@ def test_one_item_a_batch(photos, truth):
 
 
 def test_models_are_compared_a_batch_of_labels_apart(project):
-    planner = Planner(project)
-    a = pd.Series(["cat", "dog", "cat", "dog"], index=[0, 1, 2, 3])
-    b = pd.Series(["cat", "dog", "dog", "dog"], index=[0, 1, 2, 3])
-    planner._compare(a, 4)
-    planner._compare(b, 7)  # too early
-    assert planner.kappas == []
-    planner._compare(b, 8)
-    # Three of four agree, and half would by chance.
-    assert planner.kappas == [pytest.approx(0.5)]
-    planner._compare(b[1:], 12)  # all that is left is called dog: no evidence
-    assert planner.kappas[1:] == [0.0]
+    planner, numbers, y = Planner(project), np.arange(12), np.full(12, None)
+    a, b = np.tile(["cat", "dog"], 6), np.tile(["cat", "dog", "dog", "dog"], 3)
+    y[:4] = ["cat", "dog", "cat", SKIP]
+    planner._compare(numbers, a, y)
+    y[4:6] = "cat"
+    planner._compare(numbers, b, y)  # too early
+    assert planner.rule.rounds_ == [0]
+    y[6:8] = "dog"
+    planner._compare(numbers, b, y)
+    # Of items 3 and 8 to 11, which have no label, 4 of 5 agree; by chance 14 of 25.
+    assert planner.rule.values_[1] == pytest.approx((4 / 5 - 14 / 25) / (11 / 25))
 
 
-def test_advice_follows_the_agreement(project):
+def test_advice_is_that_of_the_rule(project):
     planner = Planner(project)
-    planner.kappas = [0.2, 0.99, 1.0]
-    assert "still changes (kappa 1.00" in planner.advice(5)
-    planner.kappas += [0.995]
-    assert "You may stop" in planner.advice(5)
+    assert planner.advice(5).startswith("Go on: there is no model yet")
+    y, numbers = np.full(40, None), np.arange(40)
+    for n_labels in range(4, 20, 4):
+        y[:n_labels] = "cat"
+        assert planner.advice(5).startswith("Go on")
+        planner._compare(numbers, np.tile(["cat", "dog"], 20), y)
+    advice = planner.advice(5)
+    assert advice.startswith("You may stop") and "1.000 on average over 3" in advice
+    assert "StabilizingPredictions" in advice
     assert planner.advice(0) == "All items have an answer."
+
+
+def test_patience_is_a_setting(photos):
+    from skal.annotate import LabelProject
+
+    project = LabelProject.init(photos, classes=["cat", "dog"], patience=5)
+    assert Planner(LabelProject.open(project.folder)).rule.patience == 5
 
 
 def test_a_failed_choice_is_tried_again(project, monkeypatch):
