@@ -28,6 +28,7 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["GALLERY_HEADER.rst", "plot_*", "_templates"]
@@ -80,6 +81,23 @@ autosummary_context = {
     }
 }
 numpydoc_show_class_members = False
+
+
+def copy_measurements():
+    """Copy the tables of the benchmarks, which are pages here, where they are new."""
+    (HERE / "measured").mkdir(exist_ok=True)
+    for path in (HERE.parent / "benchmarks/label_efficiency").glob("*.*"):
+        if path.suffix == ".py":
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".md" and not content.startswith(b"# "):
+            content = f"# Table of {path.stem}\n\n".encode() + content
+        copy = HERE / "measured" / path.name
+        if not copy.exists() or copy.read_bytes() != content:
+            copy.write_bytes(content)
+
+
+copy_measurements()
 
 
 def run_blocks(app):
