@@ -25,6 +25,9 @@ from skal.annotate.images import thumbnails
 from skal.datasets import DamagedImageError
 from skal.experiment.config import RunConfig
 from skal.experiment.networks import build_estimator
+from skal.experiment.options import UsageError
+from skal.experiment.strategies import named_strategy
+from skal.loop import ActiveLearningLoop
 from skal.utils.files import atomic_write
 
 N_COMPONENTS = 100
@@ -187,6 +190,57 @@ def build_model(settings, X, n_classes):
     )
     config = RunConfig(model=settings.model, seed=settings.seed, device=device)
     return build_estimator(config, data)
+
+
+def build_loop(settings, X, classes, n_items):
+    """Make what trains the classifier and chooses the next items.
+
+    Parameters
+    ----------
+    settings : Settings
+    X : array of shape (n_rows, ...)
+    classes : sequence of str
+    n_items : int
+
+    Returns
+    -------
+    loop : ActiveLearningLoop
+    """
+    return ActiveLearningLoop(
+        build_model(settings, X, len(classes)),
+        named_strategy(settings.strategy),
+        batch_size=n_items,
+        oracle="ask",
+        missing_label=None,
+        classes=classes,
+        random_state=settings.seed,
+    )
+
+
+def try_out(source, settings):
+    """Raise where a backbone cannot be had, or a strategy does not fit the model.
+
+    Better now than when a person has labelled the first batch.
+
+    Parameters
+    ----------
+    source : ImageSource or RowSource
+    settings : Settings
+    """
+    rng = np.random.default_rng(0)
+    try:
+        option = f"--backbone {settings.backbone}"
+        if settings.backbone:
+            image = rng.integers(256, size=(1, 64, 64, 3), dtype=np.uint8)
+            rows = image if source.kind == "images" else ["a text"]
+            reader(source, settings, None).transform(rows)
+        option = f"--strategy {settings.strategy} with --model {settings.model}"
+        shape = (3, 32, 32) if settings.model in ("cnn", "resnet") else (4,)
+        X = rng.integers(256, size=(16, *shape)).astype(np.float32)
+        y = np.array(["a", "b", None, None] * 4, dtype=object)
+        build_loop(settings, X, ["a", "b"], 2).fit(X, y)
+    except (ImportError, OSError, ValueError) as error:
+        raise UsageError(f"{option}: {error}") from error
 
 
 def estimate_accuracy(settings, X, y, level=0.95):

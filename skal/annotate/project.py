@@ -24,6 +24,7 @@ from skal.annotate.settings import (
 from skal.annotate.sources import find_source
 from skal.annotate.store import Answer, LabelStore
 from skal.annotate.writing import export
+from skal.experiment.config import DEFAULT
 from skal.experiment.options import UsageError
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ class LabelProject:
         classes = [str(name) for name in classes]
         if len(set(classes)) < 2 or len(set(classes)) < len(classes):
             raise UsageError(
-                f"--classes must name two different classes at least, got {classes}."
+                "--classes must name two different classes at least, with blanks "
+                f"between them, got {classes}."
             )
         try:
             find_project(folder)
@@ -154,6 +156,10 @@ class LabelProject:
         check_settings(found, settings)
         if not found.listing({}).names:
             raise UsageError(f"{path} has no images; name a folder that has some.")
+        if settings.backbone or settings.strategy != DEFAULT:
+            from skal.annotate.learning import try_out
+
+            try_out(found, settings)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             LabelStore(folder / "labels.sqlite").add_classes(classes)
@@ -523,20 +529,9 @@ class LabelProject:
         known = self._trained
         if known and known[0] == state and (n_items is None or known[1] == asked):
             return known[2]
-        from skal.annotate.learning import build_model
-        from skal.experiment.strategies import named_strategy
-        from skal.loop import ActiveLearningLoop
+        from skal.annotate.learning import build_loop
 
-        classes = self.store.classes
-        loop = ActiveLearningLoop(
-            build_model(self.settings, X, len(classes)),
-            named_strategy(self.settings.strategy),
-            batch_size=n_items or 1,
-            oracle="ask",
-            missing_label=None,
-            classes=classes,
-            random_state=self.settings.seed,
-        )
+        loop = build_loop(self.settings, X, self.store.classes, n_items or 1)
         loop.fit(X, y, skip=skip, skip_label=SKIP)
         self._trained = state, asked, loop
         return loop

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator as Check
 
 from skal.experiment import names
-from skal.experiment.config import DEFAULT, Count, Text
+from skal.experiment.config import DEFAULT, Backbone, Count, Text
 from skal.experiment.options import Options, UsageError, one_of, whole
 from skal.utils.files import atomic_write
 
@@ -48,7 +48,7 @@ class Settings(Options):
     source: Text
     text_column: Text | None = None
     model: Annotated[str, Check(one_of(MODELS))] = "linear"
-    backbone: Text | None = None
+    backbone: Backbone | None = None
     strategy: Annotated[str, Check(_strategy)] = DEFAULT
     batch_size: Count = 20
     copies: Count = 1

@@ -1,5 +1,6 @@
 """`skal label`: people label, on the command line; heavy modules are imported late."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,11 @@ from skal.experiment.options import Options, UsageError
 
 label = App(
     name="label",
-    help="Label images, texts or rows, chosen by a model that learns meanwhile.",
+    help=(
+        "Label images, texts or rows, chosen by a model that learns meanwhile. Begin "
+        "with init; then serve opens a page in the browser, or next and add go by "
+        "files; status, predict and export at any time."
+    ),
     help_format="plaintext",
 )
 Project = Annotated[
@@ -39,14 +44,14 @@ def _tell(project):
         "broken": "passed over",
     }
     for kind, word in words.items():
-        found = project.found[kind]
+        found = project.found.get(kind)
         if found:
             listed = "; ".join(found[:10]) + "; ..." * (len(found) > 10)
-            listed = str(len(found)) if kind == "new" else f"{len(found)}: {listed}"
-            print(f"skal: {word}: {listed}", file=sys.stderr)
+            listed = "" if kind == "new" else f": {listed}"
+            print(f"skal: {len(found)} {word}{listed}", file=sys.stderr)
 
 
-@label.command
+@label.command(usage="Usage: skal label init SOURCE --classes NAME NAME ... [OPTIONS]")
 def init(
     source: str,
     /,
@@ -93,6 +98,7 @@ def init(
         Of all that is random; by default 0.
     """
     from skal.annotate import LabelProject
+    from skal.annotate.settings import FOLDER
 
     settings = {
         "text_column": text_column,
@@ -106,14 +112,17 @@ def init(
     }
     settings = {name: value for name, value in settings.items() if value is not None}
     made = LabelProject.init(source, classes=classes, project=project, **settings)
+    del made.found["new"]  # all are
     _tell(made)
+    where = made.folder.parent if made.folder.name == FOLDER else made.folder
     print(f"project: {made.folder}, {made.status()['n_items']} items")
+    print(f"label them: skal label serve {shlex.quote(str(where))}")
 
 
 @label.command(name="next")
 def next_batch(
-    *,
     project: Project = ".",
+    *,
     batch_size: str | None = None,
     annotator: Annotator = None,
     out: str = "batch.csv",
@@ -191,7 +200,7 @@ def add(
 
 
 @label.command
-def status(*, project: Project = ".", debug: Debug = False):
+def status(project: Project = ".", *, debug: Debug = False):
     """Count what is labelled, and name what needs a look."""
     opened = _open(project)
     found = opened.status()
@@ -255,7 +264,7 @@ def predict(out: str, /, *, project: Project = ".", debug: Debug = False):
 
 
 @label.command
-def undo(*, project: Project = ".", annotator: Annotator = None, debug: Debug = False):
+def undo(project: Project = ".", *, annotator: Annotator = None, debug: Debug = False):
     """Take back the last answer."""
     answer = _open(project).undo(annotator)
     if answer is None:

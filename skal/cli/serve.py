@@ -11,8 +11,8 @@ from skal.experiment.options import Options, whole
 
 @label.command
 def serve(
-    *,
     project: Project = ".",
+    *,
     host: str = "127.0.0.1",
     port: str | None = None,
     token_file: str | None = None,

@@ -64,6 +64,7 @@ Size = Annotated[int | str, Check(size)]
 Text = Annotated[str, Check(text)]
 Share = Annotated[float, Check(number(least=0, below=1))]
 Threads = Annotated[int, Check(whole(1, 256))]
+Backbone = Annotated[str, Check(_backbone)]
 _data_set = Check(one_of(names.DATASETS, lambda: ["openml:ID", "a path"], _is_source))
 _model = Check(one_of(names.MODELS, lambda: ["package.module:attribute"], _is_module))
 _strategy = one_of(names.STRATEGIES, names.other_strategies, names.is_other_strategy)
@@ -151,7 +152,7 @@ class RunOptions(Options):
     missing_labels: str | None = None
     background: Text = "white"
     pool_size: Count | None = None
-    backbone: Annotated[str, Check(_backbone)] | None = None
+    backbone: Backbone | None = None
     model: Annotated[names.Model | str, _model] = "mlp"
     embedding_layer: Text = "auto"
     dropout: Share | None = None

@@ -33,13 +33,15 @@ def fill_in(path, *labels):
 
 def test_the_whole_path(photos, capsys):
     assert main("label init . --classes cat dog --batch-size 4".split()) == 0
-    assert "project: .skal, 12 items" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "project: .skal, 12 items\nlabel them: skal label serve ." in said.out
+    assert said.err == ""
     for _ in range(2):
         assert main(["label", "next"]) == 0
         fill_in("batch.csv")
         assert main(["label", "add", "batch.csv"]) == 0
         assert "4 answers recorded" in capsys.readouterr().out
-    assert main(["label", "status"]) == 0
+    assert main(["label", "status", str(photos)]) == 0  # as with --project
     assert "8 of 12 items labelled" in capsys.readouterr().out
     assert main(["label", "predict", "p.csv"]) == 0
     with open("p.csv", newline="") as file:
@@ -74,7 +76,11 @@ def test_next_gives_the_same_batch_until_it_is_answered(photos, capsys):
         ("label init . --classes cat", "--classes must name two different"),
         ("label init nothing --classes a b", "there is no nothing"),
         ("label init . --classes a b --batch-size x", "--batch-size must be a whole"),
+        ("label init . --classes a,b", "with blanks between them"),
         ("label init . --classes a b --strategy magin", "did you mean 'margin'"),
+        ("label init . --classes a b --strategy bald", "bald with --model linear: MCD"),
+        ("label init . --classes a b --backbone resnet18", "--backbone must be torchv"),
+        ("label init . --classes a b --backbone timm:local-dir:no", "cannot be had"),
     ],
 )
 def test_wrong_requests(photos, capsys, command, message):
@@ -113,9 +119,9 @@ def test_what_happened_to_the_items_is_told(photos, capsys):
     capsys.readouterr()
     main(["label", "status"])
     said = capsys.readouterr()
-    assert "moved: 1: 0.png -> zero.png" in said.err
-    assert "deleted: 1: 1.png" in said.err
-    assert "passed over: 1: x.png: cannot identify" in said.err
+    assert "1 moved: 0.png -> zero.png" in said.err
+    assert "1 deleted: 1.png" in said.err
+    assert "1 passed over: x.png: cannot identify" in said.err
     assert "cannot be read: x.png" in said.out
     main(["label", "status"])
     assert capsys.readouterr().err == ""
