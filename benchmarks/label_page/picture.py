@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import expect, sync_playwright
-
 from session import Person
+
 from skal.annotate import LabelProject
 
 CLASSES = ["birch", "ginkgo", "maple", "oak"]
@@ -43,7 +43,7 @@ def outline(kind, rng):
     elif kind == "maple":
         lobes = [(0, 0.62), (1.0, 0.56), (1.95, 0.3)]
         r = 0.46 + 0.05 * np.cos(15 * a)
-        r += sum(h * np.exp(-(np.abs(a - c) / 0.3) ** 1.5) for c, h in lobes)
+        r += sum(h * np.exp(-((np.abs(a - c) / 0.3) ** 1.5)) for c, h in lobes)
     else:
         r = 0.42 + 0.62 * np.exp(-((a / 0.75) ** 2)) + 0.13 * np.cos(10 * a) * (a < 2.8)
         r += 0.28 * np.exp(-(((a - np.pi) / 0.5) ** 2))
@@ -68,8 +68,8 @@ def draw_leaf(path, kind, rng):
     image = Image.new("RGB", (big, big), _rgb(paper))
     shape = Image.new("L", (big, big), 0)
     ImageDraw.Draw(shape).polygon([*map(tuple, place(t, r))], fill=255)
-    stalk = [tuple(p) for p in place(np.array([np.pi, np.pi + 0.05]), np.array([0.1, 1.25]))]
-    ImageDraw.Draw(shape).line(stalk, fill=255, width=big // 70)
+    stalk = place(np.array([np.pi, np.pi + 0.05]), np.array([0.1, 1.25]))
+    ImageDraw.Draw(shape).line([*map(tuple, stalk)], fill=255, width=big // 70)
     shadow = shape.filter(ImageFilter.GaussianBlur(big / 60))
     image.paste(_rgb(paper * 0.66), (big // 70, big // 50), shadow)
     # Light falls from one side.
@@ -78,13 +78,12 @@ def draw_leaf(path, kind, rng):
     body = np.clip(colour * light[..., None] + rng.normal(0, 5, (big, big, 1)), 0, 255)
     body = Image.fromarray(body.astype(np.uint8))
     pen, vein = ImageDraw.Draw(body), _rgb(colour * 0.45 + 130)
-    pen.line([*map(tuple, place(np.array([np.pi, 0]), np.array([1.25, 0.9])))], vein, big // 130)
+    middle = place(np.array([np.pi, 0]), np.array([1.25, 0.9]))
+    pen.line([*map(tuple, middle)], vein, big // 130)
     for angle in _veins(kind):
         reach = 0.86 * np.interp(angle, t, r)
-        start = place(np.pi, 0.42 if kind in ("birch", "oak") else 0.0)
-        if kind in ("birch", "oak"):
-            along = 0.75 * np.cos(angle) - 0.05
-            start = place(0.0, along)
+        along = 0.75 * np.cos(angle) - 0.05 if kind in ("birch", "oak") else 0.0
+        start = place(0.0, along)
         pen.line([tuple(start), tuple(place(angle, reach))], vein, big // 320)
     image.paste(body, mask=shape)
     image.resize((SIZE, SIZE), Image.Resampling.LANCZOS).save(path, quality=88)
@@ -141,11 +140,11 @@ def main():
 
 
 def take(address):
-    chromium = next(filter(None, map(shutil.which, ["chromium", "google-chrome"])), None)
+    chromium = next(filter(None, map(shutil.which, ["chromium", "chrome"])), None)
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        size = {"width": 1280, "height": 760}
+        size = {"width": 1280, "height": 690}
         page = browser.new_page(viewport=size, color_scheme="light")
         page.goto(address)
         expect(page.locator("#item img")).to_have_js_property("naturalWidth", SIZE)

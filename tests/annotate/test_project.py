@@ -286,7 +286,7 @@ def test_thumbnails_are_kept_and_a_damaged_file_of_them_is_not_read(project, pho
         ({"batch_size": 0}, "--batch-size must be a whole number"),
         ({"text_column": "text"}, "leave out --text-column"),
         ({"speed": 3}, "no option 'speed'"),
-        ({"backbone": "x:y", "model": "cnn"}, "--model cnn needs the images"),
+        ({"backbone": "timm:x", "model": "cnn"}, "--model cnn needs the images"),
     ],
 )
 def test_wrong_settings_leave_nothing_behind(photos, options, message):
