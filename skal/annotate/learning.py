@@ -4,7 +4,6 @@ import zipfile
 from collections import namedtuple
 
 import numpy as np
-import torch
 from scipy.stats import binomtest
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -177,7 +176,6 @@ def build_model(settings, X, n_classes):
     """
     if settings.model == "linear":
         return LogisticRegression(C=10.0, max_iter=2000)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     image = X.ndim == 4
     axes = (0, 2, 3) if image else 0
     data = Bunch(
@@ -188,8 +186,8 @@ def build_model(settings, X, n_classes):
         std=X.std(axis=axes),
         augmentation=None,
     )
-    config = RunConfig(model=settings.model, seed=settings.seed, device=device)
-    return build_estimator(config, data)
+    config = RunConfig(model=settings.model, seed=settings.seed)
+    return build_estimator(config.resolve(), data)
 
 
 def build_loop(settings, X, classes, n_items):

@@ -183,25 +183,17 @@ class RunOptions(Options):
         -------
         config : RunConfig
         """
-        import torch
+        from skal.utils.devices import usable_device  # loads torch
 
         if self.momentum and self.optimizer != "sgd":
             raise UsageError(
                 f"--momentum {self.momentum} needs --optimizer sgd, got "
                 f"{self.optimizer!r}."
             )
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.zeros(1, device=device).item()
-        # What torch raises for a device it was built without, lacks, or does not know.
-        except (AssertionError, NotImplementedError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(
-                f"--device {device!r} cannot be used here ({reason}); take 'cpu' or "
-                "'auto'."
-            ) from error
+            device = usable_device(self.device)
+        except ValueError as error:
+            raise UsageError(str(error).replace("device=", "--device ")) from error
         threads = self.threads or min(_n_cores(), 8)
         return self.model_copy(update={"device": device, "threads": threads})
 

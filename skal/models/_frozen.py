@@ -1,5 +1,6 @@
 """Features of a pretrained backbone that is never trained."""
 
+import warnings
 from collections.abc import Callable
 from numbers import Integral
 from os import PathLike
@@ -18,6 +19,7 @@ from torch import nn
 from skal.models._frozen_backbone import load_backbone
 from skal.models._frozen_cache import FeatureCache
 from skal.models._frozen_items import find_items, refuse_sparse
+from skal.utils.devices import usable_device
 from skal.utils.seeds import isolated_rng
 from skal.utils.validation import Interval, check_params
 
@@ -74,10 +76,10 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     In the cache a row is known by its content, a file by its path, size and time of
     change; a backbone by its layers, weights, layer and preprocess (by the code of
-    a function, not by what it refers to). So whatever has changed is computed anew, and
-    nothing stale is read. Chunks of some 512 rows are written whole: after a kill the
-    same call goes on. Two processes may use one folder; the second waits for what the
-    first computes.
+    a function, not by what it refers to). So other backbones lie side by side, whatever
+    has changed is computed anew (of files with a warning), and nothing stale is read.
+    Chunks of some 512 rows are written whole: after a kill the same call goes on. Two
+    processes may use one folder; the second waits for what the first computes.
 
     The last bits of a feature may depend on the batch that its row was in.
 
@@ -191,12 +193,9 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _compute(self, backbone, items, rows, progress, each=None):
         """Run the network over rows; `each` chunk is handed on where that is given."""
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         size, features = self.batch_size, None
         chunk = -(-_CHUNK // size) * size if each else len(rows)
-        with backbone.running(device) as encode:
+        with backbone.running(usable_device(self.device)) as encode:
             for start in range(0, len(rows), size):
                 some = rows[start : start + size]
                 batch = _checked(encode([items.read(row) for row in some], some), some)
@@ -213,8 +212,13 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _cached(self, backbone, items, progress):
         cache = FeatureCache(self.cache, backbone.fingerprint)
-        keys = np.array([items.key(row) for row in range(len(items))], dtype=np.uint64)
-        if len(cache.missing(keys)):
+        keys = _numbers(items.key, items)
+        if len(rows := cache.missing(keys)):
+            files = hasattr(items, "source")
+            sources = _numbers(items.source, items) if files else keys
+            changed = rows[cache.knows(sources[rows])]
+            if len(changed):
+                _warn_of_changes(self.cache, [items.paths[row] for row in changed])
             with cache.locked():  # another process may have been at it
                 if len(rows := cache.missing(keys)):
                     self._compute(
@@ -222,7 +226,9 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                         items,
                         rows,
                         progress,
-                        each=lambda rows, features: cache.add(keys[rows], features),
+                        each=lambda rows, features: cache.add(
+                            keys[rows], sources[rows], features
+                        ),
                     )
         return cache.read(keys)
 
@@ -241,6 +247,20 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def __getstate__(self):
         state = super().__getstate__()
         return {key: value for key, value in state.items() if key != "_loaded"}
+
+
+def _numbers(number_of, items):
+    return np.array([number_of(row) for row in range(len(items))], dtype=np.uint64)
+
+
+def _warn_of_changes(cache, paths):
+    warnings.warn(
+        f"{paths[0]!r} has another size or time of change than when its features were "
+        f"kept in cache={str(cache)!r}, and so have {len(paths) - 1} files beside it: "
+        "they are computed anew, and nothing that was kept is lost.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def _checked(features, rows):

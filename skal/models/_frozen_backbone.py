@@ -104,11 +104,7 @@ class Backbone:
         encode : callable
             Makes of a list of items, and of their row numbers, an array of features.
         """
-        try:
-            self.module.to(device)
-        # What torch raises for a device it was built without, lacks, or does not know.
-        except (AssertionError, NotImplementedError, RuntimeError) as error:
-            raise ValueError(f"device={device!r} cannot be used: {error}") from error
+        self.module.to(device)
         probe = None
         if not self.pool and self.layer != "output":
             probe = HeadProbe(self.module, self.layer)

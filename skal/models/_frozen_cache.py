@@ -10,13 +10,15 @@ from filelock import FileLock
 
 from skal.utils.files import atomic_write
 
+_CHUNKS = "[!.]*.npy"
+
 
 class FeatureCache:
     """Rows of features by key, in a folder of its own for each backbone.
 
     A chunk is one .npy file with one record: the fingerprint of the backbone, the keys,
-    and the features, one after the other, so that a memory map reads only what is asked
-    for. Its name tells its keys: whoever writes it, it is the same.
+    the sources, and the features, one after the other, so that a memory map reads only
+    what is asked for. Its name tells its keys: whoever writes it, it is the same.
 
     Parameters
     ----------
@@ -24,12 +26,25 @@ class FeatureCache:
         Of all backbones.
     fingerprint : str
         Of the backbone.
+
+    Raises
+    ------
+    ValueError
+        Where the folder is that of one backbone.
     """
 
     def __init__(self, folder, fingerprint):
+        folder = Path(folder).expanduser()
+        if any(folder.glob(_CHUNKS)):
+            whose = "this" if folder.name == fingerprint else "another"
+            raise ValueError(
+                f"cache={str(folder)!r} holds features of {whose} backbone, layer and "
+                f"preprocess alone; name the folder above it, {str(folder.parent)!r}, "
+                "or another one."
+            )
         self.fingerprint = fingerprint
-        self.path = Path(folder).expanduser() / fingerprint
-        self._chunks = {}
+        self.path = folder / fingerprint
+        self._chunks, self._sources = {}, {}
 
     @contextmanager
     def locked(self):
@@ -54,26 +69,44 @@ class FeatureCache:
         positions : int64 array
             Ascending; of a key that comes again the first.
         """
-        for path in sorted(self.path.glob("[!.]*.npy")):
+        for path in sorted(self.path.glob(_CHUNKS)):
             if path not in self._chunks:
-                self._chunks[path] = np.array(self._open(path)["keys"])
+                chunk = self._open(path)
+                self._chunks[path] = np.array(chunk["keys"])
+                self._sources[path] = np.array(chunk["sources"])
         first = np.unique(keys, return_index=True)[1]
         known = np.concatenate([np.empty(0, np.uint64), *self._chunks.values()])
         return np.sort(first[~np.isin(keys[first], known)])
 
-    def add(self, keys, features):
+    def knows(self, sources):
+        """Tell of which sources there are features, whatever was in them.
+
+        Parameters
+        ----------
+        sources : uint64 array of shape (n_rows,)
+
+        Returns
+        -------
+        known : bool array of shape (n_rows,)
+        """
+        known = [np.empty(0, np.uint64), *self._sources.values()]
+        return np.isin(sources, np.concatenate(known))
+
+    def add(self, keys, sources, features):
         """Write a chunk.
 
         Parameters
         ----------
         keys : uint64 array of shape (n_rows,)
             Distinct.
+        sources : uint64 array of shape (n_rows,)
+            What rows are of, that have other keys when they have changed.
         features : float32 array of shape (n_rows, n_features)
         """
         shape = features.shape
         chunk = np.empty(1, dtype=_record(*shape))
         chunk["backbone"], chunk["keys"] = self.fingerprint.encode(), keys
-        chunk["features"] = features
+        chunk["sources"], chunk["features"] = sources, features
         path = self.path / f"{blake2b(keys.tobytes(), digest_size=12).hexdigest()}.npy"
         with _explained(self.path), atomic_write(path) as file:
             np.lib.format.write_array(file, chunk, allow_pickle=False)
@@ -122,7 +155,7 @@ class FeatureCache:
                 f"cache: {str(path)!r} holds features of another backbone. Remove it, "
                 "or name another folder."
             )
-        return {name: chunk[name][0] for name in ("keys", "features")}
+        return {name: chunk[name][0] for name in ("keys", "sources", "features")}
 
 
 @contextmanager
@@ -146,6 +179,7 @@ def _record(n_rows, n_features):
         [
             ("backbone", "S32"),
             ("keys", "<u8", (n_rows,)),
+            ("sources", "<u8", (n_rows,)),
             ("features", "<f4", (n_rows, n_features)),
         ]
     )

@@ -26,7 +26,7 @@ def find_items(X, takes):
     -------
     items : items
         `len` counts them, `read(row)` gives one, `key(row)` a number that tells its
-        content.
+        content, and `source(row)`, of files alone, one that tells the path.
     """
     if isinstance(X, str | os.PathLike):
         if takes == "texts":
@@ -134,6 +134,9 @@ class _Files:
         path = Path(self.paths[row]).resolve()
         about = path.stat()
         return _number(os.fsencode(path), f"{about.st_size} {about.st_mtime_ns}")
+
+    def source(self, row):
+        return _number(os.fsencode(Path(self.paths[row]).resolve()))
 
 
 class _DatasetItems:

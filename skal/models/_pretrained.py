@@ -2,11 +2,21 @@
 
 import difflib
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
+from urllib.request import urlopen
 
 import torch
+
+# Seconds for a first answer: clients of the Hub try for some 45, torch as long as
+# the system does.
+_TIMEOUT = 5
+_WEIGHTS = [
+    name + ending
+    for name in ("model.safetensors", "pytorch_model.bin")
+    for ending in ("", ".index.json")
+]
 
 
 def load_pretrained(name, layer):
@@ -57,6 +67,8 @@ def _of_torchvision(model, layer):
     weights = models.get_model_weights(model).DEFAULT
     file = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(weights.url))
     try:
+        if not file.exists():
+            urlopen(weights.url, timeout=_TIMEOUT).close()
         module = models.get_model(model, weights=weights)
     except OSError as error:
         raise FileNotFoundError(
@@ -81,11 +93,15 @@ def _of_timm(model, layer):
         "put its config.json and model.safetensors into a folder, FOLDER, and take "
         "timm:local-dir:FOLDER"
     )
-    if not model.startswith(("local-dir:", "hf-hub:", "hf_hub:")):
-        _check_known(model, timm.list_models() + timm.list_pretrained(), "timm")
-        source = timm.get_pretrained_cfg(model).hf_hub_id or f"timm/{model}"
-        where = f"from https://huggingface.co/{source}, {where}"
+    library, _, source = model.rpartition(":")
+    if library != "local-dir":
+        if not library:
+            _check_known(model, timm.list_models() + timm.list_pretrained(), "timm")
+            source = timm.get_pretrained_cfg(model).hf_hub_id
+        where = f"from https://huggingface.co/{source or f'timm/{model}'}, {where}"
     with _weights(f"timm:{model}", where):
+        if library != "local-dir" and source:
+            _reach(source)
         module = timm.create_model(model, pretrained=True, num_classes=0)
     prepare = _OnPictures(
         create_transform(**resolve_model_data_config(module), is_training=False)
@@ -126,6 +142,10 @@ def _of_transformers(model, layer):
         "them into a folder, FOLDER, and take transformers:FOLDER"
     )
     with _weights(f"transformers:{model}", where):
+        if not os.path.isdir(name):
+            if os.path.isabs(name) or name.startswith("."):
+                raise FileNotFoundError(f"there is no folder {name!r}")
+            _reach(name)
         config = AutoConfig.from_pretrained(name)
         module, report = AutoModel.from_pretrained(
             name, config=config, output_loading_info=True
@@ -226,6 +246,24 @@ def _weights(name, where):
         raise FileNotFoundError(
             f"the weights of {name} cannot be had ({_first_line(error)}); {where}."
         ) from error
+
+
+def _reach(source):
+    """Ask the Hub once for weights that are not on this machine."""
+    from huggingface_hub import (
+        get_hf_file_metadata,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
+    from huggingface_hub.errors import EntryNotFoundError
+
+    repository, _, revision = source.partition("@")
+    which = {"revision": revision or None}
+    kept = (try_to_load_from_cache(repository, file, **which) for file in _WEIGHTS)
+    if not any(isinstance(path, str) for path in kept):
+        with suppress(EntryNotFoundError):
+            url = hf_hub_url(repository, "config.json", **which)
+            get_hf_file_metadata(url, timeout=_TIMEOUT)
 
 
 def _first_line(error):

@@ -211,8 +211,10 @@ def test_changed_files_are_computed_again(net, tmp_path):
     other = images(1, seed=5)
     Image.fromarray(other[0].transpose(1, 2, 0)).save(paths[3])
     SEEN.clear()
-    second = features.transform(paths)
+    with pytest.warns(UserWarning, match=f"{paths[3].name}' has another size or time"):
+        second = features.transform(paths)
     assert SEEN == [1]
+    assert np.array_equal(features.transform(paths), second) and SEEN == [1]
     assert np.array_equal(np.delete(second, 3, 0), np.delete(first, 3, 0))
     np.testing.assert_allclose(second[3:4], by_hand(net, other), rtol=1e-4, atol=1e-4)
 
@@ -325,6 +327,16 @@ def test_a_chunk_of_another_backbone_is_refused(net, tmp_path):
         other.transform(images())
 
 
+@pytest.mark.parametrize("layer, whose", [("auto", "this"), ("output", "another")])
+def test_the_folder_of_one_backbone_is_refused(net, tmp_path, layer, whose):
+    FrozenFeatures(net, cache=tmp_path).transform(images())
+    (path,) = tmp_path.rglob("*.npy")
+    features = FrozenFeatures(net, layer=layer, cache=path.parent)
+    with pytest.raises(ValueError, match=f"of {whose} backbone.*folder above it, '"):
+        features.transform(images())
+    assert [*tmp_path.rglob("*.npy")] == [path]
+
+
 # -- bad input
 
 
@@ -382,14 +394,16 @@ def test_bad_parameters_are_named(params, match):
 # -- by name
 
 
+def no_network(url, timeout):
+    assert timeout < 10
+    raise URLError("no network")
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A folder of torchvision's checkpoints, and no network."""
 
-    def no_network(url, *args, **kwargs):
-        raise URLError("no network")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr("skal.models._pretrained.urlopen", no_network)
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     folder = tmp_path / "torch" / "hub" / "checkpoints"
@@ -439,6 +453,34 @@ def test_weights_that_cannot_be_had_name_the_file_and_the_place(hub):
         with pytest.raises(ValueError, match="are damaged.*Remove the file") as error:
             features.transform(images())
         assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_a_hub_out_of_reach_is_asked_once(library, monkeypatch, tmp_path):
+    pytest.importorskip(library)
+    hub = pytest.importorskip("huggingface_hub")
+    asked = []
+
+    def ask(url, timeout):
+        asked.append(url)
+        no_network(url, timeout)
+
+    monkeypatch.setattr(hub, "get_hf_file_metadata", ask)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    name = {"timm": "hf-hub:some/network", "transformers": "some/network"}[library]
+    with pytest.raises(FileNotFoundError, match="no network.*co/some/network.*FOLDER"):
+        FrozenFeatures(f"{library}:{name}").transform(images())
+    assert asked == ["https://huggingface.co/some/network/resolve/main/config.json"]
+    # What is on this machine needs no network.
+    snapshot = tmp_path / "models--some--network" / "snapshots" / "0"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(b"")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="cannot be had"):
+        FrozenFeatures(f"{library}:{name}").transform(images())
+    assert len(asked) == 1
 
 
 def test_timm_by_name(tmp_path, monkeypatch):
