@@ -2,6 +2,8 @@
 
 import re
 import zlib
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -14,6 +16,30 @@ _BLOCK = 1024
 _OTHERWISE = {"name": "data", "test_path": "test_data", "root": "data_root"}
 _SAME = {"test_size", "label_column", "header", "separator", "decimal"}
 _SAME |= {"missing_labels", "background"}
+# The grid that runs here, and what it loaded last: its next run often is on the same.
+_grid: ContextVar[str | None] = ContextVar("grid", default=None)
+_last: dict = {}
+
+
+@contextmanager
+def shared_loads(grid):
+    """Let `load_data` give again what it gave last for the same grid.
+
+    Parameters
+    ----------
+    grid : str
+        Tells it from others.
+    """
+    before = _grid.set(grid)
+    try:
+        yield
+    finally:
+        _grid.reset(before)
+
+
+def forget_loads():
+    """Free what was loaded for a grid."""
+    _last.clear()
 
 
 def load_data(config, root=None):
@@ -29,6 +55,18 @@ def load_data(config, root=None):
     -------
     data : Bunch
     """
+    loaded = config.model_dump_json(include={"data", "test_data", "seed", *_SAME})
+    key = _grid.get(), root, loaded
+    if _last.get("key") == key:
+        return _last["data"]
+    forget_loads()
+    data = _load(config, root)
+    if _grid.get() is not None:
+        _last.update(key=key, data=data)
+    return data
+
+
+def _load(config, root):
     try:
         return load_dataset(
             config.data,

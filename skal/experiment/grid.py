@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from skal.experiment.config import GridConfig, RunConfig, RunOptions
-from skal.experiment.data import load_data, pool_rows
+from skal.experiment.data import forget_loads, load_data, pool_rows, shared_loads
 from skal.experiment.features import few_rows, with_features
 from skal.experiment.networks import build_estimator
 from skal.experiment.options import UsageError
@@ -78,7 +79,8 @@ def compare(
     places = [place and os.path.abspath(place) for place in places]
     workers = _workers(grid.backend, grid.scheduler, grid.n_jobs)
     with watch(configs) if watch else nullcontext(), workers as run_all:
-        errors = run_all(delayed(_run_cell)(c, *places) for c in configs)
+        name = uuid4().hex
+        errors = run_all(delayed(_run_cell)(name, c, *places) for c in configs)
     failures = [(c, error) for c, error in zip(configs, errors, strict=True) if error]
     failed = [c for c, _ in failures]
     paths = [RunFolder(grid.out, c).path for c in configs if c not in failed]
@@ -163,11 +165,12 @@ def _try_data(config, data_root):
     return n_samples
 
 
-def _run_cell(config, out, data_root, cache):
+def _run_cell(grid, config, out, data_root, cache):
     """Run one cell; returns the exception it ended with, or None."""
     try:
         places = {"data_root": data_root, "backbone_cache": cache}
-        run_experiment(config, out=out, **places)
+        with shared_loads(grid):
+            run_experiment(config, out=out, **places)
     except Exception as error:  # whatever it is, the other cells go on
         try:  # as what comes back from another process
             return pickle.loads(pickle.dumps(error))
@@ -181,6 +184,7 @@ def _workers(backend, scheduler, n_jobs):
     """Yield what runs delayed calls and lists their results."""
     n_local = None if scheduler else cpu_count() if n_jobs == -1 else n_jobs
     with ExitStack() as stack:
+        stack.callback(forget_loads)
         try:
             if backend == "dask":
                 from distributed import Client

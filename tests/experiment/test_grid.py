@@ -12,6 +12,7 @@ import pytest
 from skorch import NeuralNet
 
 from skal.experiment import compare
+from skal.experiment import data as data_module
 from skal.experiment import grid as grid_module
 from skal.experiment.config import GridConfig, RunConfig
 from skal.experiment.names import STRATEGIES
@@ -93,6 +94,23 @@ def test_a_cell_is_what_one_run_would_be(grid, tmp_path):
     stored = [{**record, **dict.fromkeys(TIMES)} for record in alone.records]
     cell = [{**record, **dict.fromkeys(TIMES)} for record in grid.results[-1].records]
     assert stored == cell
+
+
+def test_data_are_loaded_once_a_seed(tmp_path, monkeypatch):
+    loaded, load = [], data_module.load_dataset
+
+    def counted(name, root, random_state, **options):
+        loaded.append(random_state)
+        return load(name, root, random_state=random_state, **options)
+
+    monkeypatch.setattr(data_module, "load_dataset", counted)
+    options = {"n_rounds": 0, "epochs": 1}
+    run_grid(tmp_path / "first", **options)
+    assert loaded == [0, 0, 1]  # once before anything is run
+    # No other grid, and no run, takes what this one had.
+    run_grid(tmp_path / "second", seeds=[1], **options)
+    run_experiment(RunConfig(seed=1, **options), out=tmp_path / "third")
+    assert loaded[3:] == [1, 1, 1]
 
 
 @pytest.mark.slow
