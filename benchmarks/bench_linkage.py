@@ -7,7 +7,7 @@ input at 20,000; 10,000 of 50,000 rows in under 60 s once there are clusters.
 import numpy as np
 import pytest
 import torch
-from bench_query import MadePool
+from bench_query import made_pool
 from scipy.cluster.hierarchy import average
 from scipy.spatial.distance import pdist
 
@@ -57,7 +57,7 @@ def test_average_linkage(profile, medians_in_turn, extra_memory, table, made):
 
 def test_cluster_margin(profile, medians_in_turn, extra_memory, table):
     n_select, n_rows = BATCH[profile]
-    pool = MadePool(n_rows)
+    pool = made_pool(n_rows)
     strategy = ClusterMarginQuery(max_linked=2_000)
     assert len(strategy.query(pool, n_select)) == n_select
 

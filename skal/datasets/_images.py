@@ -209,10 +209,10 @@ def image_paths(folder: str | os.PathLike, at_least: int = 1) -> list[Path]:
         and not _is_hidden(path, folder)
     )
     if len(found) < at_least:
-        kind = "has no image files" if folder.is_dir() else "is no folder"
+        kind = "has no" if folder.is_dir() else "is no folder of"
         raise ValueError(
-            f"{str(folder)!r} {kind} ({', '.join(IMG_EXTENSIONS)}). Name a folder that "
-            "has some."
+            f"{str(folder)!r} {kind} image files ({', '.join(IMG_EXTENSIONS)}). Name a "
+            "folder that has some."
         )
     return found
 

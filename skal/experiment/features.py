@@ -53,7 +53,8 @@ def with_features(config, data, rows, *, cache=None, progress=None):
             for X in (take(data.X_train, rows), data.X_test)
         )
     except (ImportError, OSError, ValueError) as error:
-        message = str(error).replace("backbone=", "--backbone ")
+        message = getattr(error, "strerror", None) or str(error)
+        message = message.replace("backbone=", "--backbone ")
         raise UsageError(message.replace("cache=", "--backbone-cache ")) from error
     n_features = X_train.shape[1]
     return Bunch(

@@ -218,7 +218,7 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             sources = _numbers(items.source, items) if files else keys
             changed = rows[cache.knows(sources[rows])]
             if len(changed):
-                _warn_of_changes(self.cache, [items.paths[row] for row in changed])
+                _warn_of_changes([items.paths[row] for row in changed])
             with cache.locked():  # another process may have been at it
                 if len(rows := cache.missing(keys)):
                     self._compute(
@@ -253,11 +253,11 @@ def _numbers(number_of, items):
     return np.array([number_of(row) for row in range(len(items))], dtype=np.uint64)
 
 
-def _warn_of_changes(cache, paths):
+def _warn_of_changes(paths):
     warnings.warn(
-        f"{paths[0]!r} has another size or time of change than when its features were "
-        f"kept in cache={str(cache)!r}, and so have {len(paths) - 1} files beside it: "
-        "they are computed anew, and nothing that was kept is lost.",
+        f"{len(paths)} image files, the first {paths[0]!r}, have another size or time "
+        "of change than when their features were kept: they are computed anew, and "
+        "nothing that was kept is lost.",
         UserWarning,
         stacklevel=4,
     )

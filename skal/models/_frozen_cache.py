@@ -29,12 +29,19 @@ class FeatureCache:
 
     Raises
     ------
+    NotADirectoryError
+        Where it is a file.
     ValueError
-        Where the folder is that of one backbone.
+        Where it is the folder of one backbone.
     """
 
     def __init__(self, folder, fingerprint):
         folder = Path(folder).expanduser()
+        if folder.is_file():
+            raise NotADirectoryError(
+                f"cache={str(folder)!r} is a file; name a folder that keeps features, "
+                "or will."
+            )
         if any(folder.glob(_CHUNKS)):
             whose = "this" if folder.name == fingerprint else "another"
             raise ValueError(
@@ -165,11 +172,15 @@ def _explained(path):
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room" if full else "name a folder that can be written"
+        remedy = (
+            "make room, and the same call goes on: what is in it is whole"
+            if full
+            else "name a folder that can be written"
+        )
         raise OSError(
             error.errno,
             f"cache={str(path.parent)!r} cannot be written ({error.strerror}); "
-            f"{remedy}, and the same call goes on: what is in it is whole",
+            f"{remedy}.",
         ) from error
 
 

@@ -114,7 +114,7 @@ class _Files:
     """Image files, read when they are asked for."""
 
     def __init__(self, paths):
-        self.paths = [os.fspath(path) for path in paths]
+        self.paths = [str(path) for path in paths]
         for path in self.paths:
             if not os.path.isfile(path):
                 shown = path if len(path) <= 60 else path[:60] + "..."

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from skal.selection._base import check_matrix, check_n_select
+from skal.selection._base import check_matrix, check_n_select, check_norms
+from skal.selection._distances import N_ROWS
 from skal.selection._k_center_greedy import k_center_greedy
 from skal.utils.seeds import SeedLike, check_generator
 
@@ -56,8 +57,11 @@ def nearest_to_centroids(
     >>> nearest_to_centroids([[0.0], [1], [2], [50]], 2, random_state=0).tolist()
     [1, 3]
     """
-    points = check_matrix(points, "points").cpu().numpy()
+    points = check_matrix(points, "points").cpu()
     n_select = check_n_select(n_select, len(points), "points")
+    for part in points.split(N_ROWS):
+        check_norms(part.double().square().sum(1), "points")
+    points = points.numpy()
     rng = check_generator(random_state)
     if n_select == 0:
         return np.empty(0, dtype=np.int64)

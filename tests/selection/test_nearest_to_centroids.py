@@ -28,3 +28,9 @@ def test_fewer_distinct_rows_than_clusters():
 def test_wrong_parameters():
     with pytest.raises(ValueError, match="n_select must be an int between 0 and 3"):
         nearest_to_centroids(np.eye(3), 4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_named(value):
+    with pytest.raises(ValueError, match="^points must be finite"):
+        nearest_to_centroids([[0.0], [value], [2.0]], 1)
