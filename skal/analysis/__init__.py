@@ -3,6 +3,7 @@
 from skal.analysis.comparison import (
     doubling_checkpoints,
     holm_adjust,
+    paired_t_test,
     penalties,
     penalty_matrix,
     rank_strategies,
@@ -36,6 +37,7 @@ __all__ = [
     "mean_curve",
     "mean_interval",
     "overlap",
+    "paired_t_test",
     "penalties",
     "penalty_matrix",
     "rank_strategies",

@@ -161,7 +161,7 @@ def penalty_matrix(
             wins.loc[pair] = wins.loc[pair[::-1]] = np.nan
             continue
         tested += [pair if gap > 0 else pair[::-1] for gap in gaps.mean(axis=1)]
-        p_values += _t_test(gaps.to_numpy())
+        p_values += paired_t_test(gaps).tolist()
     for pair, p in zip(
         tested, holm_adjust(p_values) if holm else p_values, strict=True
     ):
@@ -195,16 +195,31 @@ def penalties(wins: "pd.DataFrame | ArrayLike") -> "pd.Series":
     return wins.mean().where(wins.count() > min(1, len(wins) - 1))
 
 
-def _t_test(gaps):
-    """Compute the two-sided p of a mean of 0 for each row.
+def paired_t_test(differences: ArrayLike) -> NDArray:
+    """Compute the two-sided p of Student's t test of a mean of 0.
 
-    As ttest_1samp does, which warns where a row does not vary.
+    As `scipy.stats.ttest_1samp` does, which warns where nothing varies.
+
+    Parameters
+    ----------
+    differences : array-like of shape (..., n_pairs)
+        At least two pairs.
+
+    Returns
+    -------
+    p_values : ndarray of shape (...)
+
+    Examples
+    --------
+    >>> from skal.analysis import paired_t_test
+    >>> paired_t_test([[0.1, 0.2, 0.3], [-0.1, 0, 0.1]]).round(3)
+    array([0.074, 1.   ])
     """
     # Rounded: equal decimals differ by their rounding in binary.
-    gaps = gaps.round(12)
-    errors = np.maximum(stats.sem(gaps, axis=1), 1e-300)
-    t = np.abs(gaps.mean(axis=1)) / errors
-    return list(2 * stats.t.sf(t, gaps.shape[1] - 1))
+    gaps = np.asarray(differences, dtype=float).round(12)
+    errors = np.maximum(stats.sem(gaps, axis=-1), 1e-300)
+    t = np.abs(gaps.mean(axis=-1)) / errors
+    return 2 * stats.t.sf(t, gaps.shape[-1] - 1)
 
 
 def holm_adjust(p_values: ArrayLike) -> NDArray:

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from pydantic import SkipValidation
@@ -246,17 +246,25 @@ def show(folder: str, /, *, debug: Tracebacks = False):
 
 
 @app.command
-def report(folder: str, /, *, debug: Tracebacks = False):
+def report(
+    folder: str,
+    /,
+    *,
+    format: Literal["html", "md", "csv"] = "html",
+    debug: Tracebacks = False,
+):
     """Compare all runs below a folder: report.html and results.csv.
 
     Parameters
     ----------
     folder : str
         The folder given to --out.
+    format : {"html", "md", "csv"}, default="html"
+        report.html, or report.md; csv writes results.csv alone.
     """
     from skal.report.report import write_report
 
-    result = write_report(folder)
+    result = write_report(folder, format=format)
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"report: {result.html}")
+    print(f"report: {result.page or result.csv}")

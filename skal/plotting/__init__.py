@@ -1,6 +1,7 @@
 """Displays, which keep the numbers of a picture, and a sketch without matplotlib."""
 
 from skal.plotting._learning_curve import LearningCurveDisplay
+from skal.plotting._looks import limits, looks, score_range, ticks
 from skal.plotting._pairwise_comparison import PairwiseComparisonDisplay
 from skal.plotting._query_map import QueryMapDisplay
 from skal.plotting._query_sheet import QuerySheetDisplay
@@ -11,5 +12,9 @@ __all__ = [
     "PairwiseComparisonDisplay",
     "QueryMapDisplay",
     "QuerySheetDisplay",
+    "limits",
+    "looks",
+    "score_range",
     "sketch_curve",
+    "ticks",
 ]

@@ -9,13 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from skal.analysis import learning_curves, mean_interval
 from skal.plotting._base import Display
+from skal.plotting._looks import looks, score_range
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-_MARKERS = "osD^vPX<>p"
-_LINES = ("-", "-.", ":")
 
 Gain = namedtuple("Gain", "n_labeled mean low high n_pairs")
 
@@ -242,7 +240,9 @@ class LearningCurveDisplay(Display):
             parts.append(mine.assign(n_pairs=n_pairs))
         return pandas.concat(parts, ignore_index=True)
 
-    def plot(self, ax: "Axes | None" = None, *, gain: bool = False) -> Self:
+    def plot(
+        self, ax: "Axes | None" = None, *, gain: bool = False, bands: bool = True
+    ) -> Self:
         """Draw each strategy's mean with its 95 % interval, and the full-data line.
 
         Parameters
@@ -251,28 +251,30 @@ class LearningCurveDisplay(Display):
             Where to draw; None makes a new figure.
         gain : bool, default=False
             Draw the differences from the baseline, paired by seed, instead of scores.
+        bands : bool, default=True
+            Draw the intervals, as far as the score can go; of many strategies they
+            hide each other.
 
         Returns
         -------
         self : LearningCurveDisplay
         """
         ax = self._axes(ax)
-        others = [name for name in self.curves if name != self.baseline]
-        alpha = 0.15 if len(others) < 5 else 0.07
-        for name, (n_labeled, _) in self.curves.items():
-            if name == self.baseline:
-                style = {"color": "black", "linestyle": "--", "zorder": 3}
-            else:
-                k = others.index(name)
-                style = {"color": f"C{k % 10}", "linestyle": _LINES[k // 10 % 3]}
-                style["marker"] = _MARKERS[k % 10]
+        low_end, high_end = score_range(self.score_name)
+        if gain:
+            low_end, high_end = low_end - high_end, high_end - low_end
+        for name, look in looks(self.curves, self.baseline).items():
+            n_labeled, _ = self.curves[name]
             mean, (low, high) = self.mean(name), self.interval(name)
             if gain:
                 n_labeled, mean, low, high, _ = self.gain(name)
-            ax.plot(n_labeled, mean, markersize=4, label=name, **style)
-            if name != self.baseline or not gain:
-                color = style["color"]
-                ax.fill_between(n_labeled, low, high, alpha=alpha, color=color, lw=0)
+            color = look.color or "black"
+            style = {"color": color, "marker": look.marker, "markersize": 4}
+            style["linestyle"] = (0, look.dashes) if look.dashes else "-"
+            ax.plot(n_labeled, mean, label=name, zorder=2 + (not look.color), **style)
+            if bands and not (gain and name == self.baseline):
+                edges = np.clip([low, high], low_end, high_end)
+                ax.fill_between(n_labeled, *edges, alpha=0.12, color=color, lw=0)
         if self.full_data is not None and not gain:
             style = {"color": "0.4", "linestyle": ":"}
             ax.axhline(self.full_data, label="all labels", **style)
@@ -281,5 +283,5 @@ class LearningCurveDisplay(Display):
         ax.set(xlabel="labels", ylabel=what)
         ax.grid(alpha=0.3)
         if self.curves:
-            ax.legend(frameon=False)
+            ax.legend(frameon=False, handlelength=3.5)
         return self

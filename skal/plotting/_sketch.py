@@ -2,15 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from numpy.typing import ArrayLike
+
+from skal.plotting._looks import limits, looks, ticks
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SIZE, _BOX = (750, 500), (80, 42, 730, 435)
 _SCALE = 2  # drawn larger and reduced: Pillow's lines have hard edges
-_INK, _GRID, _COLOR = "#262626", "#d9d9d9", "#1f77b4"
+_INK, _GRID = "#262626", "#d9d9d9"
 
 
 def sketch_curve(
@@ -41,6 +42,7 @@ def sketch_curve(
     left, top, right, bottom = (_SCALE * edge for edge in _BOX)
     image = Image.new("RGB", [_SCALE * length for length in _SIZE], "white")
     draw = ImageDraw.Draw(image)
+    color = looks([""])[""].color
     font = ImageFont.load_default(_SCALE * 17)
     (x_low, x_high), (y_low, y_high) = limits(n_labeled), limits(scores)
 
@@ -62,9 +64,9 @@ def sketch_curve(
         write((left - gap, y), f"{tick:g}", "rm")
     draw.rectangle([left, top, right, bottom], outline=_INK, width=_SCALE)
     points = [place(*point) for point in zip(n_labeled, scores, strict=True)]
-    draw.line(points, _COLOR, 5, joint="curve")
+    draw.line(points, color, 5, joint="curve")
     for x, y in points:
-        draw.ellipse([x - 9, y - 9, x + 9, y + 9], _COLOR)
+        draw.ellipse([x - 9, y - 9, x + 9, y + 9], color)
     write(((left + right) / 2, top - gap), title, "mb")
     write(((left + right) / 2, image.height - gap), "labels", "mb")
     upright = Image.new("RGB", (bottom - top, 3 * gap), "white")
@@ -72,43 +74,3 @@ def sketch_curve(
     ImageDraw.Draw(upright).text((upright.width / 2, 0), text, _INK, font, "mt")
     image.paste(upright.rotate(90, expand=True), (gap, top))
     return image.reduce(_SCALE)
-
-
-def limits(values):
-    """Leave a margin around values.
-
-    Parameters
-    ----------
-    values : array-like of shape (n_points,)
-
-    Returns
-    -------
-    low, high : float
-        low < high.
-    """
-    low, high = float(np.min(values)), float(np.max(values))
-    margin = 0.05 * (high - low) or 0.5
-    return low - margin, high + margin
-
-
-def ticks(low, high):
-    """Find round numbers between two numbers, about six.
-
-    Parameters
-    ----------
-    low, high : float
-        low < high.
-
-    Returns
-    -------
-    ticks : ndarray of shape (n_ticks,)
-
-    Examples
-    --------
-    >>> ticks(0.47, 0.98).round(6)
-    array([0.5, 0.6, 0.7, 0.8, 0.9])
-    """
-    rough = (high - low) / 6
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = power * next(k for k in (1, 2, 5, 10) if k * power >= rough)
-    return step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)

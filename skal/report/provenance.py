@@ -86,6 +86,8 @@ def read_cell(path):
     """
     folder = open_run(path)
     config, records, stored = folder.config, folder.read_stored(), folder.read_config()
+    if not {"strategy", "seed"} <= stored["options"].keys():
+        _refuse(folder.path / "config.json", "is not of a run")
     if "hash" in stored:
         hashes = {stored["hash"], options_hash(stored["options"])}
         if folder.done:
@@ -106,7 +108,7 @@ def read_cell(path):
 
 
 def _refuse(path, what):
-    raise UsageError(f"{str(path)!r} {what}; move the run away, or run it again.")
+    raise UsageError(f"{str(path)!r} {what}; move it away, or run it again.")
 
 
 def name_cells(cells):

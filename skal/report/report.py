@@ -1,7 +1,8 @@
-"""A report of all runs below a folder: report.html and results.csv."""
+"""A report of all runs below a folder: report.html or report.md, and results.csv."""
 
 import json
 import os
+import re
 from collections import namedtuple
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from skal.experiment.options import UsageError
+from skal.plotting import looks
+from skal.report.curves import HEIGHT, WIDTH
 from skal.report.provenance import (
     BASELINE,
     OWN,
@@ -21,7 +24,7 @@ from skal.report.provenance import (
     strategy_of,
     unpaired,
 )
-from skal.report.tables import all_together, numbers, rounds_of
+from skal.report.tables import all_together, best_first, numbers, rounds_of
 from skal.utils import atomic_write
 
 COLUMNS = (
@@ -29,108 +32,145 @@ COLUMNS = (
     "accuracy balanced_accuracy nll ece train_s query_s"
 ).split()
 
-Report = namedtuple("Report", "html csv notes")
+SHOWN = 4  # strategies that are drawn beside random's until more are asked for
+
+Report = namedtuple("Report", "page csv notes")
 
 
-def write_report(folder: str | os.PathLike) -> Report:
-    """Write report.html and results.csv about all runs below a folder.
+def write_report(folder: str | os.PathLike, *, format: str = "html") -> Report:
+    """Write report.html or report.md, and results.csv, about all runs below a folder.
 
     Runs of one data set, network and sizes are compared with each other, seed by seed;
     only those that have ended count, and what is missing is said. Runs that bought all
-    labels at once are the full-data line of the others.
+    labels at once are the full-data line of the others. What cannot be read is named
+    and left out.
 
     Parameters
     ----------
     folder : path-like
         Holds runs at any depth.
+    format : {"html", "md", "csv"}, default="html"
+        Of the page; "csv" writes results.csv alone.
 
     Returns
     -------
     report : Report
-        The paths `html` and `csv`, and `notes` on what is missing or not alike.
+        The paths `page`, None for "csv", and `csv`, and `notes` on what is missing or
+        not alike.
 
     Raises
     ------
     UsageError
-        Where there are no runs, or one cannot be read.
+        Where there are no runs that can be read, or another format is asked for.
     """
+    if format not in ("html", "md", "csv"):
+        raise UsageError(f"format must be html, md or csv, got {format!r}.")
     folder = Path(folder)
-    paths = sorted(path.parent for path in folder.rglob("config.json"))
-    if not paths:
-        raise UsageError(
-            f"There are no runs below {str(folder)!r}; name the folder given to --out."
-        )
-    groups = _groups(paths)
-    table = rounds_of(sum(groups.values(), [])).reindex(columns=COLUMNS)
+    cells, unread = _read_all(folder)
+    groups = gather(cells, lambda cell: _key(cell, OWN))
+    table = rounds_of(cells).reindex(columns=COLUMNS)
     full_data = _take_full_data(groups)
-    parts, notes, finished = [], [], {}
-    for title, cells in zip(_titles(groups), groups.values(), strict=True):
-        others = unpaired([cell for cell in cells if cell.done])
+    parts, notes, finished = [], list(unread), {}
+    for title, mine in zip(_titles(groups), groups.values(), strict=True):
+        others = unpaired([cell for cell in mine if cell.done])
         left_out = {cell.path for cell, _ in others}
-        ended = [cell for cell in cells if cell.done and cell.path not in left_out]
+        ended = [cell for cell in mine if cell.done and cell.path not in left_out]
         finished[title] = ended
-        said = [*_missing(cells), *_unlike(cells, others)]
+        said = [*_missing(mine), *_unlike(mine, others)]
         notes += [f"{title}: {each}" for each in said]
-        full = full_data.get(_key(cells[0], _LOOSE), [])
+        full = full_data.get(_key(mine[0], _LOOSE), [])
         parts.append(
             {
                 "title": title,
                 "said": said,
-                "numbers": numbers(ended, full) if ended else None,
                 "several": len({cell.config.strategy for cell in ended}) > 1,
                 "other_starts": other_starts(ended),
-                "places": {k: name_cells(v) for k, v in environments(cells).items()},
-                "seeds": sorted({cell.config.seed for cell in cells}),
-                "commands": [*commands(cells, folder), *commands(full, folder)],
+                "places": {k: name_cells(v) for k, v in environments(mine).items()},
+                "seeds": sorted({cell.config.seed for cell in mine}),
+                "commands": [*commands(mine, folder), *commands(full, folder)],
+                "full": full,
             }
         )
-    names = sorted({cell.config.data_name for cell in sum(groups.values(), [])})
-    title = f"Active learning on {', '.join(names)}"
-    page = render(title=title, groups=parts, together=all_together(finished))
-    report = Report(folder / "report.html", folder / "results.csv", notes)
+    order = best_first(finished.values())
+    for part, ended in zip(parts, finished.values(), strict=True):
+        full = part.pop("full")
+        part["numbers"] = numbers(ended, order, full) if ended else None
+    content = {
+        "title": f"Active learning on {', '.join(sorted({_data(c) for c in cells}))}",
+        "groups": parts,
+        "together": all_together(finished),
+        "unread": unread,
+        "order": order,
+        "looks": looks(order, BASELINE),
+        "shown": [name for name in order if name != BASELINE][:SHOWN],
+    }
+    page = None if format == "csv" else folder / f"report.{format}"
+    report = Report(page, folder / "results.csv", notes)
     with atomic_write(report.csv, "w") as file:
         table.to_csv(file, index=False, lineterminator="\n")
-    with atomic_write(report.html, "w") as file:
-        file.write(page)
+    if page:
+        with atomic_write(page, "w") as file:
+            file.write(render(f"page.{format}", **content))
     return report
 
 
-def render(**content):
+def render(template, **content):
     """Write the page; whatever a text holds, it is text there.
 
     Parameters
     ----------
+    template : {"page.html", "page.md"}
     **content : dict
-        What page.html names.
+        What it names.
 
     Returns
     -------
-    html : str
+    text : str
     """
     page = Environment(
         loader=PackageLoader("skal.report", "."),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         trim_blocks=True,
+        lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    return page.get_template("page.html").render(content)
+    page.globals |= {"baseline": BASELINE, "width": WIDTH, "height": HEIGHT}
+    page.filters["cell"] = _cell
+    return page.get_template(template).render(content)
 
 
-def _groups(paths):
-    """Read the runs, and gather those that can be compared."""
-    groups = {}
-    for path in paths:
-        cell = read_cell(path)
-        group = groups.setdefault(_key(cell, OWN), [])
-        own = cell.config.strategy, cell.config.seed
-        for other in group:
-            if (other.config.strategy, other.config.seed) == own:
+def _cell(value):
+    """Write a value in Markdown, where it is no markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(str(value).split()))
+
+
+def _read_all(folder):
+    """Read the runs, and say why others are left out."""
+    cells, unread, known = [], [], {}
+    for path in sorted(path.parent for path in folder.rglob("config.json")):
+        try:
+            cell = read_cell(path)
+            own = cell.config.strategy, cell.config.seed
+            key = *own, _key(cell, OWN)
+            if known.setdefault(key, path) != path:
                 raise UsageError(
-                    f"Two runs are the same, {str(other.path)!r} and {str(path)!r}; "
-                    "move one of them away."
+                    f"{str(path)!r} is the same run as {str(known[key])!r}."
                 )
-        group.append(cell)
-    return groups
+            cells.append(cell)
+        except Exception as error:  # of whatever another program has left there
+            text = " ".join(str(error).split()) or type(error).__name__
+            where = "" if str(path) in text else f"{str(path)!r}: "
+            unread.append(f"left out: {where}{text}")
+    if not cells:
+        raise UsageError(
+            f"There are no runs below {str(folder)!r}; name the folder given to --out. "
+            + " ".join(unread)
+        )
+    return cells, unread
+
+
+def _data(cell):
+    return cell.config.data_name
 
 
 # Options in which the full-data line may differ from the curves it is drawn with.

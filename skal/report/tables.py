@@ -17,8 +17,9 @@ from skal.analysis import (
     penalty_matrix,
     rank_strategies,
 )
-from skal.report.pictures import draw_matrix, draw_panels
+from skal.report.curves import draw_panels, fill
 from skal.report.provenance import BASELINE
+from skal.report.verdict import SIDES, standings, verdict
 
 
 def rounds_of(cells):
@@ -44,13 +45,15 @@ def rounds_of(cells):
     return pd.DataFrame(lines)
 
 
-def numbers(cells, full_data=()):
+def numbers(cells, order, full_data=()):
     """Compare the strategies of one data set, network and sizes.
 
     Parameters
     ----------
     cells : list of Cell
         That have ended.
+    order : list of str
+        Strategies, in which they are drawn.
     full_data : list of Cell, default=()
         Runs that bought all labels at once.
 
@@ -62,16 +65,23 @@ def numbers(cells, full_data=()):
     rounds = rounds_of(cells)
     curves = learning_curves(rounds)
     areas = areas_by_seed(curves)
-    scores, costs = _summaries(rounds, curves, areas)
+    said, sides, scores, costs = _summaries(rounds, curves, areas)
     last = rounds_of(full_data)
     found = {
-        "panels": draw_panels(rounds, last["accuracy"].mean() if full_data else None),
+        "verdict": said,
+        "sides": sides,
+        "names": list(scores.index),
+        "lead": [BASELINE, *scores.index.drop(BASELINE, errors="ignore")[:1]],
+        "panels": draw_panels(
+            rounds, order, last["accuracy"].mean() if full_data else None
+        ),
         "full": None,
         "scores": scores,
         "spread": None,
         "costs": costs,
         "fewest": areas.count().min(),
         "penalties": None,
+        "overlap": None,
     }
     if full_data:
         n_labeled = last["n_labeled"].iloc[0]
@@ -79,10 +89,29 @@ def numbers(cells, full_data=()):
     if BASELINE in areas and areas[BASELINE].count() > 1:
         found["spread"] = f"{areas[BASELINE].std():.3f}"
     if len(areas.columns) > 1:
-        wins, checkpoints, _ = penalty_matrix(curves)
-        found["penalties"] = {**_penalties(wins), "checkpoints": checkpoints}
         found |= {"ranks": _ranks(areas), "overlap": _overlap(cells)}
+        if len(curves.dropna()):
+            wins, checkpoints, _ = penalty_matrix(curves)
+            found["penalties"] = {**_penalties(wins), "checkpoints": checkpoints}
     return found
+
+
+def best_first(groups):
+    """Order strategies by their mean area under the curve, highest first.
+
+    Parameters
+    ----------
+    groups : iterable of list of Cell
+
+    Returns
+    -------
+    names : list of str
+    """
+    areas = [areas_by_seed(learning_curves(rounds_of(g))).mean() for g in groups if g]
+    if not areas:
+        return []
+    means = pd.concat(areas, axis=1).mean(axis=1)
+    return means.sort_values(ascending=False, kind="stable").index.to_list()
 
 
 def all_together(groups):
@@ -117,6 +146,7 @@ def all_together(groups):
 def _summaries(rounds, curves, areas):
     """Tabulate each strategy's scores and labels to target, and its costs."""
     last = rounds.groupby(["strategy", "seed"]).tail(1).groupby("strategy")
+    table = standings(areas)
     scores = pd.DataFrame(
         {
             "area under the curve": areas.apply(_interval),
@@ -124,15 +154,23 @@ def _summaries(rounds, curves, areas):
             "at the end": last["accuracy"].agg(_interval),
         }
     )
-    if BASELINE in areas:
-        means = {name: mean_curve(curves[name]) for name in areas}
+    said = "There is nothing to compare with: no run of random has ended."
+    between = fill(curves)
+    means = {name: mean_curve(between[name]) for name in areas}
+    if len(means.get(BASELINE, ())):
         # Less what rounding may have added to a mean of equal scores.
         target = means[BASELINE].iloc[-1] - 1e-12
+        saved = pd.Series(
+            {n: labels_saved(means[n], means[BASELINE], [target])[0] for n in areas}
+        )
+        said = verdict(table, saved, target)
+        scores.insert(2, "against random", table["side"].map(SIDES))
         needed = {name: _needed(curves[name], target) for name in areas}
         scores[f"labels to {target:.3f}"] = pd.Series(needed)
-        saved = {name: _saved(means, name, target) for name in areas}
-        scores["labels saved"] = pd.Series(saved)
-        scores.loc[BASELINE, ["minus random", "labels saved"]] = ""
+        share = saved.map(lambda s: f"{s:.0%}" if np.isfinite(s) else "never there")
+        scores["labels saved"] = share
+        own = ["minus random", "against random", "labels saved"]
+        scores.loc[BASELINE, own] = ""
     # Round 0 has no query.
     queries = rounds["query_s"].where(rounds["round"] > 0).groupby(rounds["strategy"])
     costs = pd.DataFrame(
@@ -146,7 +184,8 @@ def _summaries(rounds, curves, areas):
         }
     )
     order = areas.mean().sort_values(ascending=False, kind="stable").index
-    return [each.loc[order].rename_axis("strategy") for each in (scores, costs)]
+    scores, costs = (t.loc[order].rename_axis("strategy") for t in (scores, costs))
+    return said, table["side"].to_dict(), scores, costs
 
 
 def _interval(values):
@@ -171,16 +210,11 @@ def _needed(runs, target):
     return " / ".join(f"{n:.0f}" if np.isfinite(n) else "never" for n in quartiles)
 
 
-def _saved(means, name, target):
-    (saved,) = labels_saved(means[name], means[BASELINE], [target])
-    return f"{saved:.0%}" if np.isfinite(saved) else "never there"
-
-
 def _penalties(wins):
-    """Draw a penalty matrix, and tabulate it."""
+    """Tabulate a penalty matrix."""
     table = _cells(wins, nothing="not paired", diagonal="")
     table.loc["is beaten"] = _cells(penalties(wins), nothing="-")
-    return {"picture": draw_matrix(wins), "table": table}
+    return {"table": table, "most": max(wins.max(axis=None), 1e-9)}
 
 
 def _ranks(areas):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skal.plotting import LearningCurveDisplay
+from skal.plotting import LearningCurveDisplay, looks
 
 figure = pytest.importorskip("matplotlib.figure")
 
@@ -113,15 +113,36 @@ def test_full_data_line():
     assert set(line.get_ydata()) == {0.9}
 
 
-def test_twenty_strategies_look_different():
+def test_lines_look_as_in_every_picture():
     curves = {f"s{k}": ([1, 2], [[0.1, 0.2]]) for k in range(20)}
+    curves["random"] = curves["s0"]
     ax = figure.Figure().subplots()
     LearningCurveDisplay(curves).plot(ax)
-    looks = {(line.get_color(), line.get_linestyle()) for line in ax.lines}
-    assert len(looks) == 20
+    assert len({(each.get_color(), each.get_linestyle()) for each in ax.lines}) > 4
+    for line, (name, look) in zip(ax.lines, looks(curves).items(), strict=True):
+        assert line.get_label() == name and line.get_marker() == look.marker
+        assert line.get_color() == (look.color or "black")
+    colors = pytest.importorskip("matplotlib.colors")
     bands = [band.get_facecolor()[0, :3].tolist() for band in ax.collections]
-    matplotlib = pytest.importorskip("matplotlib.colors")
-    assert bands == [list(matplotlib.to_rgb(line.get_color())) for line in ax.lines]
+    assert bands == [list(colors.to_rgb(line.get_color())) for line in ax.lines]
+
+
+def test_bands_stay_where_scores_can_be_and_can_be_left_out():
+    curves = {
+        "badge": ([1, 2], [[0.5, 0.8], [0.9, 1.0]]),
+        "random": ([1, 2], [[0.4, 0.3], [0.1, 0.4]]),
+    }
+    for options, least, most in (({}, 0, 1), ({"gain": True}, -1, 1)):
+        ax = figure.Figure().subplots()
+        display = LearningCurveDisplay(curves).plot(ax, **options)
+        heights = np.concatenate(
+            [b.get_paths()[0].vertices[:, 1] for b in ax.collections]
+        )
+        assert heights.min() >= least and heights.max() == most
+    assert display.interval("badge")[1].max() > 1  # the numbers are whole
+    ax = figure.Figure().subplots()
+    LearningCurveDisplay(curves).plot(ax, bands=False)
+    assert len(ax.lines) == 2 and not len(ax.collections)
 
 
 def test_seeds_are_checked():

@@ -1,27 +1,9 @@
 import numpy as np
-import pytest
 
 from skal.plotting import sketch_curve
-from skal.plotting._sketch import _BOX, limits, ticks
+from skal.plotting._sketch import _BOX
 
-BLUE = (31, 119, 180)
-
-
-@pytest.mark.parametrize(
-    "low, high, expected",
-    [
-        (-0.5, 0.5, [-0.4, -0.2, 0, 0.2, 0.4]),
-        (10, 230, [50, 100, 150, 200]),
-        (0.991, 0.9985, [0.992, 0.994, 0.996, 0.998]),
-    ],
-)
-def test_ticks(low, high, expected):
-    np.testing.assert_allclose(ticks(low, high), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("value", [0.3, 0, 20])
-def test_limits_of_one_value(value):
-    assert limits([value]) == (value - 0.5, value + 0.5)
+BLUE = (0, 114, 178)
 
 
 def test_points_are_where_they_belong():
