@@ -682,7 +682,7 @@ def expected_gain(
     scale = n[-1]  # n / scale is about 1, so that no power is out of range
     for c in np.geomspace(0.01, 10, 400):
         curve = np.column_stack([np.ones(len(n)), -((n / scale) ** -c)])
-        found, *_ = np.linalg.lstsq(curve * weights[:, None], scores * weights)
+        found, *_ = np.linalg.lstsq(curve * weights[:, None], scores * weights, None)
         b = found[1]
         if b <= 0:
             continue

@@ -44,6 +44,8 @@ class Labels:
         Rows not to ask for, and rows that a person was asked for.
     fixed : bool
         Whether no further class may appear.
+    on_purchase : callable or None
+        Called with the rows and the round of each purchase once it is booked.
     """
 
     def __init__(self, y, missing, missing_label, classes=None, *, any_type=False):
@@ -55,7 +57,7 @@ class Labels:
         self.iteration = np.full(n_samples, -1, dtype=np.int64)
         self.skipped = np.zeros(n_samples, dtype=bool)
         self.asked = np.zeros(n_samples, dtype=bool)
-        self.fixed = classes is not None
+        self.fixed, self.on_purchase = classes is not None, None
         self._dtype = classes.dtype if self.fixed else self.values.dtype
         self._codes = {} if classes is None else _enumerate(classes.tolist())
         self._settled = self.fixed
@@ -179,9 +181,16 @@ class Labels:
         texts = text_marks(self.missing_label) - {str(label) for label in self._codes}
         bad = [is_no_label(k) or (isinstance(k, str) and k in texts) for k in given]
         bad = np.array(bad) & ~skipped
-        self.skipped[rows[skipped]] = True
         good = ~(skipped | bad)
-        self._book(rows[good], given[good], iteration)
+        strange = np.zeros_like(good)
+        if self.fixed:
+            strange[good] = [label not in self._codes for label in given[good]]
+        self.skipped[rows[skipped]] = True
+        booked = good & ~strange
+        self._book(rows[booked], given[booked], iteration)
+        if self.on_purchase is not None:
+            self.on_purchase(rows, iteration)
+        encode(given[strange], self.classes, name="the oracle's answer")
         if bad.any():
             raise ValueError(
                 f"oracle answered {given[bad][0]!r} for row {rows[bad][0]}: no label. "

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from numbers import Integral
+from os import PathLike
 from time import perf_counter
 from typing import Any, Self
 
@@ -11,10 +12,11 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.metrics import check_scoring
 
 from skal.loop.answers import fingerprint, write_answers
+from skal.loop.checkpoint import open_checkpoint, resume
 from skal.loop.codes import Labels
 from skal.loop.data_checks import check_data
 from skal.loop.initial import buy_second_class, first_rows, initial_order, initial_size
-from skal.loop.model import score_model, train_model
+from skal.loop.model import print_round, score_model, train_model
 from skal.loop.prediction import CodedClassifierMixin
 from skal.loop.stateless import behind, in_front
 from skal.loop.trial import check_choices, named_strategy, try_estimator
@@ -96,6 +98,13 @@ class ActiveLearningLoop(
         Train on from the last round's model instead of a fresh clone; the estimator
         needs a `warm_start` parameter. In ask mode a further `fit` goes on from
         `estimator_`.
+    checkpoint : path-like, default=None
+        A file, such as "loop.npz", that keeps what was bought, written anew after every
+        purchase and every round of a simulation or of a callable oracle. A further
+        `fit` with the same data and parameters, in another process after this one was
+        killed, too, goes on from it: nothing that was answered is asked again, and
+        purchases and predictions are those of a fit that was not interrupted. Only
+        `n_rounds` may grow. See Notes.
     random_state : int, RandomState instance or None, default=None
         An int makes everything reproducible, bit for bit on a CPU with the same number
         of threads.
@@ -165,6 +174,12 @@ class ActiveLearningLoop(
     What a parameter of the estimator says of classes, it says of the caller's labels:
     the keys of `class_weight` are labels, ``criterion__weight`` is in sorted order.
 
+    A `checkpoint` is whole at any moment. It holds answers and records, no model: that
+    of the last round is trained again, with `warm_start` those of all rounds. A batch
+    that the oracle was about to answer when the process was killed is asked for again.
+    Callbacks see the last round again. Nothing in the file is unpickled. Of a Dataset
+    its length, its labels and a few items tell whether it is the same one.
+
     Before anything is bought or trained, a bare net's fresh clone is shown two rows, so
     that a missing embedding layer or outputs that are no distribution are found early.
 
@@ -211,6 +226,7 @@ class ActiveLearningLoop(
         "scoring": [str, callable, list, tuple, dict, None],
         "embedding_layer": [str],
         "warm_start": ["boolean"],
+        "checkpoint": [str, PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -232,6 +248,7 @@ class ActiveLearningLoop(
         scoring: Any = None,
         embedding_layer: str = "auto",
         warm_start: bool = False,
+        checkpoint: str | PathLike | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ):
@@ -247,6 +264,7 @@ class ActiveLearningLoop(
         self.scoring = scoring
         self.embedding_layer = embedding_layer
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
         self.random_state = random_state
         self.verbose = verbose
 
@@ -309,7 +327,7 @@ class ActiveLearningLoop(
         warn_of_instances(self.estimator)
         if self.warm_start:  # raises where the estimator cannot
             private_clone(self.estimator, 2, warm_start=True)
-        self._start(data, skip_label)
+        self._start(data, skip_label, params)
         total = 0 if data.mode == "ask" else self.n_rounds
         context = self._init_callback_context(
             task_name="fit", max_subtasks=None if total is None else total + 1
@@ -321,7 +339,7 @@ class ActiveLearningLoop(
                 else:
                     self._buy_rounds(data, fit_params, context)
         finally:
-            self.pool_ = None
+            self.pool_ = self._labels.on_purchase = None
         return self
 
     def label(self, y: Any, rows: ArrayLike, answers: Any) -> Any:
@@ -408,7 +426,7 @@ class ActiveLearningLoop(
 
     # -- rounds ---------------------------------------------------------------------
 
-    def _start(self, data, skip_label):
+    def _start(self, data, skip_label, params):
         """Set up the state of a fit, or go on from that of the last one."""
         labels = Labels(
             data.y,
@@ -419,12 +437,15 @@ class ActiveLearningLoop(
         )
         labels.skipped |= data.skipped
         before = self.__dict__.get("_labels")
+        self._checkpoint = open_checkpoint(self, data, params)
         sketch = fingerprint(data.given) if data.mode == "ask" else None
         goes_on = sketch and sketch == self.__dict__.get("_sketch")
         goes_on = goes_on and labels.continues(before)
         seed = self.random_state
         if not goes_on or isinstance(seed, Integral):
             self.seed_ = check_seed(seed)
+        if self._checkpoint and self._checkpoint.seed is not None:
+            self.seed_ = self._checkpoint.seed
         strategy = clone(named_strategy(self.strategy))
         try_estimator(
             behind(data.head, self.estimator),
@@ -472,7 +493,13 @@ class ActiveLearningLoop(
         if self.n_rounds is not None:
             size = initial_size(self.initial, self.n_initial, len(data.y))
             planned = (len(labels) or size) + self.n_rounds * self.batch_size
-        bought, query_time = self._buy_initial(data, answer, planned), 0.0
+        bought, query_time = 0, 0.0
+        if self._checkpoint:
+            answer, bought, query_time = resume(
+                self, answer, lambda: self._fit_model(data, fit_params)
+            )
+        if self.n_iter_ == 0:
+            bought += self._buy_initial(data, answer, planned)
         while True:
             stop = self._round(data, fit_params, bought, query_time, context)
             pool, n_left = labels.pool(), planned - len(labels)
@@ -485,6 +512,7 @@ class ActiveLearningLoop(
             while bought == 0 and len(pool):  # all rows of a batch may be skipped
                 picks, seconds = self._query(data.X, min(self.batch_size, n_left))
                 query_time += seconds
+                self._query_time = query_time
                 bought = labels.buy(picks, answer, self.n_iter_ + 1)
                 pool = labels.pool()
             if bought == 0:
@@ -496,7 +524,8 @@ class ActiveLearningLoop(
         """Buy the first set, and further batches until it has two classes."""
         labels, bought = self._labels, 0
         if len(labels) == 0:
-            bought = labels.buy(self._first_set(data)[0], answer, 0)
+            first = self._first_set(data)[0]  # of which a checkpoint may know answers
+            bought = labels.buy(first[labels.open[first]], answer, 0)
         if labels.n_seen < 2:
             rows = np.concatenate(self._first_set(data))
             bought += buy_second_class(labels, answer, rows, self.batch_size, planned)
@@ -536,11 +565,7 @@ class ActiveLearningLoop(
     def _train(self, data, fit_params, n_queried, query_time):
         """Train on all labels so far, score the model, record the round."""
         start = perf_counter()
-        self._tail = train_model(
-            self, data.X, self._labels, fit_params=fit_params, seed=self._seed("fit")
-        )
-        self.estimator_ = in_front(self._head, self._tail)
-        self._first = None  # was for the time without a model
+        self._fit_model(data, fit_params)
         record = {
             "round": self.n_iter_,
             "n_labeled": len(self._labels),
@@ -552,19 +577,22 @@ class ActiveLearningLoop(
             record.update(score_model(self, *data.test, self._seed("test")))
         self._after_round(record)
 
+    def _fit_model(self, data, fit_params):
+        self._tail = train_model(
+            self, data.X, self._labels, fit_params=fit_params, seed=self._seed("fit")
+        )
+        self.estimator_ = in_front(self._head, self._tail)
+        self._first = None  # was for the time without a model
+
     def _after_round(self, record):
         """Take note of a round; `experiment` extends this."""
+        if self._checkpoint:
+            record = self._checkpoint.keep(record)
         # Asked again without a new label, the round is the same one.
         self._records = [r for r in self._records if r["round"] < record["round"]]
         self._records.append(record)
         if self.verbose:
-            scores = [f"{k} {v:.4f}" for k, v in record.items() if k[:5] == "test_"]
-            print(
-                f"[ActiveLearningLoop] round {record['round']}: "
-                + ", ".join([f"{record['n_labeled']} labels", *scores])
-                + f", {record['fit_time']:.1f} s to train, "
-                f"{record['query_time']:.1f} s to query"
-            )
+            print_round(record)
 
     def _view(self, X):
         """Let strategy and callbacks look at the unlabelled rows, in one pass."""

@@ -106,3 +106,19 @@ def score_model(loop, X_test, y_test, seed):
         name = loop.scoring if isinstance(loop.scoring, str) else "score"
         scores = {name: scores}
     return {f"test_{name}": score for name, score in scores.items()}
+
+
+def print_round(record):
+    """Print what is in `history_` of a round.
+
+    Parameters
+    ----------
+    record : dict
+    """
+    scores = [f"{k} {v:.4f}" for k, v in record.items() if k[:5] == "test_"]
+    print(
+        f"[ActiveLearningLoop] round {record['round']}: "
+        + ", ".join([f"{record['n_labeled']} labels", *scores])
+        + f", {record['fit_time']:.1f} s to train, "
+        f"{record['query_time']:.1f} s to query"
+    )
