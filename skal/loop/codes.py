@@ -190,7 +190,7 @@ class Labels:
         self._book(rows[booked], given[booked], iteration)
         if self.on_purchase is not None:
             self.on_purchase(rows, iteration)
-        encode(given[strange], self.classes, name="the oracle's answer")
+        self._book(rows[strange], given[strange], iteration)  # paid for, but raises
         if bad.any():
             raise ValueError(
                 f"oracle answered {given[bad][0]!r} for row {rows[bad][0]}: no label. "

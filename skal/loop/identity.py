@@ -35,10 +35,11 @@ def identify(loop, data, params):
     for name, value in loop.get_params(deep=False).items():
         if name not in FREE:
             _describe(value, name, about)
-    known = known_labels(data.y, ~data.missing)
+    rows, skipped = np.flatnonzero(~data.missing), np.flatnonzero(data.skipped)
+    known = known_labels(data.y, rows).tolist()
     about["X"] = digest(data.given)
-    about["y"] = f"{len(known)} labels {joblib.hash((data.missing, known.tolist()))}"
-    about["skip"] = f"{data.skipped.sum()} rows {joblib.hash(data.skipped)}"
+    about["y"] = f"{len(rows)} labels {joblib.hash((rows, known))}"
+    about["skip"] = f"{len(skipped)} rows {joblib.hash(skipped)}"
     if data.test is not None:
         about["X_test"] = digest(data.test[0])
         about["y_test"] = joblib.hash(data.test[1].tolist())
