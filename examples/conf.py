@@ -83,6 +83,13 @@ autosummary_context = {
 numpydoc_show_class_members = False
 
 
+TITLES = {
+    "digits": "Digits, ten seeds",
+    "proof_tables": "All tables of the comparison",
+    "repeated_images": "Images that are there five times",
+}
+
+
 def copy_measurements():
     """Copy the tables of the benchmarks, which are pages here, where they are new."""
     (HERE / "measured").mkdir(exist_ok=True)
@@ -91,7 +98,7 @@ def copy_measurements():
             continue
         content = path.read_bytes()
         if path.suffix == ".md" and not content.startswith(b"# "):
-            content = f"# Table of {path.stem}\n\n".encode() + content
+            content = f"# {TITLES[path.stem]}\n\n".encode() + content
         copy = HERE / "measured" / path.name
         if not copy.exists() or copy.read_bytes() != content:
             copy.write_bytes(content)
