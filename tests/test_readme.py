@@ -36,3 +36,15 @@ def test_table_lists_every_strategy():
         names = {command_line_name(cls)}
         names = {"power-bald"} if names == {"stochastic"} else names
         assert all(f"`{each}`" in row.split("|")[2] for each in names)
+
+
+def test_links_lead_to_files():
+    """Those of the pages are held by the build of the documentation."""
+    links = re.findall(r"\]\(([^)]+)\)", read())
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (README.parent / link).exists()] == []
+    assert len(local) > 10
+
+
+def test_is_read_in_ten_minutes():
+    assert len(read().splitlines()) <= 150
