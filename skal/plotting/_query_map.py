@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
 from skal.plotting._base import Display
+from skal.plotting._looks import looks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,8 @@ class QueryMapDisplay(Display):
     labeled_iter : array-like of int of shape (n_samples,)
         Round in which a row was bought: 0 initially, k in round k, -1 never, as in
         `ActiveLearningLoop.labeled_iter_`.
+    next_query : array-like of int, default=()
+        Rows that are asked for now, as in `ActiveLearningLoop.next_query_`.
 
     Attributes
     ----------
@@ -41,19 +44,36 @@ class QueryMapDisplay(Display):
     array([2])
     """
 
-    def __init__(self, coordinates: ArrayLike, labeled_iter: ArrayLike):
+    def __init__(
+        self,
+        coordinates: ArrayLike,
+        labeled_iter: ArrayLike,
+        *,
+        next_query: ArrayLike = (),
+    ):
         self.coordinates = np.asarray(coordinates, dtype=float)
         self.labeled_iter = np.asarray(labeled_iter)
+        self.next_query = np.asarray(next_query, dtype=np.int64)
         expected = (len(self.labeled_iter), 2)
         if self.coordinates.shape != expected:
             raise ValueError(
                 f"coordinates must be of shape {expected}, two for each entry of "
                 f"labeled_iter, got {self.coordinates.shape}."
             )
+        if np.setdiff1d(self.next_query, np.arange(len(self.labeled_iter))).size:
+            raise ValueError(
+                f"next_query must hold rows from 0 to {len(self.labeled_iter) - 1}, "
+                f"got {self.next_query.tolist()}."
+            )
 
     @classmethod
     def from_embeddings(
-        cls, embeddings: ArrayLike, labeled_iter: ArrayLike, *, ax: "Axes | None" = None
+        cls,
+        embeddings: ArrayLike,
+        labeled_iter: ArrayLike,
+        *,
+        next_query: ArrayLike = (),
+        ax: "Axes | None" = None,
     ) -> Self:
         """Draw the two main axes of embeddings or features.
 
@@ -64,6 +84,8 @@ class QueryMapDisplay(Display):
             images are flattened. All from one network: the axes are its own.
         labeled_iter : array-like of int of shape (n_samples,)
             Round in which a row was bought, -1 never.
+        next_query : array-like of int, default=()
+            Rows that are asked for now.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
 
@@ -79,7 +101,7 @@ class QueryMapDisplay(Display):
                 f"the shape {rows.shape}."
             )
         coordinates = PCA(n_components=2, random_state=0).fit_transform(rows)
-        return cls(coordinates, labeled_iter).plot(ax=ax)
+        return cls(coordinates, labeled_iter, next_query=next_query).plot(ax=ax)
 
     def rows_of(self, number: int) -> NDArray[np.int64]:
         """Find the rows that were bought in a round.
@@ -102,15 +124,17 @@ class QueryMapDisplay(Display):
         Returns
         -------
         frame : pandas.DataFrame
-            Columns x, y and round, a row for each row of the pool.
+            Columns x, y, round and asked, a row for each row of the pool.
         """
         import pandas
 
         x, y = self.coordinates.T
-        return pandas.DataFrame({"x": x, "y": y, "round": self.labeled_iter})
+        asked = np.isin(np.arange(len(x)), self.next_query)
+        columns = {"x": x, "y": y, "round": self.labeled_iter, "asked": asked}
+        return pandas.DataFrame(columns)
 
     def plot(self, ax: "Axes | None" = None) -> Self:
-        """Draw the pool in grey and the purchases in the colour of their round.
+        """Draw the pool in grey, purchases in the colour of their round, and the query.
 
         Parameters
         ----------
@@ -123,7 +147,7 @@ class QueryMapDisplay(Display):
         """
         from matplotlib.ticker import MaxNLocator
 
-        ax = self._axes(ax)
+        ax, color = self._axes(ax), looks("abcd")["d"].color
         parts = [self.rows_of(-1), self.rows_of(0), self.labeled_iter > 0]
         pool, initial, bought = (self.coordinates[rows].T for rows in parts)
         ax.scatter(*pool, s=6, color="0.82", linewidths=0, label="not bought")
@@ -135,6 +159,10 @@ class QueryMapDisplay(Display):
             points = ax.scatter(*bought, c=rounds, label="bought", **style, **scale)
             ticks = MaxNLocator(integer=True)
             ax.figure.colorbar(points, ax=ax, label="round", ticks=ticks)
+        if len(self.next_query):
+            asked = self.coordinates[self.next_query].T
+            style = {"facecolors": "none", "edgecolors": color, "linewidths": 1.6}
+            ax.scatter(*asked, s=60, marker="D", label="asked now", **style)
         ax.set(xticks=[], yticks=[], aspect="equal")
-        ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3)
+        ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4)
         return self

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skal.plotting._base import Display
+from skal.plotting._looks import looks
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+_INCH = 1.35  # width of an image in a figure of its own
 _LINE = 0.14  # height, in widths of an image
 _FORMS = {"label": "{}", "prediction": "pred. {}", "score": "{:.3g}"}
 _LONGEST = 18  # letters below an image
@@ -149,14 +151,14 @@ class QuerySheetDisplay(Display):
 
         return pandas.DataFrame(self.columns)
 
-    def plot(self, ax: "Axes | None" = None, *, n_columns: int = 10) -> Self:
-        """Draw the images in rows; a prediction that was wrong is red.
+    def plot(self, ax: "Axes | None" = None, *, n_columns: int = 6) -> Self:
+        """Draw the images in rows; a wrong prediction is bold, and its image framed.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
-        n_columns : int, default=10
+        n_columns : int, default=6
             Images in a row.
 
         Returns
@@ -168,16 +170,26 @@ class QuerySheetDisplay(Display):
         n_rows = -(-len(self.images) // n_columns)
         height = self.images.shape[1] / self.images.shape[2]
         cell = height + _LINE * (len(captions[0]) + 0.7)
-        ax = self._axes(ax, figsize=(n_columns, n_rows * cell))
+        inches, size = _INCH, np.array([1.1 * n_columns, n_rows * cell])
+        if ax is not None:
+            extent = ax.get_window_extent().size / ax.figure.dpi
+            inches = min(extent / size)
+        ax = self._axes(ax, figsize=_INCH * size)
+        # As large as there is room for: 18 letters, 0.6 of their height wide.
+        letters = {"ha": "center", "va": "top", "fontsize": min(72 * inches / 11, 10)}
+        color = looks("abcd")["d"].color
         for k, picture in enumerate(self.images):
             left, top = k % n_columns * 1.1, k // n_columns * cell
             extent = left, left + 1, top + height, top
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent)
+            if self.wrong[k]:
+                x, y = [left, left + 1, left + 1, left], [top, top, top + height]
+                ax.fill(x, [*y, top + height], fill=False, edgecolor=color, linewidth=2)
             for line, text in enumerate(captions[k]):
-                red = self.wrong[k] and line == 1  # below the label
                 place = left + 0.5, top + height + _LINE * line + 0.03
-                style = {"ha": "center", "va": "top", "fontsize": 6}
-                ax.text(*place, text, color="firebrick" if red else "black", **style)
+                below = self.wrong[k] and line == 1  # the label
+                style = {"color": color, "weight": "bold"} if below else {}
+                ax.text(*place, text, **letters, **style)
         ax.set(xlim=(-0.05, n_columns * 1.1), ylim=(n_rows * cell, -0.05))
         ax.set_aspect("equal")
         ax.axis("off")

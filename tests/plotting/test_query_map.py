@@ -44,6 +44,17 @@ def test_images_are_flattened_and_same_again():
     np.testing.assert_array_equal(first, again)
 
 
+def test_what_is_asked_for_is_drawn():
+    ax = figure.Figure().subplots()
+    QueryMapDisplay.from_embeddings(ROWS, ROUNDS, next_query=[3, 0], ax=ax)
+    pool, *_, asked = ax.collections
+    assert asked.get_label() == "asked now"
+    np.testing.assert_array_equal(asked.get_offsets(), pool.get_offsets()[::-1])
+    for rows in ([6], [-1]):
+        with pytest.raises(ValueError, match="next_query must hold rows from 0 to 5"):
+            QueryMapDisplay(ROWS[:, :2], ROUNDS, next_query=rows)
+
+
 def test_a_pool_without_purchases():
     ax = figure.Figure().subplots()
     QueryMapDisplay(ROWS[:, :2], np.where(ROUNDS > 0, -1, ROUNDS)).plot(ax)
@@ -52,8 +63,9 @@ def test_a_pool_without_purchases():
 
 def test_frame():
     pytest.importorskip("pandas")
-    frame = QueryMapDisplay(ROWS[:, :2], ROUNDS).frame()
-    assert list(frame.columns) == ["x", "y", "round"]
+    frame = QueryMapDisplay(ROWS[:, :2], ROUNDS, next_query=[3, 0]).frame()
+    assert list(frame.columns) == ["x", "y", "round", "asked"]
+    assert np.flatnonzero(frame["asked"]).tolist() == [0, 3]
     np.testing.assert_array_equal(frame["y"], ROWS[:, 1])
     np.testing.assert_array_equal(frame["round"], ROUNDS)
 

@@ -31,8 +31,30 @@ def test_purchase_is_what_is_drawn():
         ["cat", "pred. cat", "0.25"],
     ]
     assert [text.get_text() for text in ax.texts] == sum(display.captions, [])
-    red = [text.get_text() for text in ax.texts if text.get_color() == "firebrick"]
-    assert red == ["pred. cat"]
+    bold = [text.get_text() for text in ax.texts if text.get_weight() == "bold"]
+    assert bold == ["pred. cat"]
+    (frame,) = ax.patches  # around the image of the wrong one
+    left, right, bottom, top = ax.images[1].get_extent()
+    corners = {(left, top), (right, top), (right, bottom), (left, bottom)}
+    assert set(map(tuple, frame.get_xy())) == corners
+
+
+@pytest.mark.parametrize("n_columns, width", [(6, None), (10, 8), (3, 3), (2, 4)])
+def test_captions_fit_below_their_images(n_columns, width):
+    names = ["a very long name of a class", "MMMMMMMMMMMMMMMMMM", "cat"] * 4
+    display = QuerySheetDisplay(np.zeros((12, 8, 8)), label=names, prediction=names)
+    ax = None if width is None else figure.Figure(figsize=(width, width)).subplots()
+    display.plot(ax, n_columns=n_columns)
+    display.figure_.canvas.draw()
+    boxes = [text.get_window_extent() for text in display.ax_.texts]
+    apart = boxes[2].x0 - boxes[0].x0 + (boxes[2].width - boxes[0].width) / 2
+    texts = sum(display.captions, [])
+    ordinary = [box for box, text in zip(boxes, texts, strict=True) if "M" not in text]
+    assert max(box.width for box in ordinary) <= apart
+    assert boxes[1].y1 < boxes[0].y0 + 1
+    if width is None:
+        assert display.ax_.texts[0].get_fontsize() >= 8
+        pytest.importorskip("matplotlib.pyplot").close(display.figure_)
 
 
 def test_images_and_captions_do_not_overlap():
