@@ -36,18 +36,20 @@ class CSVLogger(_Logger):
     --------
     >>> import tempfile
     >>> import numpy as np
+    >>> import pandas as pd
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from skal import ActiveLearningLoop, MarginQuery
+    >>> from skal import ActiveLearningLoop
     >>> from skal.callbacks import CSVLogger
     >>> X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
     >>> loop = ActiveLearningLoop(
-    ...     LogisticRegression(), MarginQuery(), n_rounds=1, batch_size=5, n_initial=5
+    ...     LogisticRegression(), "margin", n_rounds=1, batch_size=5, random_state=0
     ... )
     >>> path = tempfile.mkdtemp() + "/rounds.csv"
-    >>> _ = loop.set_callbacks(CSVLogger(path)).fit(X, y)  # doctest: +SKIP
-    >>> LearningCurveDisplay.from_records(
-    ...     pandas.read_csv(path), score_name="test_score"
-    ... )  # doctest: +SKIP
+    >>> _ = loop.set_callbacks(CSVLogger(path)).fit(X, y)
+    >>> pd.read_csv(path)[["strategy", "seed", "round", "n_labeled"]]
+      strategy  seed  round  n_labeled
+    0   margin     0      0         10
+    1   margin     0      1         15
     """
 
     def __init__(self, path: str | os.PathLike, **columns: Any):

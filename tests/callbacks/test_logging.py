@@ -16,7 +16,6 @@ from skal.callbacks import (
     WandbLogger,
 )
 
-pytest.importorskip("sklearn.callback")
 X = np.random.default_rng(0).normal(size=(60, 2))
 Y = (X[:, 0] > 0).astype(int)
 
