@@ -95,8 +95,9 @@ def write_report(folder: str | os.PathLike, *, format: str = "html") -> Report:
     for part, ended in zip(parts, finished.values(), strict=True):
         full = part.pop("full")
         part["numbers"] = numbers(ended, order, full) if ended else None
+    names = sorted({cell.config.data_name for cell in cells})
     content = {
-        "title": f"Active learning on {', '.join(sorted({_data(c) for c in cells}))}",
+        "title": f"Active learning on {', '.join(names)}",
         "groups": parts,
         "together": all_together(finished),
         "unread": unread,
@@ -150,27 +151,22 @@ def _read_all(folder):
     for path in sorted(path.parent for path in folder.rglob("config.json")):
         try:
             cell = read_cell(path)
-            own = cell.config.strategy, cell.config.seed
-            key = *own, _key(cell, OWN)
-            if known.setdefault(key, path) != path:
-                raise UsageError(
-                    f"{str(path)!r} is the same run as {str(known[key])!r}."
-                )
+            key = cell.config.strategy, cell.config.seed, _key(cell, OWN)
+            first = known.setdefault(key, path)
+            if first != path:
+                raise UsageError(f"{str(path)!r} is the same run as {str(first)!r}.")
             cells.append(cell)
         except Exception as error:  # of whatever another program has left there
             text = " ".join(str(error).split()) or type(error).__name__
-            where = "" if str(path) in text else f"{str(path)!r}: "
-            unread.append(f"left out: {where}{text}")
+            text = text if str(path) in text else f"{str(path)!r}: {text}"
+            text = text.replace(f"{folder}{os.sep}", "").partition(" Nothing was ")[0]
+            unread.append(f"left out: {text}")
     if not cells:
         raise UsageError(
             f"There are no runs below {str(folder)!r}; name the folder given to --out. "
             + " ".join(unread)
         )
     return cells, unread
-
-
-def _data(cell):
-    return cell.config.data_name
 
 
 # Options in which the full-data line may differ from the curves it is drawn with.

@@ -132,6 +132,7 @@ def all_together(groups):
         for title, cells in groups.items()
         if cells
     }
+    curves = {title: each for title, each in curves.items() if len(each.dropna())}
     names = [list(each.columns.unique("strategy")) for each in curves.values()]
     shared = [name for name in (names or [[]])[0] if all(name in n for n in names)]
     if len(curves) < 2 or len(shared) < 2:
@@ -150,7 +151,7 @@ def _summaries(rounds, curves, areas):
     scores = pd.DataFrame(
         {
             "area under the curve": areas.apply(_interval),
-            "minus random": pd.Series({name: _gain(areas, name) for name in areas}),
+            "minus random": pd.Series({n: _gain(r) for n, r in table.iterrows()}),
             "at the end": last["accuracy"].agg(_interval),
         }
     )
@@ -193,14 +194,13 @@ def _interval(values):
     return f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
 
 
-def _gain(areas, name):
-    gaps = (areas[name] - areas.get(BASELINE, np.nan)).dropna()
-    if gaps.empty:
+def _gain(row):
+    gain, half = row["gain"], row["half"]
+    if np.isnan(gain):
         return "no seed in common"
-    mean, half = mean_interval(gaps)
     if np.isnan(half):
-        return f"{mean:+.3f}"
-    return f"{mean - half:+.3f} to {mean + half:+.3f}"
+        return f"{gain:+.3f}"
+    return f"{gain - half:+.3f} to {gain + half:+.3f}"
 
 
 def _needed(runs, target):

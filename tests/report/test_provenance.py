@@ -36,7 +36,9 @@ def configs_of(line, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(run, "run_experiment", lambda config, **_: found.append(config))
         patch.setattr(display, "print_run", lambda result: None)
-        patch.setattr(grid, "_run_cell", lambda config, *_: found.append(config))
+        patch.setattr(
+            grid, "_run_cell", lambda _, config, *places: found.append(config)
+        )
         main([*words, "--out", str(tmp_path)])
     return found
 

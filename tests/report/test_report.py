@@ -309,8 +309,9 @@ def test_what_is_no_run_is_named(folder):
     assert len(written.notes) == 7
     text = unescape(text_of(written))
     for name in ("other", "model", "list", "binary", "kinds", "empty", "folder"):
-        (note,) = [n for n in written.notes if f"{folder / name}" in n]
+        (note,) = [n for n in written.notes if f"'{name}'" in n or f"'{name}/" in n]
         assert note.startswith("left out: ") and note in text
+    assert str(folder) not in text  # whoever reads the page has another disk
     assert "margin needs 35 %" in text  # the others are there
 
 
@@ -324,6 +325,15 @@ def test_runs_with_other_numbers_of_labels_than_their_pairs(folder):
     assert "margin 0.680" in text and "+0.075 to +0.075 ▲ ahead" in text
     # The means of 15 to 30 labels, of seeds 0 and 1 with 2.
     assert "margin needs 3" in text and "mean rank" in text
+    for name in ("random", "margin"):
+        make_run(folder, name, 0, [0.5, 0.6, 0.7], data="MNIST")
+    assert "All together" not in text_of(write_report(folder))
+
+
+def test_random_alone(tmp_path):
+    make_run(tmp_path, "random", 0, [0.5, 0.6, 0.7])
+    text = text_of(write_report(tmp_path))
+    assert "There is nothing to compare" in text and "random 0.600" in text
 
 
 def test_no_runs(tmp_path, capsys):
@@ -454,7 +464,7 @@ def test_a_run_that_is_there_twice(folder):
     make_run(folder / "copy", "margin", 1, [0.5, 0.6, 0.7])
     report = write_report(folder)
     (note,) = report.notes
-    assert re.match("left out: '.*/seed=1' is the same run as '.*/copy/.*'", note)
+    assert re.match("left out: 'digits/.*/seed=1' is the same run as 'copy/", note)
     assert note in unescape(report.page.read_text())
 
 
