@@ -179,7 +179,8 @@ def table(runs):
     lines += ["", "By the mean of all batches:", "", *verdicts, ""]
     lines += [
         "Photos need a backbone: their pixels tell a linear model little, and a batch "
-        "that covers pixels covers nothing that matters, so there the default loses."
+        "that covers pixels covers nothing that matters: there the default is rather "
+        "behind."
     ]
     return "\n".join(lines) + "\n"
 

@@ -101,8 +101,10 @@ def thumbnails(paths, size=32, faults=None):
     Raises
     ------
     ValueError
-        For the first file that cannot be read.
+        For a path alone, and for the first file that cannot be read.
     """
+    if isinstance(paths, str | os.PathLike):
+        raise ValueError(f"images are named by a list of paths, got {str(paths)!r}.")
     images = np.zeros((len(paths), 3, size, size), dtype=np.uint8)
     for place, path in enumerate(paths):
         try:

@@ -146,8 +146,11 @@ def build_features(source, settings, n_rows):
             Normalizer(),
         )
     numbers = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
-    categories = OneHotEncoder(
-        max_categories=50, handle_unknown="infrequent_if_exist", sparse_output=False
+    categories = make_pipeline(
+        FunctionTransformer(_texts),
+        OneHotEncoder(
+            max_categories=50, handle_unknown="infrequent_if_exist", sparse_output=False
+        ),
     )
     return ColumnTransformer(
         [
@@ -155,6 +158,11 @@ def build_features(source, settings, n_rows):
             ("texts", categories, make_column_selector(dtype_exclude="number")),
         ]
     )
+
+
+def _texts(frame):
+    """Write cells of any kind, lists too, as texts; what is missing as one of them."""
+    return frame.astype(object).where(frame.notna(), None).map(str)
 
 
 def _flat(images):

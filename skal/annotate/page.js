@@ -107,7 +107,7 @@ function show(found, said = "") {
   say(`${said}${title(item)}${place_}`);
 }
 
-const title = (of) => (of.kind === "images" ? of.name : `Row ${Number(of.name) + 1}`);
+const title = (of) => (of.kind === "images" ? of.name : `Item ${of.name}`);
 
 function element(tag, text, name) {
   const made = document.createElement(tag);
@@ -269,7 +269,7 @@ async function showHistory() {
   const answers = await get("history");
   $("history").replaceChildren(...answers.map(({ number, name, label }, index) => {
     const line = element("li");
-    const text = /^\d+$/.test(name) ? `Row ${Number(name) + 1}` : name;
+    const text = /^\d+$/.test(name) ? `Item ${name}` : name;
     const button = element("button", `${text}: ${label ?? "skipped"}`);
     button.onclick = () => once(async () => {
       earlier = answers;

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skal.annotate.answers import Added, add_answers
+from skal.annotate.images import SUFFIXES
 from skal.annotate.inventory import look_through, mark_broken
 from skal.annotate.settings import (
     FOLDER,
@@ -155,7 +156,10 @@ class LabelProject:
         found = find_source(path, settings.text_column)
         check_settings(found, settings)
         if not found.listing({}).names:
-            raise UsageError(f"{path} has no images; name a folder that has some.")
+            raise UsageError(
+                f"{path} has no images ({', '.join(SUFFIXES)}); name a folder that has "
+                "some, or convert them."
+            )
         if settings.backbone or settings.strategy != DEFAULT:
             from skal.annotate.learning import try_out
 

@@ -1,6 +1,7 @@
 """Records of CSV, JSON and JSONL files, each with its line."""
 
 import csv
+import io
 import json
 
 from skal.experiment.options import UsageError
@@ -111,7 +112,8 @@ def _separated(path, text):
     separator = max(",;\t|", key=head.count)
     if separator not in head:
         separator = "\x1f"  # one column, whose texts may hold any of these
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator)
+    limit = csv.field_size_limit(2**31 - 1)  # texts may be long
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
     records, names, before = [], None, 0
     try:
         for row in reader:
@@ -136,4 +138,6 @@ def _separated(path, text):
         raise UsageError(
             f"{path}, line {reader.line_num}: {error}; save it as CSV once more."
         ) from None
+    finally:
+        csv.field_size_limit(limit)
     return records

@@ -5,6 +5,7 @@ import os
 from hashlib import blake2b
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from skal.annotate.images import fault_of, find_images
@@ -162,6 +163,21 @@ class RowSource:
             return rows
         return rows[self.text_column].tolist()
 
+    def sentences(self):
+        """List the columns of a table that hold sentences, which no model reads so.
+
+        Returns
+        -------
+        columns : list of str
+        """
+        texts = self.frame.select_dtypes(exclude="number").astype(str)
+        return [
+            name
+            for name in texts
+            if texts[name].str.count(" ").mean() >= 3
+            and texts[name].nunique() > len(texts) / 2
+        ]
+
     def describe(self, names):
         """Give the columns of the file; see `ImageSource`."""
         return self.frame.loc[list(map(int, names))].reset_index(drop=True)
@@ -195,7 +211,9 @@ def read_frame(path, text_column=None):
         elif kind in (".json", ".jsonl"):
             frame = pd.DataFrame([record for _, record in read_records(path)])
         elif kind == ".txt" and text_column == "text":
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            # Other marks than the end of a line are part of a text.
+            text = path.read_text(encoding="utf-8-sig")
+            lines = text.removesuffix("\n").split("\n") if text else []
             frame = pd.DataFrame({"text": lines}, dtype=object)
         elif text_column is None:
             frame = _read_table(path)
@@ -211,7 +229,7 @@ def read_frame(path, text_column=None):
     if text_column is None:
         return frame
     if text_column not in frame:
-        raise UsageError(f"--text-column {unknown(text_column, frame.columns)}.")
+        raise UsageError(f"--text-column cannot be {unknown(text_column, frame)}.")
     texts = frame[text_column].astype(object)
     return texts.where(texts.notna(), "").map(str).to_frame()
 
@@ -271,9 +289,9 @@ def show_json(value):
     -------
     value : object
     """
-    value = value.item() if hasattr(value, "item") else value
+    value = value.item() if isinstance(value, np.generic) else value
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        return None if value != value else str(value)
+        return None if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)
     return value

@@ -49,6 +49,7 @@ def write_batch(project, batch, path, form="csv", prefix=LOCAL_FILES):
     """
     if form not in WRITERS:
         raise UsageError(f"--format cannot be {unknown(form, WRITERS)}.")
+    check_folder(path)
     _check_free(project, path)
     text, config = WRITERS[form](project, batch, prefix)
     with atomic_write(path, "w") as file:
@@ -186,6 +187,7 @@ def write_sheet(project, batch, path):
     kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(path.suffix.lower())
     if kind is None:
         raise UsageError(f"--sheet must end in .png or .jpg, got {str(path)!r}.")
+    check_folder(path)
     check_outside(project, path)
     sheet = contact_sheet(batch["path"].tolist(), batch["item"].tolist())
     with atomic_write(path) as file:
@@ -224,7 +226,19 @@ def check_table(path):
     """
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise UsageError(f"{str(path)!r} must end in .csv or .parquet.")
+    check_folder(path)
     return path
+
+
+def check_folder(path):
+    """Raise unless there is a folder for a file.
+
+    Parameters
+    ----------
+    path : Path
+    """
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {str(path.parent)!r}; make it first.")
 
 
 def labelled(project):

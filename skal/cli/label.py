@@ -114,6 +114,14 @@ def init(
     made = LabelProject.init(source, classes=classes, project=project, **settings)
     del made.found["new"]  # all are
     _tell(made)
+    sentences = made.source.sentences() if made.source.kind == "table" else []
+    if sentences:
+        print(
+            f"skal: sentences stand in {', '.join(sentences)}, and no model reads them "
+            f"in a table: make the project anew with --text-column {sentences[0]}, or "
+            "go on with the other columns",
+            file=sys.stderr,
+        )
     where = made.folder.parent if made.folder.name == FOLDER else made.folder
     print(f"project: {made.folder}, {made.status()['n_items']} items")
     print(f"label them: skal label serve {shlex.quote(str(where))}")

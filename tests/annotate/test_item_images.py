@@ -81,3 +81,8 @@ def test_contact_sheet_shows_all(photos):
     assert sheet.size == (120, 3 * 58)
     tiles = np.asarray(sheet).reshape(3, 58, 3, 40, 3).swapaxes(1, 2).reshape(9, -1)
     assert [bool((tile != 255).any()) for tile in tiles] == [True] * 7 + [False] * 2
+
+
+def test_a_path_alone_is_refused():
+    with pytest.raises(ValueError, match="by a list of paths, got 'a.png'"):
+        thumbnails("a.png")

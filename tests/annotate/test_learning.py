@@ -27,6 +27,18 @@ def test_classes_of_one_label_are_left_out():
     assert estimate_accuracy(settings, X[1:], y[1:]) is None
 
 
+def test_features_of_rows_with_lists_and_mixed_cells(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"a": {"b": 1}, "c": [1], "d": "x"}\n{"a": {"b": 1}, "c": [2], "d": 3}\n'
+        '{"c": null, "d": true}\n'
+    )
+    X = build_features(find_source(path), Settings(source="x"), 3)
+    X = X.fit_transform(find_source(path).frame)
+    assert X.shape == (3, 2 + 3 + 3)
+    assert X.sum(axis=1).tolist() == [3, 3, 3]
+
+
 def test_features_of_few_texts_and_rows(tmp_path):
     for name, text in [
         ("a.txt", "x\ny\n"),

@@ -1,9 +1,11 @@
+import csv
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from skal.annotate.sources import find_source
+from skal.annotate.sources import find_source, show_json
 from skal.experiment.options import UsageError
 
 TEXTS = ["a fine film", "so, dull", "fine; acting", "dull"]
@@ -99,3 +101,30 @@ def test_names_that_no_store_can_hold(photos):
         pytest.skip("no such names here")
     with pytest.raises(UsageError, match="no UTF-8; rename it"):
         find_source(photos).listing({})
+
+
+def test_only_the_end_of_a_line_ends_a_text(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffone\u2028text\r\n\r\ntwo\x0c\r\n".encode())
+    assert find_source(path).frame["text"].tolist() == ["one\u2028text", "", "two\x0c"]
+    path.write_bytes("text\none\u2028text\n".encode())
+    path = path.rename(tmp_path / "a.csv")
+    assert find_source(path, "text").frame["text"].tolist() == ["one\u2028text"]
+    path.write_text("text,n\n" + "x" * 200_000 + ",1\n")  # the csv module has a limit
+    limit = csv.field_size_limit()
+    assert find_source(path, "text").frame["text"].str.len().tolist() == [200_000]
+    assert csv.field_size_limit() == limit
+
+
+def test_sentences_in_a_table_are_found(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [f"{i},a fine film no {i},once upon a time,{'ab'[i % 2]}" for i in range(9)]
+    path.write_text("n,review,motto,kind\n" + "\n".join(rows))
+    assert find_source(path).sentences() == ["review"]
+
+
+def test_values_that_json_can_hold():
+    shown = [
+        show_json(x) for x in (np.int64(3), np.nan, pd.NaT, np.arange(2), {"a": 1})
+    ]
+    assert shown == [3, None, None, "[0 1]", {"a": 1}]

@@ -100,6 +100,8 @@ def test_wrong_requests_of_a_project(photos, capsys):
         ("next --format x --out x", "--format cannot be 'x'"),
         ("predict p.csv", "there is no model yet"),
         ("predict p.xls", "must end in .csv"),
+        ("predict no/p.csv", "there is no folder 'no'; make it first"),
+        ("next --out no/b.csv", "there is no folder 'no'; make it first"),
         ("undo", "there is no answer to take back"),
         ("add nothing.csv", "nothing.csv cannot be read"),
         ("init . --classes a b", "has a project already"),
@@ -109,6 +111,18 @@ def test_wrong_requests_of_a_project(photos, capsys):
         assert message in capsys.readouterr().err
     assert main(["label", "status"]) == 0
     assert "0 of 12 items labelled" in capsys.readouterr().out
+
+
+def test_a_table_of_sentences_is_told(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "id,text\n" + "".join(f"{i},a fine film no {i}\n" for i in range(9))
+    )
+    assert main(["label", "init", str(path), "--classes", "a", "b"]) == 0
+    assert "anew with --text-column text" in capsys.readouterr().err
+    wrong = ["--project", str(tmp_path / "p"), "--text-column", "txt"]
+    assert main(["label", "init", str(path), "--classes", "a", "b", *wrong]) == 2
+    assert "--text-column cannot be 'txt'; did you mean" in capsys.readouterr().err
 
 
 def test_what_happened_to_the_items_is_told(photos, capsys):
