@@ -86,7 +86,8 @@ def read_cell(path):
     """
     folder = open_run(path)
     config, records, stored = folder.config, folder.read_stored(), folder.read_config()
-    if not {"strategy", "seed"} <= stored["options"].keys():
+    kinds = {"strategy": str, "seed": int}
+    if not all(isinstance(stored["options"].get(k), kinds[k]) for k in kinds):
         _refuse(folder.path / "config.json", "is not of a run")
     if "hash" in stored:
         hashes = {stored["hash"], options_hash(stored["options"])}
