@@ -58,7 +58,7 @@ def score_range(name: str) -> tuple[float, float]:
     Parameters
     ----------
     name : str
-        Of a column, with or without "test_".
+        Of a column, with or without ``test_``.
 
     Returns
     -------
