@@ -85,7 +85,7 @@ axes.legend(loc="lower right")
 # on the disk before the next question is asked.
 folder = tempfile.TemporaryDirectory()
 path = Path(folder.name) / "digits.npz"
-asked = []
+asked: list = []
 
 
 def service(rows):
