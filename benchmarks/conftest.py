@@ -1,12 +1,11 @@
 """Profiles, threads, measurements and the table that all benchmarks share."""
 
 import statistics
-import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from measuring import peak_growth
 
 PROFILES = ("fast", "regular", "large")
 ROWS = pytest.StashKey()
@@ -92,37 +91,7 @@ def medians_in_turn():
     return measure
 
 
-def resident_bytes():
-    """Resident memory of this process, from /proc (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmRSS")
-
-
 @pytest.fixture(scope="session")
 def extra_memory():
-    """Peak of the resident memory while a function runs, less that before, in bytes.
-
-    A thread samples it every millisecond, so a shorter peak can be missed, and memory
-    that earlier calls left with the allocator is not counted: call it first.
-    """
-
-    def measure(function):
-        before, peak, done = resident_bytes(), 0, threading.Event()
-
-        def sample():
-            nonlocal peak
-            while not done.wait(0.001):
-                peak = max(peak, resident_bytes())
-
-        sampler = threading.Thread(target=sample)
-        sampler.start()
-        try:
-            function()
-        finally:
-            done.set()
-            sampler.join()
-        return max(0, max(peak, resident_bytes()) - before)
-
-    return measure
+    """Memory that a call needs at its peak, see `peak_growth`; call it once before."""
+    return peak_growth

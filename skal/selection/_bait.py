@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from skal.selection._base import check_norms, check_points
 from skal.utils.seeds import SeedLike, check_generator
 
-N_NUMBERS = 2**20  # in one block of rows in double precision
+# One block of rows in double precision: what a processor keeps at hand.
+N_ROWS, N_NUMBERS = 256, 2**16
 TIE = 1e-9  # Gains that differ by less of themselves count as equal.
 
 
@@ -109,7 +110,7 @@ def _check_number(value, name, least, strict=False):
 
 def _blocks(rows):
     """Split a matrix in double precision."""
-    step = max(1, N_NUMBERS // max(1, rows.shape[1]))
+    step = max(N_ROWS, N_NUMBERS // max(1, rows.shape[1]))
     return (part.double() for part in rows.split(step))
 
 
@@ -154,7 +155,7 @@ class _Traces:
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(known))
         effect = self._inverse @ mean @ self._inverse
         self.a, self.c = self._by_row(
-            lambda g: (((g @ m) * g).sum(1) for m in (self._inverse, effect))
+            lambda g: [((g @ m) * g).sum(1) for m in (self._inverse, effect)]
         )
 
     def change(self, row, sign):

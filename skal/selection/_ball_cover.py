@@ -121,7 +121,7 @@ def _near(x, c, square):
     origin, dtype = origin_of(x), working_dtype(x)
     near = torch.empty(len(x), len(c), dtype=torch.bool, device=x.device)
     start = 0
-    for rows in x.split(max(1, N_PAIRS // len(c))):
+    for rows in x.split(max(1, N_PAIRS // max(c.shape))):
         part, start = near[start : start + len(rows)], start + len(rows)
         lower, row_width, column_width = lower_bounds([rows], [c], origin, dtype=dtype)
         torch.lt(lower, square, out=part)
