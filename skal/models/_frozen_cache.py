@@ -1,6 +1,7 @@
 """Features on disk: chunks of rows, each file whole or absent."""
 
 import errno
+import os
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -171,15 +172,16 @@ def _explained(path):
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        # NumPy says no more than how much of an array it has written.
+        code = error.errno or errno.ENOSPC
         remedy = (
             "make room, and the same call goes on: what is in it is whole"
-            if full
+            if code in (errno.ENOSPC, errno.EDQUOT)
             else "name a folder that can be written"
         )
         raise OSError(
-            error.errno,
-            f"cache={str(path.parent)!r} cannot be written ({error.strerror}); "
+            code,
+            f"cache={str(path.parent)!r} cannot be written ({os.strerror(code)}); "
             f"{remedy}.",
         ) from error
 

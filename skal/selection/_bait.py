@@ -65,8 +65,8 @@ def bait(
     are turned into double precision block by block, so that no rounding adds up, which
     takes no longer than single precision: a pick reads the rows once.
 
-    Memory beyond the input: four numbers a row, and six matrices of the square of
-    `n_columns`.
+    Memory beyond the input: four numbers a row, six matrices of the square of
+    `n_columns`, and blocks of rows: 4 MB at 20,000 x 64, 2 MB at 20,000 x 256.
 
     References
     ----------

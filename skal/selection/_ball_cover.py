@@ -61,7 +61,8 @@ def ball_cover(
     No graph of neighbours is kept: a row is covered once, and then the count of each
     row near it falls by one, so all distances are computed at most twice, by blocks.
     Products decide where their rounding cannot matter, differences in double precision
-    elsewhere. Memory beyond the input grows with the number of rows alone.
+    elsewhere. Memory beyond the input: some 256 bytes a row, and several blocks
+    of a million distances: 75 MB at 20,000 x 64, 105 MB at 20,000 x 256.
 
     References
     ----------
@@ -161,6 +162,11 @@ def pure_radius(
     radius : float
         Exact, without a grid: a quantile of the distances of rows to the nearest one
         of another label. Infinite where there is but one label.
+
+    Notes
+    -----
+    Memory beyond the input: the rows of other labels, some times over: 63 MB at
+    20,000 x 64, 64 MB at 10,000 x 256.
 
     References
     ----------

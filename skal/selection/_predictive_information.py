@@ -40,7 +40,8 @@ def predictive_information(
     -----
     Joint probabilities of many rows with all targets are one matrix product, in double
     precision. Memory is 8 MB for a block of 2^20 of them, some times over, but at least
-    that of one row, and a copy of the targets in double precision.
+    that of one row, and a copy of the targets in double precision: 30 MB for 4,000
+    rows, 100 draws, 10 classes and 200 targets.
 
     References
     ----------
