@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import skal
-
-BENCHMARKS = Path(skal.__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
