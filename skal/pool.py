@@ -237,6 +237,21 @@ class PoolView:
                     rows = transformer.transform(rows)
         return rows
 
+    def features_at(self, positions: NDArray[np.int64]) -> Any:
+        """Take some of `features`, of which there is no copy as a whole for a bare net.
+
+        Parameters
+        ----------
+        positions : int64 array of shape (n_rows,)
+
+        Returns
+        -------
+        rows : the same kind of container
+        """
+        if transformers_of(self.estimator):
+            return take(self.features, positions)
+        return take(self._X, positions if self._rows is None else self._rows[positions])
+
     @property
     def proba(self) -> torch.Tensor:
         """Probabilities of shape (n_samples, n_classes)."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,38 @@ collect_ignore = ["example_package"]
 # On arrays this small, threads mostly wait for each other.
 threadpool_limits(1)
 torch.set_num_threads(1)
+
+
+def pytest_generate_tests(metafunc):
+    """Train with one seed; with 20 where they are swept, by one thread and by two."""
+    if "training_seed" in metafunc.fixturenames:
+        swept = [
+            pytest.param((seed, n_threads), marks=pytest.mark.sweep)
+            for n_threads in (1, 2)
+            for seed in range(20)
+        ]
+        metafunc.parametrize(
+            "training_seed",
+            [(0, 1), *swept],
+            indirect=True,
+            ids=lambda run: "seed{}-threads{}".format(*run),
+        )
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if "sweep" not in config.option.markexpr.replace("not sweep", ""):
+        return
+    margins = {}
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        for kind, (value, *bounds) in getattr(report, "user_properties", ()):
+            if kind == "margin" and report.when == "call":
+                test = report.nodeid.partition("::")[2].partition("[")[0]
+                margins.setdefault((test, *bounds), []).append(value)
+    terminalreporter.section("margins of trained nets")
+    terminalreporter.line("| test | what | runs | least | greatest | above | below |")
+    for (test, name, above, below), values in sorted(margins.items()):
+        spread = f"{len(values)} | {min(values):.4g} | {max(values):.4g}"
+        terminalreporter.line(f"| {test} | {name} | {spread} | {above} | {below} |")
 
 
 def pytest_collection_modifyitems(items):
@@ -45,6 +78,28 @@ def data_root():
     if not folder.is_dir():
         pytest.skip(f"no data sets in {folder}; set SKAL_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def training_seed(request):
+    """A seed to train with, on as many threads as the run says; see `margin`."""
+    seed, n_threads = request.param
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    yield seed
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def margin(request):
+    """Assert what a trained net gives, with room: `pytest -m sweep` lists how much."""
+
+    def check(name, value, above=-np.inf, below=np.inf):
+        margin = float(value), name, above, below
+        request.node.user_properties.append(("margin", margin))
+        assert above < value < below, name
+
+    return check
 
 
 @pytest.fixture(scope="session")

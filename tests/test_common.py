@@ -35,6 +35,8 @@ def expected_failures(strategy):
 
 @pytest.mark.filterwarnings("ignore:the batch is saturated")
 @pytest.mark.filterwarnings("ignore:the posterior of the VAE")  # after 3 steps
+@pytest.mark.filterwarnings("ignore:VaalQuery holds out none")
+@pytest.mark.filterwarnings("ignore:the discriminator of VaalQuery tells")
 @parametrize_with_checks(STRATEGIES, expected_failed_checks=expected_failures)
 def test_strategy(strategy, check):
     check(strategy)

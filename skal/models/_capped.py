@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from math import ceil
+from math import ceil, isfinite
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -22,8 +22,8 @@ class CappedNet(NeuralNet):
     The dataset it is fitted to makes the training batches: it has `n_batches(size)` and
     `batches(size)`, as `skal.net.auxiliary_rows.AuxiliaryRows`. A subclass writes
     `train_step`, where it updates modules by `_update`; it names in `_extra` the
-    modules beside `module`, with their arguments in `_arguments`, and in `_curves` what
-    it notes beside the loss.
+    modules beside `module`, with their arguments in `_arguments`, in `_curves` what it
+    notes beside the loss, and in `_longest_epoch` how many steps an epoch may have.
 
     Parameters
     ----------
@@ -46,6 +46,7 @@ class CappedNet(NeuralNet):
 
     _extra = ()
     _curves = ()
+    _longest_epoch = None
     _parameter_constraints = {
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -73,6 +74,11 @@ class CappedNet(NeuralNet):
             **params,
         )
         self.max_iter = max_iter
+
+    @property
+    def cap(self) -> int:
+        """Steps that `max_iter` allows."""
+        return self.max_iter
 
     def _validate_params(self):
         """Check names of arguments as skorch does, and values as scikit-learn does."""
@@ -114,8 +120,7 @@ class CappedNet(NeuralNet):
     ) -> Self:
         """Train for `max_epochs`, or until `max_iter` steps are done."""
         epochs = self.max_epochs if epochs is None else epochs
-        n_batches = X.n_batches(self._batch_size())
-        epochs = min(epochs, ceil(self.max_iter / n_batches))
+        epochs = min(epochs, ceil(self.cap / self._n_batches(X)))
         return super().fit_loop(X, y, epochs=epochs, **fit_params)
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Iterable[Any]:
@@ -124,22 +129,22 @@ class CappedNet(NeuralNet):
             return super().get_iterator(dataset, training)
         params = self.get_params_for("iterator_train")
         params = {k: params[k] for k in ("num_workers", "pin_memory") if k in params}
-        batches = _Epochs(dataset, self._batch_size(), self.max_iter)
+        batches = _Epochs(
+            dataset.batches(self._batch_size()), self._n_batches(dataset), self.cap
+        )
         return DataLoader(
             dataset, batch_sampler=batches, collate_fn=_as_it_is, **params
         )
+
+    def _n_batches(self, dataset):
+        n_batches = dataset.n_batches(self._batch_size())
+        return min(n_batches, self._longest_epoch or n_batches)
 
     def _batch_size(self):
         return self.get_params_for("iterator_train").get("batch_size", self.batch_size)
 
     def _update(self, name, loss, batch):
         """Update one module, and no other, by the gradient of a loss."""
-        if not bool(loss.isfinite()):
-            raise ValueError(
-                f"the {type(getattr(self, f'{name}_')).__name__} that a strategy "
-                f"trains diverged: its loss is {loss.item()} in epoch "
-                f"{len(self.history)}; lower the learning rate, aux__lr={self.lr}."
-            )
         named = list(getattr(self, f"{name}_").named_parameters())
         optimizer = getattr(self, f"{_optimizer_of(name)}_")
         optimizer.zero_grad()
@@ -149,9 +154,22 @@ class CappedNet(NeuralNet):
         )
         optimizer.step()
 
-    def _note(self, **values):
-        """Keep values of this batch in the history, averaged over each epoch."""
-        for name, value in values.items():
+    def _note(self, losses, **values):
+        """Keep values of this batch in the history, averaged over each epoch.
+
+        All are read from the device at once. Raises where the loss of a module, given
+        by its name, is not finite.
+        """
+        tensors = [value.detach() for value in (*losses.values(), *values.values())]
+        numbers = torch.stack([value.float() for value in tensors]).tolist()
+        for name, loss in zip(losses, numbers, strict=False):
+            if not isfinite(loss):
+                raise ValueError(
+                    f"the {type(getattr(self, f'{name}_')).__name__} that a strategy "
+                    f"trains diverged: its loss is {loss} in epoch "
+                    f"{len(self.history)}; lower the learning rate, aux__lr={self.lr}."
+                )
+        for name, value in zip(values, numbers[len(losses) :], strict=True):
             self.history.record_batch(name, value)
 
 
@@ -162,9 +180,8 @@ def _optimizer_of(name):
 class _Epochs:
     """Batches epoch by epoch, until there were `max_iter`."""
 
-    def __init__(self, dataset, size, max_iter):
-        self.batches = dataset.batches(size)
-        self.n_batches, self.left = dataset.n_batches(size), max_iter
+    def __init__(self, batches, n_batches, max_iter):
+        self.batches, self.n_batches, self.left = batches, n_batches, max_iter
 
     def __len__(self):
         return min(self.n_batches, self.left)

@@ -6,7 +6,9 @@ from math import log2, prod
 from numbers import Integral, Real
 from typing import Any, Self
 
+import numpy as np
 import torch
+from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import nn
@@ -148,6 +150,31 @@ def penalty_of(scores, x):
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
+# Steps over which the distance is averaged, to see whether it falls by 1 %.
+WINDOW = 500
+
+
+class StopsByDistance(Callback):
+    """End training where the distance of generated and real rows falls no more."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget the last training."""
+        self.distances, self.least, self.waited = [], np.inf, 0
+
+    def on_epoch_end(self, net, **kwargs):
+        """Look at the distance, window by window."""
+        self.distances += net.history[-1, "batches", :, "distance"]
+        if len(self.distances) < WINDOW:
+            return
+        distance, self.distances = abs(np.mean(self.distances)), []
+        if distance < 0.99 * self.least:
+            self.least, self.waited = distance, 0
+            return
+        self.waited += 1
+        if self.waited == net.patience:
+            raise KeyboardInterrupt  # how skorch stops early
+
+
 class WassersteinGAN(CappedNet):
     """Net of a generator and a critic, and an autoencoder of the same rows.
 
@@ -171,8 +198,12 @@ class WassersteinGAN(CappedNet):
         Steps of the critic for each one of the generator.
     penalty_weight : float, default=10.0
         Weight of the gradient penalty.
-    max_iter : int, default=3000
-        No more steps of the critic than this.
+    patience : int, default=10
+        Training ends where in so many times 500 steps of the critic the mean distance
+        of 500 was never 1 % below the least before.
+    max_iter : int, default=None
+        No more steps of the critic than this. None is 15,000 for flat rows, of a few
+        milliseconds each, and 3,000 for images.
     lr, batch_size, max_epochs, **params
         As of `skorch.NeuralNet`.
 
@@ -197,6 +228,8 @@ class WassersteinGAN(CappedNet):
         **CappedNet._parameter_constraints,
         "n_critic": [Interval(Integral, 1, None, closed="left")],
         "penalty_weight": [Interval(Real, 0, None, closed="left")],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -210,10 +243,11 @@ class WassersteinGAN(CappedNet):
         autoencoder_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
         n_critic: int = 3,
         penalty_weight: float = 10.0,
-        max_iter: int = 3000,
+        patience: int = 10,
+        max_iter: int | None = None,
         lr: float = 5e-4,
         batch_size: int = 64,
-        max_epochs: int = 500,
+        max_epochs: int = 2000,
         **params: Any,
     ):
         super().__init__(
@@ -231,6 +265,19 @@ class WassersteinGAN(CappedNet):
         self.autoencoder_optimizer = autoencoder_optimizer
         self.n_critic = n_critic
         self.penalty_weight = penalty_weight
+        self.patience = patience
+
+    @property
+    def cap(self) -> int:
+        """Steps of the critic that `max_iter` allows."""
+        if self.max_iter is not None:
+            return self.max_iter
+        return 3000 if len(self.get_params_for("module")["shape"]) == 3 else 15_000
+
+    @property
+    def _default_callbacks(self):
+        *callbacks, log = super()._default_callbacks
+        return [*callbacks, ("converged", StopsByDistance()), log]
 
     @property
     def _extra(self):
@@ -294,11 +341,12 @@ class WassersteinGAN(CappedNet):
         if self.n_steps_ % self.n_critic == 0:
             generator_loss = -self.critic_(self.generate(len(x))).mean()
             self._update("module", generator_loss, batch)
-            self.last_["generator_loss"] = generator_loss.item()
+            self.last_["generator_loss"] = generator_loss.detach()
             if self.autoencoder is not None:
                 error = (self.autoencoder_(x) - x).square().flatten(1).sum(1).mean()
                 self._update("autoencoder", error, batch)
-                self.last_["reconstruction"] = error.item()
+                self.last_["reconstruction"] = error.detach()
         self.n_steps_ += 1
-        self._note(distance=distance.item(), **self.last_)
+        losses = zip(("module", "autoencoder"), self.last_.values(), strict=False)
+        self._note({"critic": loss, **dict(losses)}, distance=distance, **self.last_)
         return {"loss": loss, "y_pred": fake}

@@ -1,6 +1,7 @@
 """Rows of any container as the batches of float32 that an auxiliary net takes."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,15 +14,17 @@ N_AT_ONCE = 1024  # rows that statistics are taken of, and outputs computed for
 # Columns that differ by less, relative to their mean, are constant.
 LEAST_DEVIATION = 1e-10
 
+LEAST_HELD_OUT = 5  # fewer rows would say nothing
+
 
 class AuxiliaryRows(Dataset):
     """Unlabelled and labelled rows, shifted and scaled to float32 batch by batch.
 
     Parameters
     ----------
-    unlabeled : rows of any container
+    unlabeled : rows of any container, or a PoolView
         Never stacked as a whole.
-    labeled : the same kind of rows, default=None
+    labeled : the same kind, default=None
         They follow the unlabelled ones.
     order : int64 array of shape (n_rows,), default=None
         Position by position the row that stands there.
@@ -37,19 +40,23 @@ class AuxiliaryRows(Dataset):
         Of a row as the net takes it: (n_channels, height, width) where it is an image
         of at least 4 x 4, else (n_values,).
     is_labeled : bool tensor of shape (n_rows,)
+    held_out : int64 tensor
+        Positions of rows that are in no training batch; none until `hold_out`.
     center, scale : float64 tensors
         Batches are ``(rows - center) / scale``; 0 and 1 until they are set.
     """
 
     def __init__(self, unlabeled, labeled=None, *, order=None, paired=False):
-        self._parts = [unlabeled] if labeled is None else [unlabeled, labeled]
-        sizes = [n_rows(part) for part in self._parts]
+        parts = [unlabeled] if labeled is None else [unlabeled, labeled]
+        self._take = [getattr(p, "features_at", partial(take, p)) for p in parts]
+        sizes = [n_rows(part) for part in parts]
         self._first = sizes[0]
         self._order = np.arange(sum(sizes)) if order is None else order
         self.paired = paired
         self.is_labeled = torch.from_numpy(self._order >= self._first)
         self.row_shape = tuple(self.numbers([0]).shape[1:])
         self.shape = image_shape(self.row_shape)
+        self.held_out = torch.empty(0, dtype=torch.int64)
         self.center, self.scale = torch.zeros(()), torch.ones(())
 
     def __len__(self):
@@ -66,13 +73,13 @@ class AuxiliaryRows(Dataset):
         rows = self._order[np.asarray(positions)]
         second = rows >= self._first
         if not second.any():
-            return _numbers(self._parts[0], rows)
-        labeled = _numbers(self._parts[1], rows[second] - self._first)
+            return _numbers(self._take[0](rows))
+        labeled = _numbers(self._take[1](rows[second] - self._first))
         if second.all():
             return labeled
         joined = labeled.new_empty((len(rows), *labeled.shape[1:]))
         joined[torch.from_numpy(second)] = labeled
-        joined[torch.from_numpy(~second)] = _numbers(self._parts[0], rows[~second])
+        joined[torch.from_numpy(~second)] = _numbers(self._take[0](rows[~second]))
         return joined
 
     def scaled(self, center, scale):
@@ -80,22 +87,26 @@ class AuxiliaryRows(Dataset):
         self.center, self.scale = center, torch.where(scale > 0, scale, 1)
         return self
 
-    def _blocks(self):
-        return np.split(np.arange(len(self)), range(N_AT_ONCE, len(self), N_AT_ONCE))
+    def _blocks(self, positions=None):
+        positions = np.arange(len(self)) if positions is None else positions
+        return np.split(positions, range(N_AT_ONCE, len(positions), N_AT_ONCE))
 
-    def outputs(self, function):
+    def outputs(self, function, positions=None):
         """Call a function with the batches of all rows in order, and join its outputs.
 
         Parameters
         ----------
         function : callable
             From a float32 tensor to a tensor with as many rows.
+        positions : int64 array, default=None
+            Of rows; None is all.
 
         Returns
         -------
         outputs : tensor
         """
-        return torch.cat([function(self.__getitems__(b)[0]) for b in self._blocks()])
+        blocks = self._blocks(positions)
+        return torch.cat([function(self.__getitems__(b)[0]) for b in blocks])
 
     def statistics(self):
         """Compute the statistics of all rows; raise where they are not finite.
@@ -124,9 +135,44 @@ class AuxiliaryRows(Dataset):
         std = torch.where(std > LEAST_DEVIATION * mean.abs(), std, 0)
         return mean, std, low, high
 
+    def hold_out(self, share, at_most, rng):
+        """Keep rows of either kind from training, where there are enough.
+
+        Parameters
+        ----------
+        share : float
+            Of the rows of each kind.
+        at_most : int
+            Rows of each kind.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        held : bool
+            Whether there are at least `LEAST_HELD_OUT` of each kind; else none are.
+        """
+        kinds = [self._kind(True), self._kind(False)]
+        sizes = [min(int(share * len(kind)), at_most) for kind in kinds]
+        if min(sizes) < LEAST_HELD_OUT:
+            return False
+        pairs = zip(kinds, sizes, strict=True)
+        self.held_out = torch.cat([some(kind, n, rng) for kind, n in pairs])
+        return True
+
+    def seen(self, at_most, rng):
+        """Draw the positions of at most so many training rows of each kind."""
+        kinds = self._kind(True), self._kind(False)
+        return torch.cat([some(kind, at_most, rng) for kind in kinds])
+
+    def _kind(self, is_labeled):
+        """Positions of labelled or unlabelled rows that train."""
+        trains = self.is_labeled == is_labeled
+        trains[self.held_out] = False
+        return trains.nonzero().flatten()
+
     def n_batches(self, size):
-        """Count the batches that all rows are in once, the labelled ones if paired."""
-        n = int((~self.is_labeled).sum()) if self.paired else len(self)
+        """Count the batches that all rows are in once, unlabelled ones if paired."""
+        n = len(self._kind(False)) if self.paired else len(self)
         return math.ceil(n / size)
 
     def batches(self, size):
@@ -136,9 +182,8 @@ class AuxiliaryRows(Dataset):
         often as it takes, but never twice in a batch. A single row is doubled, because
         BatchNorm needs two.
         """
-        labeled = Cycle(self.is_labeled.nonzero().flatten() if self.paired else None)
-        unlabeled = (~self.is_labeled).nonzero().flatten()
-        rows = unlabeled if self.paired else torch.arange(len(self))
+        labeled = Cycle(self._kind(True) if self.paired else None)
+        rows = self._kind(False) if self.paired else torch.arange(len(self))
         while True:
             shuffled = rows[torch.randperm(len(rows))]
             for batch in shuffled.tensor_split(self.n_batches(size)):
@@ -146,9 +191,14 @@ class AuxiliaryRows(Dataset):
                 yield batch if len(batch) > 1 else batch.repeat(2)
 
 
-def _numbers(part, rows):
-    rows = stack_rows(take(part, rows))
+def _numbers(rows):
+    rows = stack_rows(rows)
     return (rows.cpu() if rows.device.type == "mps" else rows).double()
+
+
+def some(rows, n, rng):
+    """Draw at most `n` rows, none of them twice."""
+    return rows[torch.from_numpy(rng.permutation(len(rows))[:n])]
 
 
 class Cycle:

@@ -4,7 +4,7 @@ Each extends the loop's private clone of a net, see `skal.net.training.extend_ne
 """
 
 import math
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from skorch.dataset import get_len, unpack_data
 from skorch.utils import to_device
 
 from skal.net.auxiliary import private_auxiliary
-from skal.net.auxiliary_rows import Cycle
+from skal.net.auxiliary_rows import N_AT_ONCE, Cycle
 from skal.net.batches import BatchLoader
 from skal.net.gradients import parameters_frozen
 from skal.net.heads import HeadProbe, missing_head, scores_of
@@ -153,7 +153,14 @@ class MatchingSettings(NamedTuple):
 class MatchesPool:
     """Mixin of the private net: train it, and a critic, on pairs of batches."""
 
-    matching_ = pairs_ = waal_critic_ = None
+    matching_ = waal_critic_ = _pool = _probe = None
+
+    @property
+    def _default_callbacks(self):
+        *callbacks, log = super()._default_callbacks
+        curves = {"distance": True, "held_out_distance": False}
+        scores = [(n, PassthroughScoring(n, on_train=t)) for n, t in curves.items()]
+        return [*callbacks, *scores, log]
 
     def __sklearn_clone__(self):
         """Clone the settings, too."""
@@ -164,7 +171,8 @@ class MatchesPool:
     def __getstate__(self):
         """Leave out the rows of the pool."""
         settings = self.matching_._replace(pool_features=None)
-        return super().__getstate__() | {"matching_": settings, "pairs_": None}
+        left_out = {"matching_": settings, "_pool": None, "_probe": None}
+        return super().__getstate__() | left_out
 
     def initialize_module(self):
         """Make the module; a critic is made when its embeddings are known."""
@@ -178,27 +186,61 @@ class MatchesPool:
             return super().fit(X, y, **fit_params)
         finally:
             self.matching_ = self.matching_._replace(pool_features=None)
-            self.pairs_ = None
+            self._pool = self._probe = None
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """Pair the batches that train with batches of the pool."""
-        if training and self.matching_.pool_features:
-            if self.pairs_ is None or self.pairs_.source is not iterator:
-                self.pairs_ = _Pairs(self, iterator)
-            iterator = self.pairs_
+        """Go through the labelled rows again until enough of the pool was seen."""
+        settings = self.matching_
+        if training and settings.pool_features:
+            if self._pool is None:
+                size = self._batch_size(iterator)
+                self._pool = self._pool_batches(size)
+                layer = settings.pool_features.embedding_layer
+                self._probe = HeadProbe(self.module_, layer, keep_graph=True)
+                n_rows = min(len(settings.pool_features), settings.max_pool_per_epoch)
+                self._n_steps = max(len(iterator), math.ceil(n_rows / size))
+            iterator = islice(chain.from_iterable(repeat(iterator)), self._n_steps)
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+
+    def _batch_size(self, iterator):
+        n_labeled = len(iterator.dataset)
+        if len(iterator) == 0:
+            raise ValueError(
+                f"the iterator_train of the net makes no batch of {n_labeled} rows; "
+                f"lower its batch size, batch_size={self.batch_size}, or leave "
+                "drop_last out."
+            )
+        options = self.get_params_for("iterator_train")
+        size = options.get("batch_size", self.batch_size)
+        return n_labeled if size is None or size < 1 else size
+
+    def _pool_batches(self, size):
+        """Yield batches of the pool, loaded as the net's own, without end."""
+        features = self.matching_.pool_features
+        options = self.get_params_for("iterator_train")
+        kept = ("collate_fn", "num_workers", "pin_memory", "worker_init_fn")
+        options = {name: options[name] for name in kept if name in options}
+        order = Cycle(torch.arange(len(features)))
+        while True:
+            batches = [order.take(size).numpy() for _ in range(-(-N_AT_ONCE // size))]
+            ends = np.cumsum([len(batch) for batch in batches])
+            labels = np.zeros(ends[-1], dtype=label_dtype(self))
+            dataset = self.get_dataset(features(np.concatenate(batches)), labels)
+            sampler = np.split(np.arange(ends[-1]), ends[:-1])
+            for batch in BatchLoader(dataset, batch_sampler=sampler, **options):
+                yield unpack_data(batch)[0]
 
     def train_step_single(self, batch, **fit_params):
         """Run both batches as one, then update the critic, then the network."""
-        if self.pairs_ is None or self.pairs_.unlabeled is None:
+        if self._pool is None:
             step = super().train_step_single(batch, **fit_params)
             check_finite_loss(step["loss"], self)
             return step
         self._set_training(True)
         x, y = unpack_data(batch)
         n_labeled = get_len(x)
-        with self.pairs_.probe as probe:
-            output = self.infer(_join(x, self.pairs_.unlabeled), **fit_params)
+        with self._probe as probe:
+            output = self.infer(_join(x, next(self._pool)), **fit_params)
             scores = scores_of(output)
             z, _ = probe.read(scores)
         check_finite_loss((scores if z is None else z).sum(), self)
@@ -227,74 +269,23 @@ class MatchesPool:
                 defaults=critic_defaults(labeled.shape[1]),
             ).initialize()
         critic = self.waal_critic_
-        if self.pairs_.begins:
-            critic.history.new_epoch()
-            self.pairs_.begins = False
         for _ in range(critic.n_critic):
-            critic.history.new_batch()
-            loss = critic.update(unlabeled, labeled)
-            critic.history.record_batch("train_loss", loss.item())
+            _, distance = critic.update(unlabeled, labeled)
+        self.history.record_batch("distance", distance.item())
         return critic
 
-    def on_epoch_end(self, net, *args, **kwargs):
-        """Note the means of the critic's curves."""
-        super().on_epoch_end(net, *args, **kwargs)
-        if self.pairs_ is not None:
-            history = self.waal_critic_.history
-            for name in ("train_loss", "distance"):
-                history.record(name, float(np.mean(history[-1, "batches", :, name])))
-
-
-class _Pairs:
-    """The labelled batches of an epoch, with as large ones of the pool beside them.
-
-    Where fewer rows of the pool are to be seen than there are labelled ones, some
-    labelled batches, evenly spread, have nothing in `unlabeled`; the first always has.
-    """
-
-    def __init__(self, net, labeled):
-        self.net, self.source, n_labeled = net, labeled, len(labeled.dataset)
-        self.labeled = chain.from_iterable(repeat(labeled))
-        pool = self.features = net.matching_.pool_features
-        self.probe = HeadProbe(net.module_, pool.embedding_layer, keep_graph=True)
-        self.order = Cycle(torch.arange(len(pool)))
-        self.n_rows = min(
-            len(pool),
-            net.matching_.max_pool_per_epoch,
-            max(math.ceil(n_labeled / 2), math.ceil(len(pool) / 4)),
-        )
-        self.n_paired = math.ceil(len(labeled) * self.n_rows / n_labeled)
-        if self.n_paired == 0:
-            raise ValueError(
-                f"the iterator_train of the net makes no batch of {n_labeled} rows; "
-                f"lower its batch size, batch_size={net.batch_size}, or leave "
-                "drop_last out."
-            )
-
-    def __len__(self):
-        return max(self.n_paired, len(self.source))
-
-    def __iter__(self):
-        self.begins = True
-        n_batches, pool_batches = len(self), iter(self._pool_batches())
-        for i in range(n_batches):
-            is_paired = -i * self.n_paired % n_batches < self.n_paired
-            self.unlabeled = unpack_data(next(pool_batches))[0] if is_paired else None
-            yield next(self.labeled)
-
-    def _pool_batches(self):
-        """Let the net's own loader options make batches of the next rows."""
-        positions = self.order.take(self.n_rows).numpy()
-        positions = np.resize(positions, max(self.n_rows, self.n_paired))
-        labels = np.zeros(len(positions), dtype=label_dtype(self.net))
-        dataset = self.net.get_dataset(self.features(positions), labels)
-        options = self.net.get_params_for("iterator_train")
-        kept = ("collate_fn", "num_workers", "pin_memory", "worker_init_fn")
-        return BatchLoader(
-            dataset,
-            batch_sampler=np.array_split(np.arange(len(positions)), self.n_paired),
-            **{name: options[name] for name in kept if name in options},
-        )
+    def validation_step(self, batch, **fit_params):
+        """Note how far rows of the pool are from labelled ones that do not train."""
+        if self._pool is None:
+            return super().validation_step(batch, **fit_params)
+        with self._probe as probe, torch.no_grad():
+            step = super().validation_step(batch, **fit_params)
+            labeled, _ = probe.read(scores_of(step["y_pred"]))
+            output = self.infer(next(self._pool), **fit_params)
+            unlabeled, _ = probe.read(scores_of(output))
+            distance = self.waal_critic_.distance(unlabeled.float(), labeled.float())
+        self.history.record_batch("held_out_distance", distance.item())
+        return step
 
 
 def _join(first, second):

@@ -261,13 +261,16 @@ class ScoreQuery(QueryStrategy):
     """Base of strategies that take the rows with the highest scores.
 
     A subclass writes `_score`; ties are broken by a seeded random key, because pool
-    order may be sorted by class.
+    order may be sorted by class. Where scores come of nets, which give equal rows other
+    ones by rounding, it names in `_step` the multiples that scores are rounded to.
 
     Parameters
     ----------
     random_state : int, default=None
         Breaks ties; see `QueryStrategy`.
     """
+
+    _step = None
 
     def _query(self, pool, n_samples, rng):
         return top_k(self._checked_score(pool), n_samples, random_state=rng)
@@ -279,7 +282,12 @@ class ScoreQuery(QueryStrategy):
                 f"{type(self).__name__}._score must give one score for each of the "
                 f"{len(pool)} rows of the pool, got shape {tuple(np.shape(scores))}."
             )
-        return scores
+        return self._with_ties(scores)
+
+    def _with_ties(self, scores):
+        """Let equal rows tie wherever they stand."""
+        step = self._step
+        return scores if step is None else (scores / step).round() * step
 
     @abstractmethod
     def _score(self, pool):
@@ -357,6 +365,42 @@ class AuxiliaryQuery(QueryStrategy):
     def _fit_aux(self, X, y=None, **params):
         """Fit a fresh net, kept as `aux_`; see `skal.net.auxiliary.fit_auxiliary`."""
         self.aux_ = fit_auxiliary(self._active_aux, X, y, **params)
+
+
+class SubsetQuery(AuxiliaryQuery, ScoreQuery):
+    """Base of strategies that score a random part of the pool by a net of their own.
+
+    A subclass has the parameter `subset`, whose "auto" is `_ratio` times as many rows
+    as are asked for; its `_score` takes `positions`, too, and gives the scores of these
+    rows alone.
+
+    Parameters
+    ----------
+    aux : skorch.NeuralNet, default=None
+        See `AuxiliaryQuery`.
+    random_state : int, default=None
+        Seeds the subset, too; see `AuxiliaryQuery`.
+    """
+
+    _parameter_constraints = {
+        **AuxiliaryQuery._parameter_constraints,
+        "subset": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
+    }
+    _step = 2**-12
+    _ratio = 10
+
+    def _query(self, pool, n_samples, rng):
+        sizes = {"auto": round(self._ratio * n_samples), None: len(pool)}
+        size = max(sizes.get(self.subset, self.subset), n_samples)
+        if size >= len(pool):
+            return super()._query(pool, n_samples, rng)
+        candidates = np.sort(rng.permutation(len(pool))[:size])
+        scores = self._with_ties(self._score(pool, candidates))
+        return candidates[top_k(scores, n_samples, random_state=rng)]
 
 
 class HerdingQuery(QueryStrategy):

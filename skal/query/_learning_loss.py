@@ -8,7 +8,7 @@ References
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Self
 
 import numpy as np
@@ -25,8 +25,7 @@ from skal.net.training import (
     net_to_prepare,
 )
 from skal.pool import PoolView
-from skal.query._base import AuxiliaryQuery
-from skal.selection import top_k
+from skal.query._base import SubsetQuery
 from skal.utils.seeds import isolated_rng
 from skal.utils.validation import Interval, check_is_fitted, check_params
 
@@ -49,7 +48,7 @@ def _check_module(aux):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class LearningLossQuery(AuxiliaryQuery):
+class LearningLossQuery(SubsetQuery):
     """Take rows with the highest loss, as a module trained with the network predicts.
 
     A small module reads inner layers of the network and learns to rank the losses of
@@ -64,17 +63,19 @@ class LearningLossQuery(AuxiliaryQuery):
         ``aux__module__width=64``. Its other parameters, such as ``aux__max_epochs``,
         matter for a network that was fitted before; see Notes.
     layers : sequence of str, default=None
-        Names of the layers that the module reads; see `PoolView.hidden_means`, which
-        finds up to four of them for None.
+        Names of the layers that the module reads; None finds up to four, see
+        `PoolView.hidden_means`: of a convolutional network the last outputs at each
+        size of the image, such as those of the stages of a residual one.
     weight : float, default=1.0
         The paper's lambda: of the ranking loss, added to the network's.
     margin : float, default=1.0
         The paper's xi; see `skal.models.RankingLoss`.
     detach_at : float, default=0.6
         From this fraction of `max_epochs` on, the module no longer trains the network.
-    subset : int, default=None
+    subset : int, "auto" or None, default="auto"
         Choose among so many rows of the pool, drawn at random, but at least as many as
-        are asked for; None is ten times as many. It is all that makes a batch diverse.
+        are asked for; "auto" is ten times as many, None all. It is all that makes a
+        batch diverse.
     random_state : int, default=None
         Seeds the subset, too, and breaks ties; see `QueryStrategy`.
 
@@ -93,12 +94,12 @@ class LearningLossQuery(AuxiliaryQuery):
     `ActiveLearningLoop` prepares its network, as ``prepare(net)`` does before a fit of
     your own; it needs a skorch net, or a Pipeline that ends in one, and switches its
     `compile` off. For a network that was not prepared, `fit` trains the module on the
-    labelled rows and leaves the network alone: weaker, because the gradient into the
-    network is the point of the method.
+    labelled rows and leaves the network alone.
 
-    The layers' outputs are read before normalisation and activation, which may be plain
-    functions; of convolutions, only what is positive is averaged. The module is
-    optimised like the network, and of equal losses neither is ranked first.
+    Outputs of an nn.Linear are read before its activation, which may be a plain
+    function; of images, only what is positive is averaged, so that those before and
+    after a ReLU are the same. The module is optimised like the network, and of equal
+    losses neither is ranked first.
 
     On plain classification, the entropy of the same network ranks losses better than
     this module does, and an independent study of five trials found `EntropyQuery` ahead
@@ -132,18 +133,17 @@ class LearningLossQuery(AuxiliaryQuery):
     weight: float = 1.0
     margin: float = 1.0
     detach_at: float = 0.6
-    subset: int | None = None
+    subset: int | str | None = "auto"
     random_state: int | None = None
 
     requires = ("hidden_means", "labeled.hidden_means", "labeled.log_proba")
     training_note = "the network is trained to rank losses, too"
     _parameter_constraints = {
-        **AuxiliaryQuery._parameter_constraints,
+        **SubsetQuery._parameter_constraints,
         "layers": [list, tuple, None],
         "weight": [Interval(Real, 0, None, closed="left")],
         "margin": [Interval(Real, 0, None, closed="neither")],
         "detach_at": [Interval(Real, 0, 1, closed="both")],
-        "subset": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def _default_aux(self):
@@ -237,16 +237,8 @@ class LearningLossQuery(AuxiliaryQuery):
         self.module_, self.layers_ = self.aux_.module_, tuple(means)
         return self
 
-    def _query(self, pool, n_samples, rng):
+    def _score(self, pool, positions=None):
         check_is_fitted(self, "module_")
-        size = 10 * n_samples if self.subset is None else max(self.subset, n_samples)
-        candidates = np.arange(len(pool))
-        if size < len(pool):
-            candidates = np.sort(rng.permutation(len(pool))[:size])
-        scores = self._predicted(pool, candidates)
-        return candidates[top_k(scores, n_samples, random_state=rng)]
-
-    def _predicted(self, pool, positions=None):
         means = pool.hidden_means(self.layers_, positions=positions)
         module = deepcopy(self.module_).cpu().double().eval()
         with torch.no_grad():
@@ -256,4 +248,4 @@ class LearningLossQuery(AuxiliaryQuery):
                 "the predicted losses are not finite: X holds NaN, or training "
                 "diverged; clean X or lower the learning rate."
             )
-        return scores.float()  # rounded, so that equal rows tie wherever they stand
+        return scores

@@ -321,7 +321,7 @@ class RecordingPool:
             return RecordingPool(self._pool.labeled, "labeled.", self.touched)
         value = getattr(self._pool, name)
         if name not in FREE:
-            self.touched.add(self._prefix + name)
+            self.touched.add(self._prefix + name.removesuffix("_at"))
         return value
 
 

@@ -59,20 +59,18 @@ def fit(strategy=None, net=None, n=100, seed=0):
     return fit_isolated(prepared, X[:n], y[:n], seed)
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))]
-)
-def test_the_noisy_half_has_the_highest_predicted_losses(seed):
-    X, y, noisy = half_noisy(seed)
+def test_the_noisy_half_has_the_highest_predicted_losses(training_seed, margin):
+    X, y, noisy = half_noisy(training_seed)
     strategy = LearningLossQuery(random_state=0)
     net = private_clone(make_net((64, 64), max_epochs=40), 2)
-    fit_isolated(strategy.prepare(net), X[:400], y[:400], seed)
+    fit_isolated(strategy.prepare(net), X[:400], y[:400], training_seed)
     pool = PoolView(net, X[400:], random_state=0)
-    scores = strategy.fit(pool)._predicted(pool)
-    assert roc_auc_score(noisy[400:], scores) > 0.85
-    assert noisy[400:][strategy.query(pool, 50)].mean() > 0.9
+    scores = strategy.fit(pool)._score(pool)
+    margin("AUC of the noisy half", roc_auc_score(noisy[400:], scores), above=0.65)
+    share = noisy[400:][strategy.query(pool, 50)].mean()
+    margin("share of the noisy half in 50", share, above=0.6)
     order = np.random.default_rng(0).permutation(len(pool))
-    permuted = strategy._predicted(PoolView(net, X[400:][order], random_state=0))
+    permuted = strategy._score(PoolView(net, X[400:][order], random_state=0))
     np.testing.assert_allclose(permuted, scores[order], atol=1e-5)
 
 
@@ -208,22 +206,23 @@ def test_layers_of_images():
     )
     net = LearningLossQuery().prepare(private_clone(net, 2))
     fit_isolated(net, images, y[:100], 0)
-    assert net.layers_ == ("body.1", "body.2", "body.4", "body.5")
+    assert net.layers_ == ("body",)
     means = PoolView(net, images).hidden_means(positions=np.array([7, 3]))
     with torch.no_grad():
-        maps = net.module_.body[:2](torch.from_numpy(images[[7, 3]]))
+        maps = net.module_.body(torch.from_numpy(images[[7, 3]]))
     expected = maps.relu().mean((2, 3))
-    np.testing.assert_allclose(means["body.1"], expected, atol=1e-6)
+    np.testing.assert_allclose(means["body"], expected, atol=1e-6)
 
 
 def test_rows_are_drawn_from_a_subset():
     X, _, _ = half_noisy()
     net = fit()
     pool = PoolView(net, X, random_state=0)
-    scores = LearningLossQuery().fit(pool)._predicted(pool)
+    scores = LearningLossQuery().fit(pool)._score(pool)
     best = set(scores.topk(5).indices.tolist())
-    everything = LearningLossQuery(subset=len(X)).fit(pool).query(pool, 5)
-    assert set(everything.tolist()) == best
+    for subset in (len(X), None):
+        everything = LearningLossQuery(subset=subset).fit(pool).query(pool, 5)
+        assert set(everything.tolist()) == best
     picks = LearningLossQuery().fit(pool).query(pool, 5)
     assert set(picks.tolist()) != best
     assert len(LearningLossQuery(subset=1).fit(pool).query(pool, 7)) == 7
@@ -266,9 +265,27 @@ def test_a_module_that_predicts_no_losses_raises_before_anything_is_bought(aux):
     assert not hasattr(loop, "labeled_indices_")
 
 
+class Norms(nn.Module):
+    def forward(self, x):
+        return x.norm(dim=1)  # no channels
+
+
+class WithNorms(MLP):
+    def __init__(self, **params):
+        super().__init__(**params)
+        self.norms = Norms()
+
+    def forward(self, x):
+        self.norms(x)
+        return super().forward(x)
+
+
 def test_unknown_and_unusable_layers_raise():
     with pytest.raises(ValueError, match=r"no \['body'\]; its layers are"):
         fit(LearningLossQuery(layers=["body"]))
+    net = make_net().set_params(module=WithNorms)
+    with pytest.raises(ValueError, match=r"layers=\['norms'\].*name others"):
+        fit(LearningLossQuery(layers=["norms"]), net)
 
 
 def test_divergence_raises():
