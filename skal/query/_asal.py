@@ -57,7 +57,7 @@ class AsalQuery(AuxiliaryQuery):
         Steps of the ascent.
     step_size : float, default=0.05
         Learning rate of the ascent, by Adam.
-    prior_weight : float, default=0.0
+    prior_weight : float, default=0.1
         Weight of ``(|z| - sqrt(d))^2 / 2`` of the `d` values of ``z``, against the
         logarithm of the entropy; it holds ``z`` where the generator was trained, which
         is at about that distance from 0.
@@ -100,6 +100,11 @@ class AsalQuery(AuxiliaryQuery):
     gives the code. The nets are stored with each round of an experiment, because to
     train them again takes minutes.
 
+    Worth its time where two classes meet and the network is linear: with T-shirts
+    against shirts, 10 + 9 x 10 labels and five seeds the mean accuracy was .003 to .016
+    above random's (95 % interval; `MarginQuery` .006 to .029, in no time), and without
+    `prior_weight` -.013 to .016.
+
     Entropy is easily maximal between classes where no rows are, and the nearest row has
     less: expect a gain where classes meet in few dimensions, and little over random on
     images. The paper's number of steps could not be found; `n_steps` and `step_size`
@@ -134,7 +139,7 @@ class AsalQuery(AuxiliaryQuery):
     space: str = "auto"
     n_steps: int = 100
     step_size: float = 0.05
-    prior_weight: float = 0.0
+    prior_weight: float = 0.1
     random_state: int | None = None
 
     _parameter_constraints = {

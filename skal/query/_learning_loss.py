@@ -101,6 +101,11 @@ class LearningLossQuery(SubsetQuery):
     after a ReLU are the same. The module is optimised like the network, and of equal
     losses neither is ranked first.
 
+    Worth it from some hundred labels on: at 500 + 4 x 500 of Fashion-MNIST, pool
+    20,000, the mean accuracy over five seeds was +.006, +.005, +.003, -.001 and +.008
+    from random's, and +.001 to +.009 from random rows with the same training;
+    `MarginQuery` was .012 to .019 ahead of random.
+
     On plain classification, the entropy of the same network ranks losses better than
     this module does, and an independent study of five trials found `EntropyQuery` ahead
     on CIFAR-10.

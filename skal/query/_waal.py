@@ -72,6 +72,11 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
 
     Notes
     -----
+    It did no better than random rows with a plain training of as many steps: at 500 + 4
+    x 500 labels of Fashion-MNIST, pool 20,000, the mean accuracy over three seeds was
+    +.004, -.003 and -.002 from theirs; on average .000 with `alpha` .01, and -.005 with
+    .03. `MarginQuery` with the steps of a plain fit was .014 ahead.
+
     Training is semi-supervised: the network sees unlabelled rows, and its labelled ones
     several times an epoch. Compare its accuracy with that of random rows and the same
     training (both weights 0), not with that of a network trained on labels alone.

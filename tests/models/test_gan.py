@@ -154,7 +154,7 @@ def test_generated_rows_come_to_the_real_ones(training_seed, margin):
             module__shape=(2,), autoencoder=None, max_iter=1500, lr=1e-3
         ).fit(AuxiliaryRows(rows))
         mean = net.generate(1000).mean(0).detach().numpy()
-    margin("how far the mean is", np.linalg.norm(mean - center), below=1.2)
+    margin("how far the mean is", np.linalg.norm(mean - center), below=1.6)
 
 
 def test_training_ends_where_the_distance_falls_no_more(monkeypatch):

@@ -51,7 +51,8 @@ def moons(seed, n_threads=1):
     with isolated_rng(seed):
         net = classifier(2, 2).fit(X[labeled], y[labeled])
     pool = PoolView(net, X[rows], X_labeled=X[labeled], random_state=seed)
-    strategy = AsalQuery().set_params(aux__max_iter=700, aux__lr=1e-3)
+    strategy = AsalQuery(prior_weight=0.0)
+    strategy.set_params(aux__max_iter=700, aux__lr=1e-3)
     return pool, strategy.fit(pool)
 
 
