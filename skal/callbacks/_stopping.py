@@ -280,10 +280,10 @@ class StabilizingPredictions(StoppingRule):
 
     Notes
     -----
-    The rows compared are those that neither model has been trained on, that is the
-    pool; in the paper it is a sample of 2,000 of it. Where both models predict one and
-    the same class for all of them, kappa is 0 / 0 and taken for 0: such models are
-    mostly ones that know too little.
+    The rows compared are those of the pool, which neither model has been trained on; in
+    the paper they are a fixed sample of rows without labels, the stop set. Where both
+    models predict one and the same class for all of them, kappa is 0 / 0 and taken for
+    0: such models are mostly ones that know too little.
 
     References
     ----------
