@@ -65,23 +65,21 @@ class Checkpoint:
                 "make it first."
             )
         self._stamp = self._find_stamp()
-        if self._stamp is None:
-            return
-        try:
-            self._read()
-        except Exception as error:  # whatever a damaged archive makes others raise
-            raise ValueError(
-                f"checkpoint={str(path)!r} cannot be read ({type(error).__name__}: "
-                f"{error}). It is damaged or no checkpoint, and was not touched: put "
-                "back a copy, or name another file to begin anew."
-            ) from error
-        self._check_about(about)
-        if before is not None and not before.is_saved:
-            if (before.path, before.about, before._stamp) == self._key():
-                vars(self).update(vars(before))
-
-    def _key(self):
-        return self.path, self.about, self._stamp
+        if self._stamp is not None:
+            try:
+                self._read()
+            except Exception as error:  # whatever a damaged archive makes others raise
+                raise ValueError(
+                    f"checkpoint={str(path)!r} cannot be read ({type(error).__name__}: "
+                    f"{error}). It is damaged or no checkpoint, and was not touched: "
+                    "put back a copy, or name another file to begin anew."
+                ) from error
+            self._check_about(about)
+        if before is not None and not before.is_saved and before.about == about:
+            there = before.path, before._stamp
+            if self._stamp is None or there == (self.path, self._stamp):
+                place = {"path": self.path, "_stamp": self._stamp}
+                vars(self).update(vars(before), **place)
 
     def _find_stamp(self):
         try:

@@ -451,7 +451,8 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
     assert not oracle.asked  # before a label is paid for
 
 
-def test_a_full_disk_loses_nothing(path, monkeypatch):
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_full_disk_loses_nothing(elsewhere, path, monkeypatch):
     before, write = path.read_bytes(), checkpoint_module.atomic_write
     oracle = Oracle()
     loop, n_written = make_loop(path, oracle=oracle), []
@@ -470,7 +471,10 @@ def test_a_full_disk_loses_nothing(path, monkeypatch):
     assert (loop.transduction_ != -1).sum() == 24
     with np.load(path) as archive:
         assert len(archive["rows"]) == 17 and len(before) > 0
+    if elsewhere:
+        loop.set_params(checkpoint=path.with_name("other.npz"))
     loop.fit(X)  # what the file lacks is known still
+    assert path.with_name("other.npz").exists() == elsewhere
     assert_same(loop, make_loop(oracle=Oracle()).fit(X))
     asked = np.concatenate(oracle.asked)
     assert len(np.unique(asked)) == len(asked) == 21
