@@ -1,4 +1,4 @@
-"""The documentation: every public room has its page."""
+"""The documentation: every public room has its page, the citation its version."""
 
 import re
 from pathlib import Path
@@ -15,3 +15,10 @@ def test_every_room_has_its_page():
         pytest.skip("no examples beside the tests")
     rooms = re.findall(r"^   skal\.(\w+)$", API.read_text(encoding="utf-8"), re.M)
     assert sorted(rooms) == sorted(skal._MODULES)
+
+
+def test_citation_names_the_version():
+    citation = API.parents[1] / "CITATION.cff"
+    if not citation.exists():
+        pytest.skip("no citation beside the tests")
+    assert f"\nversion: {skal.__version__}\n" in citation.read_text(encoding="utf-8")
