@@ -355,7 +355,7 @@ BAD = [
     (StoresMore, "check_sklearn_no_attributes_set_in_init", "extra"),
     (ChangesInInit, "check_clone", "cannot clone|Cannot clone"),
     (Unvalidated, "check_parameters_validated", "say what 'depth' may be"),
-    (Unpicklable, "check_pickle", "pickle"),
+    (Unpicklable, "check_pickle", "pickle|local object"),
 ]
 
 
