@@ -40,7 +40,7 @@ def test_csv_has_the_history_of_all_fits(tmp_path):
         for name in ("margin", "k-means")
         for seed in (3, 4)
     ]
-    table = pd.read_csv(path)
+    table = pd.read_csv(path, float_precision="round_trip")
     wanted = pd.concat([pd.DataFrame(loop.history_) for loop in loops])
     pd.testing.assert_frame_equal(
         table[list(wanted)], wanted.reset_index(drop=True), check_exact=True
