@@ -84,6 +84,7 @@ numpydoc_show_class_members = False
 
 
 TITLES = {
+    "budgets": "Strategies that train, 500 labels and more",
     "digits": "Digits, ten seeds",
     "proof_tables": "All tables of the comparison",
     "repeated_images": "Images that are there five times",
@@ -98,7 +99,8 @@ def copy_measurements():
             continue
         content = path.read_bytes()
         if path.suffix == ".md" and not content.startswith(b"# "):
-            content = f"# {TITLES[path.stem]}\n\n".encode() + content
+            title = TITLES.get(path.stem, path.stem.replace("_", " ").capitalize())
+            content = f"# {title}\n\n".encode() + content
         copy = HERE / "measured" / path.name
         if not copy.exists() or copy.read_bytes() != content:
             copy.write_bytes(content)

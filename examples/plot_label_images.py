@@ -64,8 +64,7 @@ figure.suptitle("The first batch")
 #
 #     skal label serve photos/      # on a page in the browser
 #     skal label add batch.csv      # or with the column `label` filled in
-labels = [truth[item] for item in batch["item"]]
-labels[-1] = None
+labels = [*(truth[item] for item in batch["item"][:-1]), None]
 project.answer(batch["item"], labels)
 
 # %%
@@ -85,8 +84,10 @@ for _ in range(6):
 # %%
 # Without the truth you estimate it, by cross-validation on what is labelled. That is
 # too low, here by much: those are the images that were hard for the model.
-accuracy, low, high, n_labels = project.estimate()
-print(f"about {accuracy:.2f} ({low:.2f} to {high:.2f}) by {n_labels} labels")
+estimate = project.estimate()
+if estimate is not None:
+    accuracy, low, high, n_labels = estimate
+    print(f"about {accuracy:.2f} ({low:.2f} to {high:.2f}) by {n_labels} labels")
 
 # %%
 # Take what people said, or what the model says of all images, and which of them a
