@@ -244,13 +244,14 @@ class AsalQuery(AuxiliaryQuery):
             as_input = partial(self._as_input, like=some)
             x = [self._ascend(z, logits, as_input) for z in noise.split(N_AT_ONCE)]
         x = torch.cat(x)
-        points, targets = self._in_space(pool, x, as_input)
+        targets, points_of = self._in_space(pool, x, as_input)
         if not bool(torch.isfinite(targets).all()):
             raise ValueError(
                 "the generated rows are not finite, because gradients of the network "
                 f"are not; lower step_size={self.step_size}."
             )
-        return nearest_distinct(points, targets, random_state=rng)
+        near = _nearest(points_of, len(pool), targets, rng)
+        return near[nearest_distinct(points_of(near), targets, random_state=rng)]
 
     def _ascend(self, z, logits, as_input):
         """Generate rows from noise that ascends the entropy of the prediction."""
@@ -280,15 +281,15 @@ class AsalQuery(AuxiliaryQuery):
         return x * self.scale_.to(like) + self.center_.to(like)
 
     def _in_space(self, pool, x, as_input):
-        """Rows of the pool and generated ones where nearness is measured."""
+        """Give generated rows where nearness is measured, and what gives the pool's."""
         space = self._space(tuple(x.shape[1:]))
         if space == "embedding":
             final = final_estimator(pool.estimator)
             view = PoolView(final, as_input(x), embedding_layer=pool.embedding_layer)
-            return pool.embeddings, view.embeddings
+            return view.embeddings, lambda positions: pool.embeddings[positions]
         encode = self.aux_.encode if space == "code" else nn.Flatten()
         rows = AuxiliaryRows(pool).scaled(self.center_, self.scale_)
-        return rows.outputs(encode), encode(x)
+        return encode(x), lambda positions: rows.outputs(encode, positions)
 
     def get_state(self) -> dict[str, NDArray]:
         """Give the weights of the nets and `rows_`, or nothing before the first fit."""
@@ -307,6 +308,26 @@ class AsalQuery(AuxiliaryQuery):
             raise ValueError("rows_ must be an int64 array, and history be there.")
         self.__dict__.pop("aux_", None)
         self.state_ = dict(state)
+
+
+def _nearest(points_of, n_points, targets, rng):
+    """Positions of the as many points nearest to each target as there are targets.
+
+    Others cannot be taken, so the points of the pool need not be there at once. In
+    random order, which breaks ties.
+    """
+    targets = targets.double()
+    best = targets.new_empty(len(targets), 0)
+    places = best.long()
+    order = rng.permutation(n_points)
+    for block in np.split(order, range(N_AT_ONCE, n_points, N_AT_ONCE)):
+        distances = torch.cdist(targets, points_of(block).double())
+        block = torch.from_numpy(block).to(places).expand(len(targets), -1)
+        best, places = torch.cat([best, distances], 1), torch.cat([places, block], 1)
+        n_kept = min(len(targets), best.shape[1])
+        best, kept = best.topk(n_kept, largest=False)
+        places = places.gather(1, kept)
+    return places.unique().cpu().numpy()
 
 
 def _log_entropy(log_proba):

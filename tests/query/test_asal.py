@@ -13,7 +13,8 @@ from torch import nn
 
 from skal import ActiveLearningLoop, AsalQuery, PoolView
 from skal.models import MLP, Generator, WassersteinGAN
-from skal.query._asal import _log_entropy
+from skal.query._asal import _log_entropy, _nearest
+from skal.selection import nearest_distinct
 from skal.testing._pools import make_estimator, make_pool
 from skal.utils import isolated_rng
 
@@ -167,6 +168,22 @@ def test_flat_rows_are_generated_within_the_range_of_each_column():
     assert np.abs(x - X.max(0)).min() < 1e-5
 
 
+def test_points_that_others_take_are_not_ruled_out():
+    """All targets want the same points; those that are left are the nearest ones."""
+    points = torch.arange(3000.0)[:, None]
+    targets = torch.linspace(1500, 1500.4, 50)[:, None]
+    sizes = []
+
+    def points_of(positions):
+        sizes.append(len(positions))
+        return points[positions]
+
+    near = _nearest(points_of, 3000, targets, np.random.default_rng(0))
+    assert max(sizes) <= 1024
+    picks = near[nearest_distinct(points[near], targets, random_state=0)]
+    assert sorted(picks) == sorted(nearest_distinct(points, targets, random_state=0))
+
+
 # What is kept
 
 
@@ -290,11 +307,14 @@ def test_spaces(space):
     assert hasattr(strategy.aux_, "autoencoder_") == (space == "code")
     assert ("embeddings" in strategy.requires) == (space == "embedding")
     x = strategy._generate(torch.randn(5, 6))
-    points, targets = strategy._in_space(
+    targets, points_of = strategy._in_space(
         pool, x, lambda x: strategy._as_input(x, torch.ones(1, 6))
     )
     width = {"code": 3, "rows": 6, "embedding": 8}[space]
-    assert points.shape == (60, width) and targets.shape == (5, width)
+    assert targets.shape == (5, width)
+    assert points_of(np.arange(60)).shape == (60, width)
+    some = points_of(np.array([7, 3]))
+    torch.testing.assert_close(some, points_of(np.arange(60))[[7, 3]])
     assert len(set(strategy.query(pool, 9))) == 9
 
 

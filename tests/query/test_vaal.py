@@ -147,6 +147,27 @@ def test_it_is_told_once_that_nothing_is_known():
 # Rows
 
 
+class Spy:
+    """An array that notes how many rows were taken at once."""
+
+    def __init__(self, rows):
+        self.rows, self.shape, self.dtype, self.most = rows, rows.shape, rows.dtype, 0
+
+    def __getitem__(self, index):
+        taken = self.rows[index]
+        self.most = max(self.most, len(taken))
+        return taken
+
+
+def test_the_pool_is_never_copied_as_a_whole():
+    spy = Spy(X.astype(np.float32))
+    pool = PoolView.of_rows(
+        None, spy, np.arange(100, 1700), labeled_rows=np.arange(100), random_state=0
+    )
+    strategy = quick(subset=None).fit(pool)
+    assert len(strategy.query(pool, 9)) == 9 and 256 <= spy.most <= 1024
+
+
 @QUIETLY
 @pytest.mark.parametrize("shape", [(4, 4), (1, 8, 8), (3, 8, 8), (1, 28, 28)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
