@@ -570,8 +570,10 @@ class PoolView:
         ----------
         layers : sequence of str, default=None
             Names of layers whose outputs have their channels in dimension 1, or of
-            nn.Linear, in the last. None finds up to four nn.Linear and convolutions,
-            not the head, evenly spread; of convolutions only what is positive counts.
+            nn.Linear, in the last; of images only what is positive counts. None finds
+            up to four, before the head: the last part that gives maps of each size that
+            a convolution gives, such as the stages of a residual network, and the
+            nn.Linear after the convolutions, evenly spread.
         positions : int64 array, default=None
             The rows that the network is shown; None shows all.
 
