@@ -114,14 +114,12 @@ class PoolView:
         self.embedding_layer = embedding_layer
         self.random_state = None if random_state is None else check_seed(random_state)
         self.run_seed = self.random_state
-        self.y = None
         self._X = as_rows(X)
-        self._rows = None
+        self.y = self._rows = self._expected = None
         self._labeled_data = (X_labeled, None, y_labeled)
         self._final = final_estimator(estimator)
         self._classes = None if classes is None else np.asarray(classes)
         self._cache = {}
-        self._expected = None
 
     @classmethod
     def of_rows(
@@ -274,17 +272,16 @@ class PoolView:
         Of shape (n_samples, n_classes): of two classes minus and plus half the value,
         of a class that the estimator does not know minus infinity.
         """
-        final = self._final
-        if final is None or has_method(final, "predict_proba"):
+        if self._final is None or has_method(self._final, "predict_proba"):
             return None
-        check_has_proba(final, or_decisions=True)
-        values = self._computed(final.decision_function)
+        check_has_proba(self._final, or_decisions=True)
+        values = self._computed(self._final.decision_function)
         if values.ndim == 1:
             values = np.column_stack([-values / 2, values / 2])
         if not np.isfinite(values).all():
             raise ValueError(
-                f"{type(final).__name__} gives NaN or infinite decision values: clean "
-                "X."
+                f"{type(self._final).__name__} gives NaN or infinite decision values: "
+                "clean X."
             )
         return self._spread(values, -np.inf)
 
