@@ -8,9 +8,9 @@ import threading
 import numpy as np
 import pandas as pd
 
-from skal.annotate.project import SKIP, LabelProject
+from skal.annotate.learner import SKIP
+from skal.annotate.project import LabelProject
 from skal.callbacks import Round, StabilizingPredictions
-from skal.experiment.options import UsageError
 
 MIN_LABELS = 10  # below, an estimate says nothing
 
@@ -27,7 +27,7 @@ class Planner:
     """
 
     def __init__(self, project):
-        self.project = project
+        self.project, self.learner = project, project.learner
         self.batch_size = project.settings.batch_size
         self.known, self.exhausted = None, False
         self.estimate, self.n_estimate = None, 0
@@ -46,8 +46,7 @@ class Planner:
             models; and advice.
         """
         store, copies = self.project.store, self.project.settings.copies
-        answers = store.answers()
-        known = len(answers), answers.index.max() if len(answers) else -1
+        known = store.n_answers, store.answers(last=1).index.tolist()
         waiting = store.queue(copies)
         is_free = len(waiting) > len(store.queue(copies, handed_out=True))
         if self.known is not None:
@@ -56,25 +55,17 @@ class Planner:
             done = not len(waiting) and known != self.known
             if news < max(1, self.batch_size // 2) and not empty and not done:
                 return None
-        before = self.project._trained
-        picks = self.project.choose(2 * self.batch_size, replace=True)
+        picks, loop = self.learner.choose(2 * self.batch_size, replace=True)
         self.exhausted = len(picks) < 2 * self.batch_size
-        report = self._report(before)
+        # The model that has chosen, though labels came since.
+        report = self._report(loop or self.learner.train())
         self.known = known  # not where something went wrong: it is tried again
         return report
 
-    def _report(self, before):
+    def _report(self, loop):
         project = self.project
-        numbers, X, y = project._rows()
+        numbers, X, y = self.learner.rows()
         n_labels = int((~pd.isna(y) & (y != SKIP)).sum())
-        trained, loop = project._trained, None
-        if trained is not before:
-            loop = trained[2]  # the model that has chosen, though labels came since
-        else:
-            try:
-                loop = project.model_.steps[-1][1]
-            except UsageError:
-                pass  # not yet labels of two classes
         waiting = project.store.queue(project.settings.copies)
         guesses = {}
         if loop is not None:
@@ -86,7 +77,7 @@ class Planner:
             self._compare(numbers, best.astype(str), y)
         if n_labels >= max(MIN_LABELS, 1.1 * self.n_estimate):
             self.n_estimate = n_labels
-            estimate = project.estimate()
+            estimate = self.learner.estimate()
             self.estimate = None if estimate is None else estimate._asdict()
         return {
             "n_items": len(numbers),

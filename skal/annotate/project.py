@@ -4,6 +4,7 @@ What loads torch is imported where it is needed: recording answers needs none of
 """
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from skal.annotate.answers import Added, add_answers
 from skal.annotate.images import SUFFIXES
-from skal.annotate.inventory import look_through, mark_broken
+from skal.annotate.inventory import look_through
 from skal.annotate.settings import (
     FOLDER,
     Settings,
@@ -31,9 +32,8 @@ from skal.experiment.options import UsageError
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+    from skal.annotate.learner import Learner
     from skal.annotate.learning import Estimate
-
-SKIP = "\0skip"  # no class has such a name
 
 
 class LabelProject:
@@ -76,7 +76,6 @@ class LabelProject:
         path = Path(os.path.normpath(self.folder / self.settings.source))
         self.source = find_source(path, self.settings.text_column)
         check_settings(self.source, self.settings)
-        self._trained = self._features = None
         self.refresh()
 
     def __repr__(self):
@@ -186,7 +185,7 @@ class LabelProject:
         UsageError
             Where none of the items is there any more.
         """
-        self.found, self._features = look_through(self.store, self.source), None
+        self.found = look_through(self.store, self.source)
         return self.found
 
     def describe(self, items: Any) -> pd.DataFrame:
@@ -260,30 +259,7 @@ class LabelProject:
             Of the items, best first.
         """
         n_items = self.settings.batch_size if n_items is None else n_items
-        numbers, X, y = self._rows()
-        waiting = self.store.queue(self.settings.copies, handed_out=replace)
-        is_open = pd.isna(y)
-        skip = np.flatnonzero(np.isin(numbers, waiting) & is_open)
-        is_open[skip] = False
-        n_items = min(n_items, int(is_open.sum()))
-        if n_items == 0:
-            return np.empty(0, dtype=np.int64)
-        loop = self._fit(numbers, X, y, n_items, skip)
-        if loop is None:
-            from skal.selection import herding
-
-            points = np.asarray(X, dtype=np.float32).reshape(len(X), -1)
-            picks = herding(
-                points[is_open],
-                n_items,
-                centers=points[~is_open],
-                random_state=self.settings.seed,
-            )
-            picks, strategy = np.flatnonzero(is_open)[picks], "herding"
-        else:
-            picks, strategy = loop.next_query_, self.settings.strategy
-        self.store.choose(numbers[picks], strategy, replace=replace)
-        return numbers[picks]
+        return self.learner.choose(n_items, replace)[0]
 
     def answer(
         self,
@@ -407,26 +383,31 @@ class LabelProject:
             chosen, not answered), counts (of each class), conflicts, broken and gone
             (names; of those that are gone the labelled ones), agreement (a DataFrame).
         """
-        items, y = self.store.items(), self.store.labels(skip_label=SKIP)
+        items, labels = self.store.items(), self.store.labels()
         usable, gone = items["state"] == "", items["state"] == "gone"
-        labels = pd.Series(y, index=items.index, dtype=object)
-        known, skipped = labels.notna() & (labels != SKIP), labels == SKIP
-        conflicts = self.store.conflicts()
-        skipped &= usable & ~items["item"].isin(conflicts)
-        counts = labels[known & usable].value_counts()
+        counts, n_answered = self.store.tally()
+        n_labeled, conflicts = sum(counts.values()), self.store.conflicts()
+        n_split = (usable & items["item"].isin(conflicts)).sum()
         return {
             "n_items": int(usable.sum()),
-            "n_labeled": int((known & usable).sum()),
-            "n_skipped": int(skipped.sum()),
+            "n_labeled": n_labeled,
+            "n_skipped": int(n_answered - n_labeled - n_split),
             "n_open": len(self.store.queue(self.settings.copies)),
-            "counts": {name: int(counts.get(name, 0)) for name in self.store.classes},
+            "counts": {name: counts.get(name, 0) for name in self.store.classes},
             "conflicts": conflicts,
             "broken": items.loc[items["state"] == "broken", "item"].tolist(),
-            "gone": items.loc[gone & known, "item"].tolist(),
+            "gone": items.loc[gone & pd.notna(labels), "item"].tolist(),
             "agreement": self.store.agreement(),
         }
 
     # -- what learns ----------------------------------------------------------------
+
+    @cached_property
+    def learner(self) -> "Learner":
+        """What is trained on the labels; for those who work beside people."""
+        from skal.annotate.learner import Learner
+
+        return Learner(self)
 
     @property
     def model_(self) -> "Pipeline":
@@ -434,17 +415,7 @@ class LabelProject:
 
         It takes a list of paths, a list of texts, or a DataFrame.
         """
-        from sklearn.pipeline import Pipeline
-
-        numbers, X, y = self._rows()
-        loop = self._fit(numbers, X, y)
-        if loop is None:
-            raise UsageError(
-                "there is no model yet: it needs labels of two classes at least; label "
-                "some more items."
-            )
-        steps = {"read": self._reader, "features": self._fitted, "classify": loop}
-        return Pipeline([step for step in steps.items() if step[1] is not None])
+        return self.learner.model()
 
     def predict(self) -> pd.DataFrame:
         """Predict all items, and say which a person should look at.
@@ -457,20 +428,7 @@ class LabelProject:
             item: "unsure" (no label, confidence below 0.8), "disagrees" (with the label
             given), "conflict" (of annotators), or "".
         """
-        numbers, X, y = self._rows()
-        loop = self.model_.steps[-1][1]
-        proba = loop.predict_proba(X)
-        items = self.store.items().loc[numbers, "item"].to_numpy(object)
-        label = loop.classes_[proba.argmax(axis=1)]
-        confidence = proba.max(axis=1)
-        given = np.where(y == SKIP, None, y)
-        is_open = pd.isna(given)
-        look = np.where(is_open & (confidence < 0.8), "unsure", "")
-        look = np.where(~is_open & (given != label), "disagrees", look)
-        look = np.where(np.isin(items, self.store.conflicts()), "conflict", look)
-        columns = [items, label, confidence, given, look]
-        names = ["item", "label", "confidence", "given", "look"]
-        return pd.DataFrame(dict(zip(names, columns, strict=True)))
+        return self.learner.predict()
 
     def estimate(self) -> "Estimate | None":
         """Estimate the accuracy of the model by cross-validation on what is labelled.
@@ -484,58 +442,4 @@ class LabelProject:
             accuracy, low, high (95 %, Wilson's) and n_labels; None where fewer than two
             classes have two labels each.
         """
-        from skal.annotate.learning import estimate_accuracy
-
-        _, X, y = self._rows()
-        known = ~pd.isna(y) & (y != SKIP)
-        return estimate_accuracy(self.settings, X[known], y[known].astype(str))
-
-    def _rows(self):
-        """Numbers, rows and labels of the items that can be read."""
-        items = self.store.items()
-        items = items[items["state"] == ""]
-        key = tuple(items.index), tuple(items["content"])
-        if self._features is None or self._features[0] != key:
-            self._features = self._read(items)
-        X = self._features[1]
-        numbers = np.array(self._features[0][0], dtype=np.int64)
-        return numbers, X, self.store.labels(skip_label=SKIP)[numbers]
-
-    def _read(self, items):
-        """Read what the model sees; images that turn out broken are left out."""
-        from skal.annotate import learning
-
-        names, cache = items["item"].tolist(), self.folder / "features"
-        X = self.source.raw(names)
-        self._reader = learning.reader(self.source, self.settings, cache)
-        if self.source.kind == "images":
-            contents = items["content"].tolist()
-            X, faults = learning.read_images(self._reader, X, contents, self.folder)
-            mark_broken(self.store, {names[k]: why for k, why in faults.items()})
-            items = items.drop(index=items.index[[*faults]])
-        elif self._reader is not None:
-            X = self._reader.transform(X)
-        if len(items) < 2:
-            raise UsageError(
-                f"{self.source.path} needs two items at least that can be read, got "
-                f"{len(items)}; skal label status names those that cannot."
-            )
-        self._fitted = learning.build_features(self.source, self.settings, len(items))
-        if self._fitted is not None:
-            X = np.asarray(self._fitted.fit_transform(X), dtype=np.float32)
-        return (tuple(items.index), tuple(items["content"])), X
-
-    def _fit(self, numbers, X, y, n_items=None, skip=()):
-        """Train on all labels, and choose; None while there are not two classes."""
-        if len(set(y) - {None, SKIP}) < 2:
-            return None
-        state, asked = (numbers.tolist(), y.tolist()), (n_items, [*skip])
-        known = self._trained
-        if known and known[0] == state and (n_items is None or known[1] == asked):
-            return known[2]
-        from skal.annotate.learning import build_loop
-
-        loop = build_loop(self.settings, X, self.store.classes, n_items or 1)
-        loop.fit(X, y, skip=skip, skip_label=SKIP)
-        self._trained = state, asked, loop
-        return loop
+        return self.learner.estimate()

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 _APPLICATION = int.from_bytes(b"skal", "big")
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 -- What is known of each item now; `events` says how it came to that.
@@ -40,6 +40,63 @@ CREATE TRIGGER never_changed BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
 CREATE TRIGGER never_removed BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'events are never removed'); END;
+"""
+# Since version 2: what the events come to, kept up by triggers, so that what waits is
+# found as fast after many answers.
+_ANSWERS = """
+    n_answers = (SELECT count(*) FROM held WHERE item = items.number),
+    majority = (
+        SELECT CASE count(*) WHEN 1 THEN max(label) END FROM (
+            SELECT label, rank() OVER (ORDER BY count(*) DESC) AS place FROM held
+            WHERE item = items.number AND label IS NOT NULL GROUP BY label)
+        WHERE place = 1)
+"""
+_DERIVED = f"""
+ALTER TABLE items ADD COLUMN chosen INTEGER;  -- the event, unless it was withdrawn
+ALTER TABLE items ADD COLUMN n_answers INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE items ADD COLUMN majority TEXT;  -- the label of most
+CREATE INDEX majorities ON items (majority) WHERE n_answers > 0 AND state = '';
+CREATE INDEX waiting ON items (n_answers, chosen) WHERE chosen IS NOT NULL;
+-- The last answer of each annotator that was not taken back.
+CREATE TABLE held (
+    item INTEGER REFERENCES items,
+    annotator TEXT,
+    number INTEGER NOT NULL REFERENCES events,
+    label TEXT,
+    PRIMARY KEY (item, annotator)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX last_held ON held (number);
+INSERT INTO held
+SELECT item, annotator, max(number), label FROM events AS answer
+WHERE kind IN ('label', 'skip')
+AND NOT EXISTS (SELECT 1 FROM events WHERE target = answer.number)
+GROUP BY item, annotator;
+UPDATE items SET {_ANSWERS},
+    chosen = (
+        SELECT CASE kind WHEN 'choose' THEN number END FROM events
+        WHERE item = items.number AND kind IN ('choose', 'withdraw')
+        ORDER BY number DESC LIMIT 1);
+CREATE TRIGGER choose AFTER INSERT ON events WHEN new.kind = 'choose'
+BEGIN UPDATE items SET chosen = new.number WHERE number = new.item; END;
+CREATE TRIGGER withdraw AFTER INSERT ON events WHEN new.kind = 'withdraw'
+BEGIN UPDATE items SET chosen = NULL WHERE number = new.item; END;
+CREATE TRIGGER answer AFTER INSERT ON events WHEN new.kind IN ('label', 'skip')
+BEGIN
+    INSERT OR REPLACE INTO held
+    VALUES (new.item, new.annotator, new.number, new.label);
+    UPDATE items SET {_ANSWERS} WHERE number = new.item;
+END;
+CREATE TRIGGER undo AFTER INSERT ON events WHEN new.kind = 'undo'
+BEGIN
+    DELETE FROM held WHERE number = new.target;
+    INSERT OR IGNORE INTO held
+    SELECT item, annotator, number, label FROM events AS answer
+    WHERE item = new.item AND annotator = new.annotator
+    AND kind IN ('label', 'skip')
+    AND NOT EXISTS (SELECT 1 FROM events WHERE target = answer.number)
+    ORDER BY number DESC LIMIT 1;
+    UPDATE items SET {_ANSWERS} WHERE number = new.item;
+END;
 """
 
 
@@ -83,18 +140,22 @@ class Database:
         )
 
     def _prepare(self):
-        kind, version = self._kind()
-        if kind != _APPLICATION:
+        if self._kind() != (_APPLICATION, _VERSION):
             with self.writing() as connection:
-                if self._kind()[0] != _APPLICATION:
-                    # Only a new file is changed, never a database of something else.
+                kind, version = self._kind()  # another may have been quicker
+                # Only a new file is changed, never a database of something else.
+                if kind != _APPLICATION:
                     if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                         raise self._foreign("it holds other tables")
                     self._create()
-        elif version > _VERSION:
-            raise self._foreign(
-                f"its version is {version}, this skal reads up to {_VERSION}: update it"
-            )
+                elif version > _VERSION:
+                    raise self._foreign(
+                        f"its version is {version}, this skal reads up to {_VERSION}: "
+                        "update it"
+                    )
+                if version < _VERSION:
+                    self._run(_DERIVED)
+                    connection.execute(f"PRAGMA user_version = {_VERSION}")
         self._log_ahead()
 
     def _log_ahead(self):
@@ -111,20 +172,23 @@ class Database:
 
     def _kind(self):
         pragmas = ("application_id", "user_version")
-        return [self.connection.execute(f"PRAGMA {p}").fetchone()[0] for p in pragmas]
+        return tuple(self.read(f"PRAGMA {pragma}")[0][0] for pragma in pragmas)
 
     def _create(self):
-        statement = ""
-        for line in _TABLES.splitlines(keepends=True):
-            statement += line
-            if sqlite3.complete_statement(statement):
-                self.connection.execute(statement)
-                statement = ""
+        self._run(_TABLES)
         self.connection.execute(
             "INSERT INTO about VALUES ('project', ?)", [secrets.token_hex(6)]
         )
         self.connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        self.connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _run(self, statements):
+        """Run statements in the transaction that is open."""
+        statement = ""
+        for line in statements.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                self.connection.execute(statement)
+                statement = ""
 
     @property
     def connection(self):
@@ -142,20 +206,24 @@ class Database:
             )
             known.row_factory = sqlite3.Row
             known.execute("PRAGMA foreign_keys = ON")
-            # What is confirmed outlives a power cut, not only the process.
-            known.execute("PRAGMA synchronous = FULL")
             self._local.connection = known
         return known
 
     @contextmanager
-    def writing(self):
+    def writing(self, *, durable=True):
         """Hold the one right to write: all that is done inside, or nothing.
+
+        Parameters
+        ----------
+        durable : bool, default=True
+            Whether it outlives a power cut from now on, or from the next that is.
 
         Yields
         ------
         connection : sqlite3.Connection
         """
         connection = self.connection
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection

@@ -1,11 +1,6 @@
 """What the page asks of a project: the one place that knows both."""
 
-import threading
-
-import numpy as np
-
 from skal.annotate.sources import show_json
-from skal.annotate.votes import majority
 
 N_PACE = 50  # answers whose median tells the pace
 N_HISTORY = 200
@@ -30,8 +25,6 @@ class Session:
 
     def __init__(self, project, goal=None):
         self.project, self.goal = project, goal
-        self._lock = threading.Lock()
-        self._counted = None, None
         self._list_items()
 
     def _list_items(self):
@@ -71,9 +64,10 @@ class Session:
         NoItemError
             Where there is no such item.
         """
-        shown, answers = self._show(number), self._answers(annotator)
-        own = answers.loc[answers["item"] == number, "label"].tolist()
-        return {**shown, "answered": bool(own), "label": own[0] if own else None}
+        shown = self._show(number)
+        own = self.project.store.answers(annotator=annotator, item=number)["label"]
+        label = own.iloc[0] if len(own) else None
+        return {**shown, "answered": bool(len(own)), "label": label}
 
     def _show(self, number):
         name, source = self._name(number), self.project.source
@@ -193,16 +187,12 @@ class Session:
         answers : list of dict
             number, name and label.
         """
-        answers = self._answers(annotator).sort_index(ascending=False)[:N_HISTORY]
+        answers = self.project.store.answers(annotator=annotator, last=N_HISTORY)[::-1]
         pairs = zip(answers["item"], answers["label"], strict=True)
         return [
             {"number": number, "name": self._names.get(number, ""), "label": label}
             for number, label in pairs
         ]
-
-    def _answers(self, annotator=None):
-        answers = self.project.store.answers()
-        return answers if annotator is None else answers[answers.annotator == annotator]
 
     def counts(self, annotator=""):
         """Count what is labelled, and guess how long the rest takes.
@@ -218,35 +208,17 @@ class Session:
             classes (name and number of labels of each), n_items, n_labeled, n_skipped,
             goal, and seconds_left, None before the first answer.
         """
-        with self._lock:  # one thread counts, the others take what it found
-            version = self.project.store.version
-            if self._counted[0] != version:
-                self._counted = version, self._count()
-            labels, n_skipped, pace = self._counted[1]
-        classes = [[name, labels.get(name, 0)] for name in self.project.store.classes]
-        n_labeled = sum(labels.values())
+        store = self.project.store
+        counts, n_answered = store.tally()
+        last = store.answers(annotator=annotator, last=N_PACE)["seconds"].dropna()
         goal = min(self.goal or self.n_items, self.n_items)
-        seconds = pace.get(annotator)
-        left = None if seconds is None else max(0, goal - n_labeled - n_skipped)
+        left = max(0, goal - n_answered)
+        n_labeled = sum(counts.values())
         return {
-            "classes": classes,
+            "classes": [[name, counts.get(name, 0)] for name in store.classes],
             "n_items": self.n_items,
             "n_labeled": n_labeled,
-            "n_skipped": n_skipped,
+            "n_skipped": n_answered - n_labeled,
             "goal": goal,
-            "seconds_left": None if left is None else round(seconds * left),
+            "seconds_left": round(last.median() * left) if len(last) else None,
         }
-
-    def _count(self):
-        answers = self._answers()
-        labels = answers["label"]
-        if answers["annotator"].nunique() > 1:
-            labels, _ = majority(answers)
-        counts = labels.value_counts().to_dict()  # None, a skip, is left out
-        n_skipped = answers["item"].nunique() - sum(counts.values())
-        pace = {}
-        for annotator, own in answers.sort_index().groupby("annotator"):
-            seconds = own["seconds"].dropna().astype(float)
-            if len(seconds):
-                pace[annotator] = float(np.median(seconds[-N_PACE:]))
-        return counts, n_skipped, pace

@@ -12,38 +12,27 @@ from numpy.typing import NDArray
 from skal.annotate.schema import Database
 from skal.annotate.votes import agreement, majority
 
-_EVER = 2**62
-# Of the bare columns SQLite takes those of the row with the largest number.
-_ANSWERS = """
-SELECT max(number) AS number, kind, item, label, annotator, time, seconds, round,
-    strategy
-FROM events AS answer
+# The answers that held after an event; of the bare columns SQLite takes those of the
+# row with the largest number.
+_HELD_THEN = """
+(SELECT max(number) AS number, item, annotator FROM events AS answer
 WHERE kind IN ('label', 'skip') AND number <= ?1 AND NOT EXISTS (
     SELECT 1 FROM events WHERE target = answer.number AND number <= ?1)
-GROUP BY item, annotator ORDER BY item, annotator
+GROUP BY item, annotator)
 """
-_CHOSEN = """
-SELECT * FROM (
-    SELECT max(number) AS number, kind, item, round, strategy FROM events
-    WHERE kind IN ('choose', 'withdraw') AND (?1 IS NULL OR item = ?1) GROUP BY item)
-WHERE kind = 'choose' ORDER BY number
+_WAITING = """
+FROM items WHERE chosen IS NOT NULL AND state = '' AND n_answers < ?1 ORDER BY chosen
 """
-_WAITING = f"""
-SELECT item FROM ({_CHOSEN}) AS chosen
-WHERE (SELECT state FROM items WHERE number = chosen.item) = '' AND ?2 > (
-    SELECT count(DISTINCT annotator) FROM events AS answer
-    WHERE item = chosen.item AND kind IN ('label', 'skip')
-    AND NOT EXISTS (SELECT 1 FROM events WHERE target = answer.number))
-"""
-# Who answered one item, and who was given it, and when.
-_ANSWERED = """
-SELECT DISTINCT annotator FROM events AS answer
-WHERE item = ? AND kind IN ('label', 'skip')
-AND NOT EXISTS (SELECT 1 FROM events WHERE target = answer.number)
-"""
-_OFFERS = """
-SELECT annotator, max(time) AS time FROM events
-WHERE item = ? AND kind = 'offer' GROUP BY annotator
+_GIVEN = "SELECT 1 FROM events WHERE item = items.number AND kind = 'offer'"
+# What waits, whether somebody has it or answered it, and how many have or did.
+_PLACES = f"""
+SELECT number, item, EXISTS ({_GIVEN} AND annotator = ?2) AS given,
+    EXISTS (SELECT 1 FROM held WHERE item = items.number AND annotator = ?2) AS said,
+    (SELECT count(*) FROM (
+        SELECT annotator FROM events
+        WHERE item = items.number AND kind = 'offer' AND time > ?3
+        UNION SELECT annotator FROM held WHERE item = items.number)) AS n_people
+{_WAITING}
 """
 
 
@@ -125,9 +114,10 @@ class LabelStore:
             The columns item, content, stamp and state: "", "gone" or "broken". The
             index, from 0, is the position in `labels`.
         """
-        rows = self._database.read("SELECT * FROM items ORDER BY number")
         columns = ["number", "item", "content", "stamp", "state"]
-        return pd.DataFrame(map(tuple, rows), columns=columns).set_index("number")
+        query = f"SELECT {', '.join(columns)} FROM items ORDER BY number"
+        rows = map(tuple, self._database.read(query))
+        return pd.DataFrame(rows, columns=columns).set_index("number")
 
     def add_items(
         self,
@@ -313,11 +303,16 @@ class LabelStore:
             Where an item or a class is not known.
         """
         answers = list(answers)
-        one = answers[0].item if len(answers) == 1 else None
+        query = (
+            "SELECT items.number, items.item, round, strategy FROM items "
+            "LEFT JOIN events ON events.number = chosen "
+            "WHERE state != 'gone'"
+        )
+        one = [answers[0].item] if len(answers) == 1 else []
+        query += " AND items.item = ?" * len(one)
         with self._database.writing() as connection:
-            classes, known = set(self.classes), self._numbers(one)
-            chosen = self._database.read(_CHOSEN, known.get(one))
-            chosen = {row["item"]: row for row in chosen}
+            classes = set(self.classes)
+            known = {row["item"]: row for row in self._database.read(query, *one)}
             rows = []
             for answer in answers:
                 if answer.item not in known:
@@ -327,13 +322,9 @@ class LabelStore:
                         f"{answer.label!r} is no class; the classes are "
                         f"{sorted(classes)}, add_classes adds one."
                     )
-                number = known[answer.item]
-                batch = chosen.get(number, {"round": None, "strategy": None})
-                kind = "skip" if answer.label is None else "label"
-                rows.append(
-                    (kind, number, answer.label, answer.annotator, answer.seconds)
-                    + (batch["round"], batch["strategy"])
-                )
+                number, _, *batch = known[answer.item]
+                kind, said = "skip" if answer.label is None else "label", answer[1:]
+                rows.append((kind, number, *said, *batch))
             columns = "kind item label annotator seconds round strategy"
             return _append(connection, columns, rows)
 
@@ -352,20 +343,19 @@ class LabelStore:
         """
         with self._database.writing() as connection:
             found = connection.execute(
-                "SELECT number, item, label, annotator, seconds FROM events AS answer "
-                "WHERE kind IN ('label', 'skip') AND (?1 IS NULL OR annotator = ?1) "
-                "AND NOT EXISTS (SELECT 1 FROM events WHERE target = answer.number) "
-                "ORDER BY number DESC LIMIT 1",
+                "SELECT held.number, held.item, items.item AS name, held.label, "
+                "held.annotator, seconds FROM held JOIN events USING (number) "
+                "JOIN items ON items.number = held.item "
+                "WHERE ?1 IS NULL OR held.annotator = ?1 "
+                "ORDER BY held.number DESC LIMIT 1",
                 [annotator],
             ).fetchone()
             if found is None:
                 return None
-            columns = "kind item annotator target"
-            event = ("undo", found["item"], found["annotator"], found["number"])
-            _append(connection, columns, [event])
-            query = "SELECT item FROM items WHERE number = ?"
-            name = connection.execute(query, [found["item"]]).fetchone()["item"]
-        return Answer(name, found["label"], found["annotator"], found["seconds"])
+            number, item, *said = found
+            event = ("undo", item, found["annotator"], number)
+            _append(connection, "kind item annotator target", [event])
+        return Answer(*said)
 
     # -- what is known --------------------------------------------------------------
 
@@ -391,24 +381,71 @@ class LabelStore:
         whole = {"round": "Int64", "target": "Int64", "seconds": float}
         return frame.astype(whole).set_index("number")
 
-    def answers(self, upto: int | None = None) -> pd.DataFrame:
+    def answers(
+        self,
+        upto: int | None = None,
+        *,
+        annotator: str | None = None,
+        item: int | None = None,
+        last: int = -1,
+    ) -> pd.DataFrame:
         """List the answers that hold: the last one of each annotator to each item.
 
         Parameters
         ----------
         upto : int, default=None
             Number of the last event to look at; None for all.
+        annotator : str, default=None
+            Only theirs.
+        item : int, default=None
+            Only those to it, by number.
+        last : int, default=-1
+            Only so many, the latest; -1 for all.
 
         Returns
         -------
         answers : DataFrame
-            By number of the event: kind, item (its number), label (None for a skip),
-            annotator, time, seconds, round, strategy.
+            By number of the event, in order: kind, item (its number), label (None for a
+            skip), annotator, time, seconds, round, strategy.
         """
-        rows = self._database.read(_ANSWERS, _EVER if upto is None else upto)
-        columns = "number kind item label annotator time seconds round strategy"
-        frame = pd.DataFrame(map(tuple, rows), columns=columns.split(), dtype=object)
+        columns = "number kind item label annotator time seconds round strategy".split()
+        rows = self._database.read(
+            f"SELECT {', '.join(f'events.{name}' for name in columns)} "
+            f"FROM {'held' if upto is None else _HELD_THEN} AS held "
+            "JOIN events ON events.number = held.number "
+            "WHERE (?2 IS NULL OR held.annotator = ?2) "
+            "AND (?3 IS NULL OR held.item = ?3) "
+            "ORDER BY held.number DESC LIMIT ?4",
+            *(upto, annotator, item, last),
+        )
+        frame = pd.DataFrame(map(tuple, rows[::-1]), columns=columns, dtype=object)
         return frame.astype({"number": int, "item": int}).set_index("number")
+
+    @property
+    def n_answers(self) -> int:
+        """Number of the answers that hold."""
+        ((number,),) = self._database.read("SELECT count(*) FROM held")
+        return number
+
+    def tally(self) -> tuple[dict[str, int], int]:
+        """Count the labels of the items that can be labelled, by majority.
+
+        Returns
+        -------
+        counts : dict of str to int
+            By class; classes without a label are left out.
+        n_answered : int
+            Items with any answer: also those skipped, and those whose annotators are
+            split evenly.
+        """
+        counts = self._database.read(
+            "SELECT majority, count(*) FROM items "
+            "WHERE n_answers > 0 AND state = '' GROUP BY majority"
+        )
+        counts = dict(map(tuple, counts))
+        n_answered = sum(counts.values())
+        counts.pop(None, None)
+        return counts, n_answered
 
     def labels(
         self,
@@ -435,9 +472,7 @@ class LabelStore:
         """
         ((n_items,),) = self._database.read("SELECT count(*) FROM items")
         y = np.full(n_items, None, dtype=object)
-        answers = self.answers(upto)
-        if annotator is not None:
-            answers = answers[answers["annotator"] == annotator]
+        answers = self.answers(upto, annotator=annotator)
         y[answers["item"].unique()] = skip_label
         labels, _ = majority(answers)
         y[labels.index.to_numpy(int)] = labels.to_numpy(object)
@@ -495,7 +530,7 @@ class LabelStore:
             From 0.
         """
         numbers = [int(number) for number in numbers]
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             query = "SELECT max(round) FROM events WHERE kind = 'choose'"
             last = connection.execute(query).fetchone()[0]
             number = 0 if last is None else last + 1
@@ -533,24 +568,19 @@ class LabelStore:
         items : list of str
             What the person has; only where that is nothing, further items of the queue.
         """
-        with self._database.writing() as connection:
-            since = -np.inf if patience is None else time.time() - patience
+        since = -np.inf if patience is None else time.time() - patience
+        with self._database.writing(durable=False) as connection:
             mine, free = [], []
-            for item in self.queue(copies).tolist():
-                answered = {who for (who,) in self._database.read(_ANSWERED, item)}
-                holders = self._holders(item, since, annotator) | answered
-                if annotator in holders:
-                    mine += [item] * (annotator not in answered)
-                elif len(holders) < copies and len(free) < n_items:
-                    free.append(item)
-                if len(mine) == n_items:
-                    break
+            for row in self._database.read(_PLACES, copies, annotator, since):
+                if row["given"] and not row["said"]:
+                    mine.append(row)
+                elif not (row["given"] or row["said"]) and row["n_people"] < copies:
+                    free.append(row)
             if not mine:
-                mine = free
-                rows = [("offer", item, annotator) for item in mine]
+                mine = free[:n_items]
+                rows = [("offer", row["number"], annotator) for row in mine]
                 _append(connection, "kind item annotator", rows)
-            query = "SELECT item FROM items WHERE number = ?"
-            return [self._database.read(query, i)[0]["item"] for i in mine[:n_items]]
+        return [row["item"] for row in mine[:n_items]]
 
     def queue(self, copies: int = 1, *, handed_out: bool = False) -> NDArray[np.int64]:
         """List what was chosen and waits for answers.
@@ -567,17 +597,10 @@ class LabelStore:
         numbers : int64 array
             Positions in `labels`, in the order of choice.
         """
-        items = [item for (item,) in self._database.read(_WAITING, None, copies)]
-        if handed_out:
-            items = [item for item in items if self._holders(item, -np.inf)]
-        return np.array(items, dtype=np.int64)
-
-    def _holders(self, item, since, annotator=None):
-        """Who was given an item after a time, or is the annotator."""
-        offers = self._database.read(_OFFERS, int(item))
-        return {
-            who for who, when in map(tuple, offers) if when > since or who == annotator
-        }
+        only = f"AND EXISTS ({_GIVEN}) ORDER" if handed_out else "ORDER"
+        query = "SELECT number " + _WAITING.replace("ORDER", only)
+        numbers = [number for (number,) in self._database.read(query, copies)]
+        return np.array(numbers, dtype=np.int64)
 
     def _numbers(self, item=None):
         """Numbers of the items by name, or of one."""

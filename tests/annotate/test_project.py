@@ -5,7 +5,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skal.annotate import LabelProject
-from skal.annotate.project import SKIP
+from skal.annotate.learner import SKIP
 from skal.experiment.config import RunConfig
 from skal.experiment.options import UsageError
 from skal.models import FrozenFeatures
@@ -42,7 +42,7 @@ def test_from_a_folder_to_a_model(project, photos, truth, draw):
 
 
 def test_the_first_batch_is_the_herding_set(project):
-    _, X, _ = project._rows()
+    _, X, _ = project.learner.rows()
     picks = herding(X, 4, random_state=0)
     items = project.store.items()["item"]
     assert project.next()["item"].tolist() == items.loc[picks].tolist()
@@ -266,13 +266,13 @@ def test_new_classes(project, truth):
 
 
 def test_thumbnails_are_kept_and_a_damaged_file_of_them_is_not_read(project, photos):
-    first = project._rows()[1]
+    first = project.learner.rows()[1]
     path = photos / ".skal/thumbnails.npz"
     before = path.stat().st_mtime_ns
-    assert np.array_equal(LabelProject.open(photos)._rows()[1], first)
+    assert np.array_equal(LabelProject.open(photos).learner.rows()[1], first)
     assert path.stat().st_mtime_ns == before
     path.write_bytes(path.read_bytes()[:100])
-    assert np.array_equal(LabelProject.open(photos)._rows()[1], first)
+    assert np.array_equal(LabelProject.open(photos).learner.rows()[1], first)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_a_backbone_sees_the_images(photos, truth, monkeypatch):
         photos, classes=PETS, backbone="torchvision:resnet18", batch_size=4
     )
     label_all(project, truth, 2)
-    assert project._rows()[1].shape == (12, 3)
+    assert project.learner.rows()[1].shape == (12, 3)
     found = project.predict()
     assert found["label"].tolist() == [truth(item) for item in found["item"]]
     assert project.status()["broken"] == ["12.jpg"]

@@ -246,6 +246,65 @@ def test_only_a_store_is_opened(tmp_path):
         LabelStore(path)
 
 
+STATE = "SELECT * FROM items", "SELECT * FROM held ORDER BY number"
+
+
+def test_what_events_come_to_is_kept_up_and_found_in_files_of_version_1(store):
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        what, who = (
+            rng.choice(["choose", "give", "answer", "undo"]),
+            rng.choice([*"ab"]),
+        )
+        if what == "choose":
+            store.choose(rng.permutation(6)[:2], replace=rng.random() < 0.5)
+        elif what == "give":
+            store.hand_out(2, who, copies=2)
+        elif what == "answer":
+            store.answer(rng.choice([*"abcdef"]), rng.choice([*PETS, None]), who)
+        else:
+            store.undo(who)
+    store.update_items({2: {"state": "broken", "reason": "test"}})
+    replayed = store.answers(store.version)
+    pd.testing.assert_frame_equal(store.answers(), replayed)
+    assert store.n_answers == len(replayed)
+    usable = store.labels()[[0, 1, 3, 4, 5]]
+    counts, n_answered = store.tally()
+    assert counts == pd.Series(usable).value_counts().to_dict()
+    assert n_answered == replayed["item"][replayed["item"] != 2].nunique()
+    chosen = store.events().query("kind in ('choose', 'withdraw')")
+    chosen = chosen.reset_index().groupby("item").last().query("kind == 'choose'")
+    answered = {"abcdef"[n] for n in replayed["item"]}
+    waiting = chosen.drop(index=[*answered, "c"], errors="ignore").sort_values("number")
+    assert ["abcdef"[n] for n in store.queue()] == waiting.index.tolist()
+
+    kept = [list(map(tuple, store._database.read(query))) for query in STATE]
+    store.close()
+    connection = sqlite3.connect(store.path)
+    for name in ("choose", "withdraw", "answer", "undo"):
+        connection.execute(f"DROP TRIGGER {name}")
+    for name in ("waiting", "majorities"):
+        connection.execute(f"DROP INDEX {name}")
+    for name in ("chosen", "n_answers", "majority"):
+        connection.execute(f"ALTER TABLE items DROP COLUMN {name}")
+    connection.execute("DROP TABLE held")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    store = LabelStore(store.path)
+    found = [list(map(tuple, store._database.read(query))) for query in STATE]
+    assert found == kept
+    store.answer("a", "cat", "new")
+    assert store.answers(annotator="new", item=0)["label"].tolist() == ["cat"]
+
+
+def test_the_last_answers_of_somebody(store):
+    for item, who in [("a", "ann"), ("b", "bob"), ("c", "ann"), ("d", "ann")]:
+        store.answer(item, "cat", who)
+    assert store.answers(annotator="ann", last=2)["item"].tolist() == [2, 3]
+    assert store.answers(annotator="eve").empty
+
+
 def test_stores_know_each_other_apart(tmp_path):
     ids = {LabelStore(tmp_path / name).project_id for name in "ab"}
     assert len(ids) == 2
