@@ -114,7 +114,7 @@ def test_a_failed_choice_is_tried_again(project, monkeypatch):
         raise OSError("no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr(project, "choose", fail)
+        patch.setattr(project.learner, "choose", fail)
         with pytest.raises(OSError):
             planner.step()
     planner.step()

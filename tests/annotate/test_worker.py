@@ -1,3 +1,4 @@
+import os
 import sys
 import time
 
@@ -55,3 +56,54 @@ def test_it_ends_when_it_is_stopped(worker):
     worker.stop()
     assert process.poll() is not None
     assert worker._process is None
+    worker.stop()
+
+
+TOLD = """
+import json, os
+about = {"session": os.getsid(0), "group": os.getpgid(0)}
+print("no report")
+print(json.dumps({**about, **os.environ}), flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no sessions")
+def test_it_leaves_the_processor_and_ctrl_c_to_the_page(worker, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    worker._command = [sys.executable, "-c", TOLD]
+    worker.wake()
+    wait_for(lambda: worker.report)
+    assert worker.report["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert worker.report["OMP_NUM_THREADS"] == "7"  # the user's
+    # Niceness counts within a session only, where Linux groups by it.
+    assert worker.report["session"] == os.getsid(0)
+    assert worker.report["group"] != os.getpgid(0)
+
+
+HOLDS = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print('{"child": %d}' % child.pid)
+print('{"torn', end="", flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_next_does_not_wait_for_what_a_dead_one_left(worker):
+    worker._command = [sys.executable, "-c", HOLDS]
+    worker.wake()
+    wait_for(lambda: worker.report)
+    child = worker.report["child"]
+    worker._process.wait()
+    worker._command, worker._started = [sys.executable, "-c", ECHO], -60
+    worker.wake()
+    wait_for(lambda: "advice" in worker.report)
+    os.kill(child, 9)
+
+
+def test_a_process_that_cannot_be_started_costs_no_answer(worker):
+    worker._command = ["/nothing"]
+    worker.wake()
+    worker.wake()
