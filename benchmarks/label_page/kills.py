@@ -7,9 +7,11 @@ server, every third time to the worker alone, every third time to both; then the
 is started again on the same project.
 """
 
+import contextlib
 import http.client
 import os
 import signal
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -34,13 +36,13 @@ class Kills:
         self.counts = {victim: dict.fromkeys(FIGURES, 0) for victim in VICTIMS}
 
     def next(self, victim):
-        """Answer until the kill comes, and compare the store with what was confirmed."""
+        """Answer until the kill comes; compare the store with what was confirmed."""
         counts = self.counts[victim]
         person = Person(self.folder, self.port)
         self.port = person.port
         person.ask("/next")  # which starts the worker
         server, workers = [person.process.pid], person.workers()
-        killed = {"server": server, "worker": workers, "both": server + workers}
+        killed = {"server": server, "worker": workers, "both": workers + server}
         timer = threading.Timer(self.rng.uniform(0, 3), kill, [killed[victim]])
         timer.start()
         try:
@@ -49,9 +51,12 @@ class Kills:
             pass  # it was killed
         timer.join()
         person.kill()
-        labels = LabelProject.open(self.folder).store.labels()
+        store = LabelProject.open(self.folder).store
         counts["kills"] += 1
-        counts["opened"] += 1
+        with sqlite3.connect(store.path) as connection:
+            ((health,),) = connection.execute("PRAGMA integrity_check")
+        counts["opened"] += health == "ok"
+        labels = store.labels()
         for number, label in self.confirmed.items():
             counts["lost"] += labels[number] != label
         # An answer that was stored, but not confirmed before the kill.
@@ -83,7 +88,8 @@ class Kills:
 
 def kill(numbers):
     for number in numbers:
-        os.kill(number, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 def main(n_kills):
