@@ -12,12 +12,10 @@ _DISCARDED = 2**20
 HEADER = "x-skal-token"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors "
 )
 _HEADERS = {
-    "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -41,11 +39,17 @@ class Guard:
         Whether the page has other addresses than this machine's own.
     names : iterable of str, default=()
         Of hosts, by which it may be called then, beside numbers.
+    frames : sequence of str, default=()
+        Origins of the pages that may show it in a frame.
     """
 
-    def __init__(self, app, token, *, public=False, names=()):
+    def __init__(self, app, token, *, public=False, names=(), frames=()):
         self.app, self.token, self.public = app, token.encode(), public
         self.names = {"localhost", *(name.lower() for name in names)}
+        policy = _POLICY + (" ".join(frames) or "'none'")
+        self.headers = {**_HEADERS, "Content-Security-Policy": policy}
+        if not frames:
+            self.headers["X-Frame-Options"] = "DENY"
 
     async def __call__(self, scope, receive, send):
         """Answer a request, as ASGI has it."""
@@ -58,7 +62,7 @@ class Guard:
         async def send_guarded(message):
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in self.headers.items():
                     headers[name] = value
             await send(message)
 

@@ -6,10 +6,9 @@ from sklearn.pipeline import Pipeline
 
 from skal.annotate import learning
 from skal.annotate.inventory import mark_broken
+from skal.annotate.project import SKIP
 from skal.experiment.options import UsageError
 from skal.selection import herding
-
-SKIP = "\0skip"  # no class has such a name
 
 
 class Learner:

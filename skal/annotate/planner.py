@@ -8,9 +8,7 @@ import threading
 import numpy as np
 import pandas as pd
 
-from skal.annotate.learner import SKIP
-from skal.annotate.project import LabelProject
-from skal.callbacks import Round, StabilizingPredictions
+from skal.annotate.project import SKIP, LabelProject
 
 MIN_LABELS = 10  # below, an estimate says nothing
 
@@ -27,10 +25,12 @@ class Planner:
     """
 
     def __init__(self, project):
-        self.project, self.learner = project, project.learner
+        self.project = project
         self.batch_size = project.settings.batch_size
         self.known, self.exhausted = None, False
         self.estimate, self.n_estimate = None, 0
+        from skal.callbacks import StabilizingPredictions  # loads torch
+
         self.rule = StabilizingPredictions(patience=project.settings.patience)
         self.n_compared = 0
 
@@ -55,16 +55,16 @@ class Planner:
             done = not len(waiting) and known != self.known
             if news < max(1, self.batch_size // 2) and not empty and not done:
                 return None
-        picks, loop = self.learner.choose(2 * self.batch_size, replace=True)
+        picks, loop = self.project.learner.choose(2 * self.batch_size, replace=True)
         self.exhausted = len(picks) < 2 * self.batch_size
         # The model that has chosen, though labels came since.
-        report = self._report(loop or self.learner.train())
+        report = self._report(loop or self.project.learner.train())
         self.known = known  # not where something went wrong: it is tried again
         return report
 
     def _report(self, loop):
         project = self.project
-        numbers, X, y = self.learner.rows()
+        numbers, X, y = self.project.learner.rows()
         n_labels = int((~pd.isna(y) & (y != SKIP)).sum())
         waiting = project.store.queue(project.settings.copies)
         guesses = {}
@@ -77,7 +77,7 @@ class Planner:
             self._compare(numbers, best.astype(str), y)
         if n_labels >= max(MIN_LABELS, 1.1 * self.n_estimate):
             self.n_estimate = n_labels
-            estimate = self.learner.estimate()
+            estimate = self.project.learner.estimate()
             self.estimate = None if estimate is None else estimate._asdict()
         return {
             "n_items": len(numbers),
@@ -90,6 +90,8 @@ class Planner:
 
     def _compare(self, numbers, best, y):
         """Compare a model with the one a batch of labels ago."""
+        from skal.callbacks import Round
+
         known = ~pd.isna(y) & (y != SKIP)
         if self.rule.rounds_ and known.sum() < self.n_compared + self.batch_size:
             return

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from skal.annotate.learner import Learner
     from skal.annotate.learning import Estimate
+    from skal.annotate.serving import Frame
+
+SKIP = "\0skip"  # no class has such a name
 
 
 class LabelProject:
@@ -76,6 +79,7 @@ class LabelProject:
         path = Path(os.path.normpath(self.folder / self.settings.source))
         self.source = find_source(path, self.settings.text_column)
         check_settings(self.source, self.settings)
+        self._shown = None, None  # to which origins, by which server
         self.refresh()
 
     def __repr__(self):
@@ -399,6 +403,34 @@ class LabelProject:
             "gone": items.loc[gone & pd.notna(labels), "item"].tolist(),
             "agreement": self.store.agreement(),
         }
+
+    def show(self, height: int = 700, *, origin: str | None = None) -> "Frame":
+        """Show the page in a notebook.
+
+        A server is started beside this process and ends with it; it is there once,
+        however often the page is shown. The browser must run on this machine: for
+        others there is ``skal label serve``.
+
+        Parameters
+        ----------
+        height : int, default=700
+            In pixels.
+        origin : str, default=None
+            Begin of the notebook's address, as ``https://hub.example.org``: the one
+            that may hold the page in a frame; None for notebooks of this machine.
+
+        Returns
+        -------
+        frame : Frame
+            What Jupyter shows, where it is the last of a cell.
+        """
+        from skal.annotate.serving import Frame, serve_frames
+
+        if self._shown[0] != (origin,):
+            if self._shown[1] is not None:
+                self._shown[1].stop()
+            self._shown = (origin,), serve_frames(self, origin)
+        return Frame(self._shown[1].address, height)
 
     # -- what learns ----------------------------------------------------------------
 

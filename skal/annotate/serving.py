@@ -1,11 +1,16 @@
-"""Serve the page on which people label: on this machine, or for a team."""
+"""Serve the page on which people label: here, in a notebook, or for a team."""
 
 import errno
 import ipaddress
 import os
+import re
 import secrets
 import socket
 import tempfile
+import threading
+import time
+import webbrowser
+from html import escape
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -15,7 +20,9 @@ from skal.experiment.options import UsageError
 
 HOST, PORT = "127.0.0.1", 8760
 MIN_LENGTH = 16
-_FILE = "token"
+_FILE, _DOOR = "token", "open.html"
+_LOCAL = "http://localhost:*", "http://127.0.0.1:*"
+_ORIGIN = re.compile(r"https?://[a-zA-Z0-9.-]+(:\d+)?")
 
 
 class Server:
@@ -35,6 +42,8 @@ class Server:
         Of hosts by which others call the page.
     goal : int, default=None
         How many labels are wanted.
+    frames : sequence of str, default=()
+        Origins of the pages that may show it in a frame.
 
     Attributes
     ----------
@@ -48,7 +57,15 @@ class Server:
     """
 
     def __init__(
-        self, project, *, host=HOST, port=None, token_file=None, names=(), goal=None
+        self,
+        project,
+        *,
+        host=HOST,
+        port=None,
+        token_file=None,
+        names=(),
+        goal=None,
+        frames=(),
     ):
         public = not _is_loopback(host)
         if public and token_file is None:
@@ -57,7 +74,10 @@ class Server:
                 f"is a secret of at least {MIN_LENGTH} letters with --token-file. The "
                 "page does not encrypt; put a proxy with TLS before it."
             )
-        token = _own_token(project.folder) if token_file is None else _read(token_file)
+        if token_file is not None:
+            token = _read(token_file)
+        else:  # a notebook is saved with what it shows
+            token = _new_token() if frames else _own_token(project.folder)
         try:
             import uvicorn
 
@@ -72,6 +92,7 @@ class Server:
             token,
             public=public,
             names=[*names, socket.gethostname()] if public else (),
+            frames=frames,
         )
         config = uvicorn.Config(
             app,
@@ -86,11 +107,37 @@ class Server:
         name = f"[{host}]" if ":" in host else host
         port = self._listener.getsockname()[1]
         self.address = f"http://{name}:{port}/?{urlencode({'token': token})}"
+        self._thread = None
+        self._door = project.folder.resolve() / _DOOR
 
     def run(self):
         """Serve until it is interrupted or told to stop."""
-        with self._listener:
-            self._server.run(sockets=[self._listener])
+        try:
+            with self._listener:
+                self._server.run(sockets=[self._listener])
+        finally:
+            self._door.unlink(missing_ok=True)
+
+    def start(self):
+        """Serve in a thread, which ends with this process."""
+        self._thread = threading.Thread(target=self.run, daemon=True)
+        self._thread.start()
+        while self._thread.is_alive() and not self._server.started:
+            time.sleep(0.01)
+
+    def open_browser(self):
+        """Open the page in a browser.
+
+        All users of a machine can read the command line of a browser: it gets the name
+        of a file that leads to the address and that they cannot read.
+        """
+        to = escape(self.address)
+        _write_secret(
+            self._door,
+            f'<!doctype html><meta http-equiv="refresh" content="0; url={to}">'
+            f'<title>Label</title><a href="{to}">To the page</a>',
+        )
+        webbrowser.open(self._door.as_uri())
 
     def stop(self):
         """Let `run` end, from another thread; or give up the port before it."""
@@ -98,6 +145,8 @@ class Server:
             self._server.should_exit = True
         else:
             self._listener.close()
+        if self._thread is not None:
+            self._thread.join()
 
 
 def _is_loopback(host):
@@ -126,15 +175,69 @@ def _listen(host, port):
             ) from error
 
 
+def serve_frames(project, origin=None):
+    """Serve the page of a project beside this process, for frames of one origin.
+
+    Parameters
+    ----------
+    project : LabelProject
+    origin : str, default=None
+        None for all of this machine.
+
+    Returns
+    -------
+    server : Server
+    """
+    if origin is not None and not _ORIGIN.fullmatch(origin):
+        raise ValueError(
+            "origin must be the begin of the notebook's address, as "
+            f"'https://hub.example.org:8000', got {origin!r}."
+        )
+    server = Server(project, port=0, frames=_LOCAL if origin is None else [origin])
+    server.start()
+    return server
+
+
+class Frame:
+    """The page of a server, as a notebook shows it.
+
+    Parameters
+    ----------
+    address : str
+    height : int
+        In pixels.
+    """
+
+    def __init__(self, address, height):
+        self.address, self.height = address, height
+
+    def __repr__(self):
+        return f"label at {self.address}"
+
+    def _repr_html_(self):
+        return (
+            f'<iframe src="{escape(self.address)}" title="Label" width="100%" '
+            f'height="{self.height}" style="border: 0"></iframe>'
+        )
+
+
+def _new_token():
+    return secrets.token_urlsafe(24)
+
+
 def _own_token(folder):
     """Make the secret of a project; it stays, so that an open page can go on."""
     path = folder / _FILE
     if not path.exists():
-        number, temporary = tempfile.mkstemp(dir=folder)  # nobody else may read it
-        with os.fdopen(number, "w") as file:
-            file.write(secrets.token_urlsafe(24))
-        os.replace(temporary, path)
+        _write_secret(path, _new_token())
     return _read(path)
+
+
+def _write_secret(path, text):
+    number, temporary = tempfile.mkstemp(dir=path.parent)  # nobody else may read it
+    with os.fdopen(number, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(temporary, path)
 
 
 def _read(path):

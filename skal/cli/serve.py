@@ -1,6 +1,5 @@
 """`skal label serve`: the page on which people label."""
 
-import webbrowser
 from typing import Annotated
 
 from pydantic import BeforeValidator as Check
@@ -59,5 +58,5 @@ def serve(
         f"label at {server.address}\nCtrl-C ends it; all answers are kept", flush=True
     )
     if browser:
-        webbrowser.open(server.address)
+        server.open_browser()
     server.run()

@@ -121,6 +121,13 @@ def test_a_failed_choice_is_tried_again(project, monkeypatch):
     assert len(project.store.queue()) == 8
 
 
+def test_it_listens_before_it_loads_what_takes_long():
+    """Else what outlives a killed page goes on for as long as that takes."""
+    code = "import sys, skal.annotate.planner; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert found.stdout.split() == [b"False"]
+
+
 def test_as_a_process_it_reports_and_ends_with_its_parent(project):
     command = [sys.executable, "-m", "skal.annotate.planner", str(project.folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -5,7 +5,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skal.annotate import LabelProject
-from skal.annotate.learner import SKIP
+from skal.annotate.project import SKIP
 from skal.experiment.config import RunConfig
 from skal.experiment.options import UsageError
 from skal.models import FrozenFeatures

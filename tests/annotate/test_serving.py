@@ -1,9 +1,15 @@
+import re
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
+import urllib.request
+import webbrowser
 from contextlib import closing
+from html import unescape
+from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -106,3 +112,90 @@ def test_ctrl_c_ends_it_quietly(project, start_server):
     served.ask("/next")
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(60) in (0, 130)
+
+
+def test_the_command_line_of_a_browser_holds_no_token(project, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    server = Server(project, port=0)
+    server.open_browser()
+    server.stop()
+    (url,) = opened
+    (token,) = parse_qs(urlsplit(server.address).query)["token"]
+    assert url.startswith("file:") and token not in url
+    with urllib.request.urlopen(url) as file:
+        text = file.read().decode()
+    assert f"url={server.address}" in unescape(text)
+    mode = (project.folder / "open.html").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600
+
+
+@pytest.fixture
+def shown(project):
+    yield project.show
+    if project._shown[1]:
+        project._shown[1].stop()
+
+
+def source_of(frame):
+    (source,) = re.findall('<iframe src="([^"]+)"', frame._repr_html_())
+    return unescape(source)
+
+
+def ask(address, **headers):
+    request = urllib.request.Request(address, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read(), answer.headers
+    except HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers
+
+
+def test_a_notebook_shows_a_page_that_runs(shown, project):
+    address = source_of(shown(height=500))
+    status, text, headers = ask(address)
+    assert status == 200 and b"<title>Label photos</title>" in text
+    policy = headers["content-security-policy"]
+    assert policy.endswith("frame-ancestors http://localhost:* http://127.0.0.1:*")
+    assert "x-frame-options" not in headers
+    assert source_of(shown()) == address  # the same server
+    # A page of others neither asks nor holds it in a frame.
+    assert ask(address, Origin="https://evil.example")[0] == 403
+    assert ask(address, Host="evil.example")[0] == 403
+    # The token of the project, which stays, is in no notebook.
+    assert not (project.folder / "token").exists()
+
+
+def test_a_notebook_elsewhere_is_named(shown):
+    for origin in ("hub.example", "https://hub.example/tree", "https://a;b", "*"):
+        with pytest.raises(ValueError, match="begin of the notebook's address"):
+            shown(origin=origin)
+    local = source_of(shown())
+    address = source_of(shown(origin="https://hub.example:8000"))
+    policy = ask(address)[2]["content-security-policy"]
+    assert policy.endswith("frame-ancestors https://hub.example:8000")
+    assert address != local
+    with pytest.raises((URLError, ConnectionError)):
+        ask(local)  # the other has ended
+
+
+NOTEBOOK = """
+import sys
+from skal.annotate import LabelProject
+project = LabelProject.open(sys.argv[1])
+print(project.show().address, flush=True)
+input()
+"""
+
+
+def test_the_server_ends_with_the_notebook(project):
+    command = [sys.executable, "-c", NOTEBOOK, project.folder]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        address = process.stdout.readline().strip()
+        assert ask(address)[0] == 200
+        process.communicate("\n", timeout=60)
+        assert process.returncode == 0
+    with pytest.raises((URLError, ConnectionError)):
+        ask(address)
