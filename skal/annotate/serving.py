@@ -159,7 +159,8 @@ def _is_loopback(host):
 def _listen(host, port):
     kind = socket.AF_INET6 if ":" in host else socket.AF_INET
     for wanted in (PORT, 0) if port is None else (port,):
-        listener = socket.socket(kind, socket.SOCK_STREAM)
+        # Named as TCP, else asyncio lets small answers wait for more (Nagle), 40 ms.
+        listener = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, wanted))

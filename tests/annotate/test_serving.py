@@ -43,6 +43,13 @@ def test_a_taken_port_is_told(project):
             Server(project, port=port)
 
 
+def test_answers_are_sent_at_once(project):
+    """Asyncio switches Nagle's algorithm off for what is named as TCP alone."""
+    server = Server(project, port=0)
+    assert server._listener.proto == socket.IPPROTO_TCP
+    server.stop()
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "example.org", "::"])
 def test_others_need_a_secret(project, host):
     with pytest.raises(UsageError, match="--token-file.*TLS"):
