@@ -1,7 +1,11 @@
 """What the page asks of a project: the one place that knows both."""
 
+import time
+
 from skal.annotate.sources import show_json
 
+PATIENCE = 5  # seconds that a person waits for a choice, where there is a model
+N_TOP_UP = 5
 N_PACE = 50  # answers whose median tells the pace
 N_HISTORY = 200
 
@@ -25,6 +29,7 @@ class Session:
 
     def __init__(self, project, goal=None):
         self.project, self.goal = project, goal
+        self._empty_since = None
         self._list_items()
 
     def _list_items(self):
@@ -102,6 +107,9 @@ class Session:
     def next(self, annotator=""):
         """Hand out one item, the same again until it is answered.
 
+        Where the choice takes long, some are drawn at random meanwhile; but not before
+        the first answer, as the first items are to be a good choice.
+
         Parameters
         ----------
         annotator : str, default=""
@@ -111,11 +119,18 @@ class Session:
         item : dict or None
             As of `item`; None while nothing is chosen.
         """
-        copies = self.project.settings.copies
-        names = self.project.store.hand_out(1, annotator, copies=copies)
+        store, copies = self.project.store, self.project.settings.copies
+        names = store.hand_out(1, annotator, copies=copies)
+        if names:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = time.monotonic()
+        elif time.monotonic() >= self._empty_since + PATIENCE and store.n_answers:
+            store.draw(N_TOP_UP)
+            names = store.hand_out(1, annotator, copies=copies)
         if not names:
             return None
-        (number,) = self.project.store.numbers(names)
+        (number,) = store.numbers(names)
         return {**self._show(number), "answered": False, "label": None}
 
     def answer(self, number, label, annotator="", seconds=None):

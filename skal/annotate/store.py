@@ -542,6 +542,25 @@ class LabelStore:
             _append(connection, "kind item round strategy", rows)
         return number
 
+    def draw(self, n_items: int) -> int:
+        """Put items in the queue that nobody chose or answered, at random.
+
+        Parameters
+        ----------
+        n_items : int
+            How many at most.
+
+        Returns
+        -------
+        round : int
+        """
+        rows = self._database.read(
+            "SELECT number FROM items WHERE chosen IS NULL AND state = '' "
+            "AND n_answers = 0 ORDER BY random() LIMIT ?",
+            n_items,
+        )
+        return self.choose([number for (number,) in rows], "random")
+
     def hand_out(
         self,
         n_items: int,

@@ -199,7 +199,7 @@ def test_all_is_read_and_reached_on_small_and_large_screens(
 ):
     long = "a_class_whose_name_has_no_blank_and_does_not_fit_on_a_small_screen"
     (photos / "0.png").rename(photos / f"0{long}.png")
-    project = LabelProject.init(photos, classes=["cat", long])
+    project = LabelProject.init(photos, classes=["cat", long], project=photos / "p")
     project.store.choose(range(12))
     numbers = project.store.items().index
     report = {"guesses": {str(n): ["cat", 0.9] for n in numbers}, "advice": "Go on."}

@@ -23,6 +23,26 @@ def test_one_item_at_a_time_until_it_is_answered(session):
     assert session.next("bob")["number"] == 1
 
 
+def test_where_the_choice_takes_long_some_are_drawn(project, monkeypatch):
+    from skal.annotate import session as room
+
+    session = Session(project)
+    monkeypatch.setattr(room, "PATIENCE", 0)
+    assert session.next() is session.next() is None  # the first are a good choice
+    project.store.choose([3])
+    session.answer(session.next()["number"], "dog")
+    monkeypatch.setattr(room, "PATIENCE", 3600)
+    assert session.next() is session.next() is None  # the choice may be on its way
+    monkeypatch.setattr(room, "PATIENCE", 0)
+    drawn = []
+    while (item := session.next() or session.next()) is not None:
+        session.answer(item["number"], "cat")
+        drawn.append(item["number"])
+    assert sorted(drawn) == [n for n in range(12) if n != 3]
+    events = project.store.events()
+    assert set(events.loc[events.label == "cat", "strategy"].dropna()) == {"random"}
+
+
 def test_an_undone_answer_is_shown_again(session):
     assert session.undo() is None
     for label in ("dog", "cat"):
