@@ -283,8 +283,8 @@ class _Items:
         if number is None:
             some = unknown(said.item, [*self.numbers]).partition(" Allowed")[0]
             raise UsageError(
-                f"{where}there is no item {some.rstrip('.')}. Correct the name, or "
-                "name the project of this file with --project."
+                f"{where}there is no item {some} Correct the name, or name the project "
+                "of this file with --project."
             )
         if number in self.gone:
             raise UsageError(

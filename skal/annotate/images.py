@@ -1,36 +1,10 @@
 """Photos as they come: of any size and mode, turned, broken."""
 
-import os
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 # Pillow has no one class for what a damaged file raises.
 DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-SUFFIXES = tuple(".jpg .jpeg .png .ppm .bmp .pgm .tif .tiff .webp".split())
-_LEFT_BEHIND = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"}
-
-
-def find_images(folder):
-    """List the image files below a folder, hidden ones left out.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    names : list of str
-        Relative paths with slashes, sorted.
-    """
-    names = []
-    for here, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if f[0] != "." and f not in _LEFT_BEHIND]
-        for file in files:
-            if file[0] != "." and file.lower().endswith(SUFFIXES):
-                path = os.path.relpath(os.path.join(here, file), folder)
-                names.append(path.replace(os.sep, "/"))
-    return sorted(names)
 
 
 def fault_of(path):

@@ -136,7 +136,8 @@ class Database:
 
     def _foreign(self, reason):
         return ValueError(
-            f"{str(self.path)!r} is no store of labels ({reason}); name another file."
+            f"{str(self.path)!r} is no store of labels ({reason}); bring back a "
+            "copy of it, or name another file."
         )
 
     def _prepare(self):

@@ -245,7 +245,8 @@ def _read(path):
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise UsageError(f"{path} cannot be read: {reason}.") from error
     token = lines[0].strip() if lines else ""
     if len(token) < MIN_LENGTH or not token.isascii() or not token.isprintable():
         raise UsageError(

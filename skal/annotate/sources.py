@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from skal.annotate.images import fault_of, find_images
+from skal.annotate.images import fault_of
 from skal.annotate.records import read_records
 from skal.experiment.options import UsageError, unknown
+from skal.utils.files import find_images
 
 _PART = 2**16
 TEXT_FILES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet")

@@ -278,10 +278,10 @@ def export(project, path):
     if path.suffix.lower() in (".csv", ".parquet"):
         write_frame(frame, path)
         return len(frame)
-    if project.source.kind != "images":
+    if project.source.kind != "images" or path.suffix[1:].isalpha():
         raise UsageError(
-            f"{str(path)!r} must end in .csv or .parquet: only images make a folder by "
-            "class."
+            f"{str(path)!r} must end in .csv or .parquet; images alone make a folder "
+            "by class, whose name has no such end."
         )
     if path.exists():
         raise UsageError(f"{path} is there already; name a new folder.")

@@ -10,11 +10,10 @@ from torch.utils.data import Dataset
 
 from skal.datasets._augment import CropFlip
 from skal.datasets._split import encode_labels, split_arrays, split_rows
+from skal.utils.files import IMAGES, find_images, is_hidden
 
 _IN_MEMORY = 512 * 2**20
 _N_SAMPLED = 5000
-# What systems leave behind, besides names that begin with a dot.
-_LEFT_BEHIND = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"}
 _BLOCK = 256
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
@@ -198,20 +197,12 @@ def image_paths(folder: str | os.PathLike, at_least: int = 1) -> list[Path]:
     paths : list of Path
         Sorted, as those of the classes of an ImageFolder one after the other.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     folder = Path(folder).expanduser()
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMG_EXTENSIONS
-        and not path.is_dir()
-        and not _is_hidden(path, folder)
-    )
+    found = sorted(folder / name for name in find_images(folder))
     if len(found) < at_least:
         kind = "has no" if folder.is_dir() else "is no folder of"
         raise ValueError(
-            f"{str(folder)!r} {kind} image files ({', '.join(IMG_EXTENSIONS)}). Name a "
+            f"{str(folder)!r} {kind} image files ({', '.join(IMAGES)}). Name a "
             "folder that has some."
         )
     return found
@@ -352,10 +343,8 @@ def load_folder(path, test_path, background, split):
 
 def _list_folder(root):
     """Paths, positions of their classes, and the classes, in torchvision's order."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     folders = [path for path in root.iterdir() if path.is_dir()]
-    folders = sorted(path for path in folders if not _is_hidden(path, root))
+    folders = sorted(path for path in folders if not is_hidden(path.name))
     classes = tuple(path.name for path in folders)
     if not classes:
         raise ValueError(
@@ -373,16 +362,11 @@ def _list_folder(root):
         if not found:
             raise ValueError(
                 f"{str(folder)!r} is an empty class: it has no image files "
-                f"({', '.join(IMG_EXTENSIONS)}). Add some, or remove the folder."
+                f"({', '.join(IMAGES)}). Add some, or remove the folder."
             )
         paths += found
         y += [code] * len(found)
     return np.array(paths, dtype=object), np.array(y), classes
-
-
-def _is_hidden(path, root):
-    parts = path.relative_to(root).parts
-    return any(part[0] == "." or part in _LEFT_BEHIND for part in parts)
 
 
 def _check_files(paths, of=None):

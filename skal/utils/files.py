@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever happens in between."""
+"""Files that are whole or absent, whatever happens in between; images in folders."""
 
 import os
 import tempfile
@@ -6,6 +6,47 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+# Of torchvision's folders.
+IMAGES = tuple(".jpg .jpeg .png .ppm .bmp .pgm .tif .tiff .webp".split())
+# What systems leave behind, besides names that begin with a dot.
+_LEFT_BEHIND = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"}
+
+
+def is_hidden(name: str) -> bool:
+    """Say whether a file or folder is not for people, by its name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    hidden : bool
+    """
+    return name[0] == "." or name in _LEFT_BEHIND
+
+
+def find_images(folder: str | os.PathLike) -> list[str]:
+    """List the image files below a folder, hidden ones left out.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    names : list of str
+        Relative paths with slashes, sorted.
+    """
+    names = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        for file in files:
+            if not is_hidden(file) and file.lower().endswith(IMAGES):
+                path = os.path.relpath(os.path.join(here, file), folder)
+                names.append(path.replace(os.sep, "/"))
+    return sorted(names)
 
 
 @contextmanager

@@ -2,16 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skal.annotate.images import contact_sheet, fault_of, find_images, thumbnails
-
-
-def test_hidden_and_other_files_are_left_out(photos):
-    for name in (".skal/x.png", ".x.png", "__MACOSX/a.png", "notes.txt"):
-        (photos / name).parent.mkdir(exist_ok=True)
-        (photos / name).write_bytes(b"x")
-    (photos / "B.JPEG").write_bytes(b"x")
-    expected = [f"{i}.png" for i in range(10)]
-    assert find_images(photos) == [*expected, "B.JPEG", "more/10.png", "more/11.jpg"]
+from skal.annotate.images import contact_sheet, fault_of, thumbnails
 
 
 def test_modes_and_sizes_are_mixed(tmp_path):

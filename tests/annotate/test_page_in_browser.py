@@ -134,7 +134,7 @@ def labels_of(store):
 
 # A control and its name, in a snapshot of the accessibility tree.
 ROLES = re.compile(
-    r"- (button|link|textbox|checkbox|progressbar|img|group|region|heading)"
+    r"- (button|link|textbox|checkbox|progressbar|img|region|heading)"
     r'(?: "(.*)")?'
 )
 

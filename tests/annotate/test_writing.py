@@ -130,7 +130,7 @@ def test_exported_texts_are_a_training_set(reviews, tmp_path):
     frame = pd.read_csv(tmp_path / "out.csv")
     assert frame.columns.tolist() == ["item", "label", "text"]
     assert frame["text"].tolist() == ["a dull film no 3", "a fine, warm film no 4"]
-    with pytest.raises(UsageError, match="only images make a folder"):
+    with pytest.raises(UsageError, match="images alone make a folder"):
         project.export(tmp_path / "out")
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from skal.utils.files import append_line, atomic_write
+from skal.utils.files import IMAGES, append_line, atomic_write, find_images
 
 
 @pytest.mark.parametrize(("mode", "content"), [("wb", b"\x00new"), ("w", "né\n")])
@@ -81,3 +81,18 @@ def test_append_line(tmp_path):
     append_line(path, "é1")
     append_line(path, "2")
     assert path.read_text(encoding="utf-8") == "é1\n2\n"
+
+
+def test_hidden_and_other_files_are_no_images(tmp_path):
+    names = ["B.JPEG", "a.png", "more/c.jpg", "more/b/d.webp"]
+    left_out = [".skal/x.png", ".x.png", "__MACOSX/a.png", "notes.txt", "e.png/notes"]
+    for name in names + left_out:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert find_images(tmp_path) == ["B.JPEG", "a.png", "more/b/d.webp", "more/c.jpg"]
+
+
+def test_images_are_what_torchvision_takes_for_them():
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    assert IMAGES == IMG_EXTENSIONS
