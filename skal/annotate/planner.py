@@ -27,7 +27,7 @@ class Planner:
     def __init__(self, project):
         self.project = project
         self.batch_size = project.settings.batch_size
-        self.known, self.exhausted = None, False
+        self.known, self.exhausted, self.n_items = None, False, 0
         self.estimate, self.n_estimate = None, 0
         from skal.callbacks import StabilizingPredictions  # loads torch
 
@@ -47,6 +47,10 @@ class Planner:
         """
         store, copies = self.project.store, self.project.settings.copies
         known = store.n_answers, store.answers(last=1).index.tolist()
+        if self.exhausted:  # unless there are new items
+            self.project.refresh()
+            items = store.items()
+            self.exhausted = (items["state"] == "").sum() <= self.n_items
         waiting = store.queue(copies)
         is_free = len(waiting) > len(store.queue(copies, handed_out=True))
         if self.known is not None:
@@ -65,6 +69,7 @@ class Planner:
     def _report(self, loop):
         project = self.project
         numbers, X, y = self.project.learner.rows()
+        self.n_items = len(numbers)
         n_labels = int((~pd.isna(y) & (y != SKIP)).sum())
         waiting = project.store.queue(project.settings.copies)
         guesses = {}
@@ -80,7 +85,7 @@ class Planner:
             estimate = self.project.learner.estimate()
             self.estimate = None if estimate is None else estimate._asdict()
         return {
-            "n_items": len(numbers),
+            "n_items": self.n_items,
             "exhausted": self.exhausted,
             "guesses": guesses,
             "estimate": self.estimate,

@@ -38,7 +38,7 @@ def test_twice_a_batch_waits_and_is_chosen_anew_after_half_a_batch(project, trut
     assert set(report["guesses"]) == set(waiting) or not report["guesses"]
 
 
-def test_a_whole_project(project, truth):
+def test_a_whole_project(project, truth, photos, draw):
     planner, told = Planner(project), []
     while len(project.store.answers()) < 12:
         report = planner.step()
@@ -59,6 +59,11 @@ def test_a_whole_project(project, truth):
     assert estimate["low"] <= estimate["accuracy"] <= estimate["high"]
     project.undo()
     assert len(project.store.queue()) == 1
+    assert planner.step()["exhausted"]
+    assert planner.step() is None
+    draw(photos / "new.png", 12)  # as one adds photos next week, while the page is open
+    assert planner.step()["n_items"] == 13
+    assert len(project.store.queue()) == 2
 
 
 def test_one_item_a_batch(photos, truth):

@@ -104,6 +104,8 @@ def test_sheet(project, photos, tmp_path):
     write_sheet(project, batch, tmp_path / "s.png")
     with Image.open(tmp_path / "s.png") as sheet:
         assert sheet.size == (4 * 160, 178)
+    with pytest.raises(UsageError, match="whose name has no such end"):
+        project.export(tmp_path / "out.xlsx")
     with pytest.raises(UsageError, match="would be among them"):
         write_sheet(project, batch, photos / "more/s.png")
     with pytest.raises(UsageError, match="--sheet must end in"):
