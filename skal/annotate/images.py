@@ -1,5 +1,7 @@
 """Photos as they come: of any size and mode, turned, broken."""
 
+import os
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 

@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skal.annotate.answers import Added, add_answers
-from skal.annotate.images import SUFFIXES
 from skal.annotate.inventory import look_through
 from skal.annotate.settings import (
     FOLDER,
@@ -28,6 +27,7 @@ from skal.annotate.store import Answer, LabelStore
 from skal.annotate.writing import export
 from skal.experiment.config import DEFAULT
 from skal.experiment.options import UsageError
+from skal.utils.files import IMAGES
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -160,7 +160,7 @@ class LabelProject:
         check_settings(found, settings)
         if not found.listing({}).names:
             raise UsageError(
-                f"{path} has no images ({', '.join(SUFFIXES)}); name a folder that has "
+                f"{path} has no images ({', '.join(IMAGES)}); name a folder that has "
                 "some, or convert them."
             )
         if settings.backbone or settings.strategy != DEFAULT:
