@@ -93,7 +93,7 @@ class Live:
         self.listener.close()
 
     def send(self, method, path, body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         with closing(connection):
             try:
                 connection.request(method, path, body, headers)
@@ -160,7 +160,7 @@ class Served:
 
     def send(self, path, **message):
         headers = {"Content-Type": "application/json", "X-Skal-Token": self.token}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         connection.request("POST", path, json.dumps(message), headers)
         return connection
 

@@ -35,7 +35,7 @@ def browser():
 @pytest.fixture
 def page(browser):
     page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(300_000)
     faults = []
     page.on("pageerror", lambda error: faults.append(error))
     yield page

@@ -141,4 +141,4 @@ def test_as_a_process_it_reports_and_ends_with_its_parent(project):
         assert report["n_items"] == 12
         np.testing.assert_equal(len(project.store.queue()), 8)
         process.stdin.close()
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0

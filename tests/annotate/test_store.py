@@ -332,7 +332,7 @@ def test_processes_open_and_write_at_once(tmp_path):
         worker.start()
     start.set()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
         assert worker.exitcode == 0
     store = LabelStore(path)
     assert store.classes == PETS
