@@ -59,4 +59,7 @@ def serve(
     )
     if browser:
         server.open_browser()
-    server.run()
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        print("ended; skal label status, predict and export tell what came of it")
