@@ -147,7 +147,8 @@ def take(address):
         size = {"width": 1280, "height": 690}
         page = browser.new_page(viewport=size, color_scheme="light")
         page.goto(address)
-        expect(page.locator("#item img")).to_have_js_property("naturalWidth", SIZE)
+        shown = expect(page.locator("#item img"))
+        shown.to_have_js_property("naturalWidth", SIZE, timeout=60_000)
         page.get_by_text("Accuracy about").wait_for()
         file = Path(__file__).with_name("page.png")
         page.screenshot(path=file)

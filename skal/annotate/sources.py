@@ -222,7 +222,9 @@ def read_frame(path, text_column=None):
             frame = pd.DataFrame([record for _, record in read_records(path)])
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text in UTF-8 ({error}); save it so.") from None
-    except (ValueError, OSError, ImportError) as error:
+    except ImportError as error:
+        raise UsageError(f"{path} needs a package: pip install pyarrow.") from error
+    except (ValueError, OSError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     if not len(frame):
         raise UsageError(f"{path} has no rows; name a file that has some.")

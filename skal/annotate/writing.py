@@ -210,7 +210,7 @@ def write_frame(frame, path):
             else:
                 frame.to_parquet(file, index=False)
     except ImportError as error:
-        raise UsageError(f"{path} needs pyarrow to be written: {error}") from error
+        raise UsageError(f"{path} needs a package: pip install pyarrow.") from error
 
 
 def check_table(path):

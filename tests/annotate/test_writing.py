@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from skal.annotate import LabelProject
+from skal.annotate.sources import find_source
 from skal.annotate.writing import write_batch, write_frame, write_sheet
 from skal.datasets import load_dataset
 from skal.experiment.options import UsageError
@@ -167,3 +168,17 @@ def test_classes_that_are_no_names_of_folders(project, tmp_path):
 def test_tables_need_a_known_ending(tmp_path):
     with pytest.raises(UsageError, match="must end in .csv or .parquet"):
         write_frame(pd.DataFrame(), tmp_path / "a.xls")
+
+
+def test_what_parquet_needs_is_named(tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise ImportError("no engine")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
+    with pytest.raises(UsageError, match=r"a\.parquet needs .*: pip install pyarrow"):
+        write_frame(pd.DataFrame({"a": [1]}), tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(pd, "read_parquet", fail)
+    (tmp_path / "a.parquet").touch()
+    with pytest.raises(UsageError, match=r"a\.parquet needs .*: pip install pyarrow"):
+        find_source(tmp_path / "a.parquet")
