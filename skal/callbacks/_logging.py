@@ -70,7 +70,9 @@ class CSVLogger(_Logger):
             )
         elif not there.endswith("\n"):  # torn
             append_line(self.path, "")
-        append_line(self.path, _line(record.values()))
+        line = _line(record.values())
+        if not there.endswith(f"\n{line}\n"):  # a fit from a checkpoint tells it again
+            append_line(self.path, line)
 
 
 class TensorBoardLogger(_Logger):

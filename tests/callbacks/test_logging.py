@@ -76,6 +76,14 @@ def test_csv_keeps_what_is_there(tmp_path):
     assert len(lines) == 3 and lines[1] == whole[:-5].splitlines()[1]
 
 
+def test_csv_has_each_round_once_where_a_fit_goes_on(tmp_path):
+    path, checkpoint = tmp_path / "rounds.csv", tmp_path / "checkpoint"
+    fit(CSVLogger(path), checkpoint=checkpoint, n_rounds=1)
+    loop = fit(CSVLogger(path), checkpoint=checkpoint, n_rounds=2)
+    assert pd.read_csv(path)["round"].tolist() == [0, 1, 2]
+    assert len(loop.history_["round"]) == 3
+
+
 def test_csv_goes_on_over_answers_of_people(tmp_path):
     path = tmp_path / "rounds.csv"
     y = np.full(60, -1)
