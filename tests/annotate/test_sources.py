@@ -64,7 +64,7 @@ def test_empty_texts_are_faults(tmp_path):
         ("a.csv", "text,n\n", "text", "has no rows"),
         ("a.csv", "text,n\na\n", "text", "line 2: 1 cells"),
         ("a.txt", "", None, "has no rows"),
-        ("a.parquet", "x", None, "cannot be read"),
+        ("a.parquet", "x", None, "cannot be read|install pyarrow"),
         ("a.json", "[{]", "text", "line 1: this is no JSON"),
         (None, None, None, "there is no .*nothing"),
         ("folder/x", "x", "text", "leave out --text-column"),
