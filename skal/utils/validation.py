@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from functools import wraps
 from numbers import Integral
 from os import PathLike
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ except ImportError:  # older: what the loop needs of it
     class CallbackSupportMixin:
         """Stand-in where scikit-learn has no callbacks."""
 
-        def set_callbacks(self, *callbacks):
+        def set_callbacks(self, *callbacks: Any) -> Self:
             """Set callbacks of the estimator."""
             self._skl_callbacks = list(callbacks)
             return self
