@@ -73,6 +73,7 @@ class Kills:
             counts["longest wait"] = max(counts["longest wait"], round(wait, 1))
             counts["asked twice"] += item["number"] in self.confirmed
             label = truth(item["name"])
+            time.sleep(0.05)  # a quick person, so that each kill finds items left
             asked = time.monotonic()
             found = person.ask("/answer", item=item["number"], label=label)
             self.confirmed[item["number"]] = label
@@ -97,7 +98,7 @@ def main(n_kills):
     write_images(folder, 4000, 8)
     project = LabelProject.init(folder, classes=CLASSES, batch_size=10)
     # So that there is something to answer before the worker has read the images.
-    project.store.choose(range(400))
+    project.store.choose(range(3000))
     kills = Kills(folder)
     for number in range(n_kills):
         kills.next(VICTIMS[number % 3])
