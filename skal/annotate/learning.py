@@ -51,7 +51,7 @@ def reader(source, settings, cache):
     if settings.backbone:
         from skal.models import FrozenFeatures
 
-        return FrozenFeatures(settings.backbone, cache=cache)
+        return FrozenFeatures(settings.backbone, cache=cache, changed_files="recompute")
     return FunctionTransformer(thumbnails) if source.kind == "images" else None
 
 

@@ -1,6 +1,5 @@
 """Features of a pretrained backbone that is never trained."""
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral
 from os import PathLike
@@ -21,7 +20,7 @@ from skal.models._frozen_cache import FeatureCache
 from skal.models._frozen_items import find_items, refuse_sparse
 from skal.utils.devices import usable_device
 from skal.utils.seeds import isolated_rng
-from skal.utils.validation import Interval, check_params
+from skal.utils.validation import Interval, StrOptions, check_params
 
 # Rows of a chunk of the cache: what a kill loses at most.
 _CHUNK = 512
@@ -65,6 +64,9 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     cache : path-like, default=None
         Folder that keeps features, of any number of backbones: what is there is not
         computed again. None keeps nothing.
+    changed_files : {"raise", "recompute"}, default="raise"
+        What to do where image files have another size or time of change than when
+        their features were kept in the cache.
 
     See Also
     --------
@@ -76,8 +78,8 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     In the cache a row is known by its content, a file by its path, size and time of
     change; a backbone by its layers, weights, layer and preprocess (by the code of
-    a function, not by what it refers to). So other backbones lie side by side, whatever
-    has changed is computed anew (of files with a warning), and nothing stale is read.
+    a function, not by what it refers to). So other backbones lie side by side, and
+    nothing stale is read; what is computed anew lies beside what was kept.
     Chunks of some 512 rows are written whole: after a kill the same call goes on. Two
     processes may use one folder; the second waits for what the first computes.
 
@@ -101,6 +103,7 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str, torch.device],
         "cache": [str, PathLike, None],
+        "changed_files": [StrOptions({"raise", "recompute"})],
     }
 
     def __init__(
@@ -112,6 +115,7 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         batch_size: int = 64,
         device: str = "auto",
         cache: str | PathLike | None = None,
+        changed_files: str = "raise",
     ):
         self.backbone = backbone
         self.preprocess = preprocess
@@ -119,6 +123,7 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.batch_size = batch_size
         self.device = device
         self.cache = cache
+        self.changed_files = changed_files
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Check the parameters; there is nothing to learn.
@@ -165,8 +170,8 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         OSError
             Where the cache cannot be written; what it has is kept.
         ValueError
-            For rows that the backbone cannot take, and for features that are no finite
-            vectors.
+            For rows that the backbone cannot take, for features that are no finite
+            vectors, and for files that have changed since the cache kept theirs.
         """
         check_params(self)
         with isolated_rng(0):
@@ -217,8 +222,14 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             files = hasattr(items, "source")
             sources = _numbers(items.source, items) if files else keys
             changed = rows[cache.knows(sources[rows])]
-            if len(changed):
-                _warn_of_changes([items.paths[row] for row in changed])
+            if len(changed) and self.changed_files == "raise":
+                raise ValueError(
+                    f"cache={str(self.cache)!r}: {len(changed)} image files, the first "
+                    f"{items.paths[changed[0]]!r}, have another size or time of change "
+                    "than when their features were kept. Put them back, name another "
+                    "folder, or set changed_files='recompute', which computes theirs "
+                    "anew and loses nothing that was kept."
+                )
             with cache.locked():  # another process may have been at it
                 if len(rows := cache.missing(keys)):
                     self._compute(
@@ -251,16 +262,6 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
 def _numbers(number_of, items):
     return np.array([number_of(row) for row in range(len(items))], dtype=np.uint64)
-
-
-def _warn_of_changes(paths):
-    warnings.warn(
-        f"{len(paths)} image files, the first {paths[0]!r}, have another size or time "
-        "of change than when their features were kept: they are computed anew, and "
-        "nothing that was kept is lost.",
-        UserWarning,
-        stacklevel=4,
-    )
 
 
 def _checked(features, rows):

@@ -203,7 +203,7 @@ def test_another_backbone_layer_or_preprocess_has_features_of_its_own(net, tmp_p
     assert SEEN == []
 
 
-def test_changed_files_are_computed_again(net, tmp_path):
+def test_changed_files_are_refused_or_computed_again(net, tmp_path):
     X = images()
     paths = write_images(tmp_path / "images", X)
     features = FrozenFeatures(net, cache=tmp_path / "cache")
@@ -211,8 +211,14 @@ def test_changed_files_are_computed_again(net, tmp_path):
     other = images(1, seed=5)
     Image.fromarray(other[0].transpose(1, 2, 0)).save(paths[3])
     SEEN.clear()
-    with pytest.warns(UserWarning, match=f"^1 .*{paths[3].name}', have another size"):
-        second = features.transform(paths)
+    with pytest.raises(ValueError, match=f": 1 .*{paths[3].name}', have another size"):
+        features.transform(paths)
+    assert SEEN == []
+    assert np.array_equal(
+        np.delete(first, 3, 0), features.transform(paths[:3] + paths[4:])
+    )
+    features.set_params(changed_files="recompute")
+    second = features.transform(paths)
     assert SEEN == [1]
     assert np.array_equal(features.transform(paths), second) and SEEN == [1]
     assert np.array_equal(np.delete(second, 3, 0), np.delete(first, 3, 0))
