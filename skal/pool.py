@@ -10,33 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from skorch.utils import to_device
 from torch.nn.functional import linear
 
 from skal.net.dropout import sample_dropout
 from skal.net.evaluation import (
-    check_count,
     check_has_layers,
     check_has_proba,
     has_method,
     predict_batches,
     running,
 )
-from skal.net.gradients import (
-    check_differentiable,
-    differentiable_logits,
-    input_batch,
-    parameters_frozen,
-)
-from skal.net.heads import (
-    Collected,
-    HeadProbe,
-    check_distribution,
-    find_logits,
-    missing_head,
-    scores_of,
-)
-from skal.net.hidden import HiddenMeans
+from skal.net.gradients import check_differentiable
+from skal.net.heads import check_distribution, missing_head
+from skal.net.outputs import hidden_means, input_gradients, read_outputs
 from skal.net.training import casting_view, final_estimator, is_net, transformers_of
 from skal.utils.labels import check_labels, encode, read_labels
 from skal.utils.rows import DatasetRows, as_rows, dense_rows, is_dataset, n_rows, take
@@ -513,47 +499,21 @@ class PoolView:
         log_proba = proba.log()
         self._cache.update(proba=proba, log_proba=log_proba, logits=log_proba)
 
-    def _run(self, hooks, take_output):
-        """Run the network once over all rows in order, handing on what it gives."""
-        count = 0
-        with running(self._net, self.random_state or 0), hooks:
-            for batch in self._batches():
-                output = scores_of(self._net.evaluation_step(batch, training=False))
-                count += len(output)
-                take_output(output)
-        check_count(self._net, count, len(self))
-
     def _forward(self):
         """Read everything that one pass of the network gives."""
         self._check_ready()
-        net = self._net
-        nonlinearity = net._get_predict_nonlinearity()
-        probe = HeadProbe(net.module_, self.embedding_layer)
         keep = self._expected is None or bool(OF_HEAD & self._expected)
-        probas, outputs, heads, embeddings = (Collected(len(self)) for _ in range(4))
-
-        def read(output):
-            # The nonlinearity runs on the CPU, as in skorch's predict_proba.
-            probas.add(nonlinearity(to_device(output, "cpu")))
-            outputs.add(output)
-            embedding, head_output = probe.read(output)
-            if head_output is not None and head_output is not output:
-                heads.add(head_output)
-            if keep and embedding is not None:
-                embeddings.add(embedding)
-
-        self._run(probe, read)
-        proba = probas.rows
-        check_distribution(proba, net, self._classes)
-        logits = find_logits([z.rows for z in (heads, outputs) if z.count], proba)
         self._cache.update(
-            proba=proba.to(outputs.rows.device),
-            logits=logits,
-            log_proba=torch.log_softmax(logits, dim=1),
-            head=probe.head,
+            read_outputs(
+                self._net,
+                self._batches(),
+                len(self),
+                self.random_state or 0,
+                layer=self.embedding_layer,
+                classes=self._classes,
+                embeddings=keep,
+            )
         )
-        if keep:
-            self._cache["embeddings"] = embeddings.rows
 
     def hidden_means(
         self,
@@ -589,14 +549,8 @@ class PoolView:
             rows = self.indices[np.asarray(positions, dtype=np.int64)]
             return self._view(self._X, rows, self.estimator).hidden_means(layers)
         self._check_ready()
-        probe, means = HiddenMeans(self._net.module_, layers), {}
-
-        def read(output):
-            for name, rows in probe.read(len(output)).items():
-                means.setdefault(name, Collected(len(self))).add(rows)
-
-        self._run(probe, read)
-        return {name: collected.rows for name, collected in means.items()}
+        seed = self.random_state or 0
+        return hidden_means(self._net, self._batches(), len(self), seed, layers)
 
     @contextmanager
     def input_gradients(self) -> Iterator[Any]:
@@ -624,13 +578,9 @@ class PoolView:
         if self.estimator is not None:
             check_differentiable(self._final)
         self.logits  # noqa: B018  # every check of the outputs is in this pass
-        net = self._net
-        probe = HeadProbe(net.module_, self.embedding_layer)
-        with running(self._net, self.random_state or 0) as modules:
-            with parameters_frozen(modules), probe:
-                net._set_training(False)
-                batches = (input_batch(x, net) for x, _ in self._batches())
-                yield batches, differentiable_logits(net, probe)
+        seed, layer = self.random_state or 0, self.embedding_layer
+        with input_gradients(self._net, self._batches(), seed, layer) as found:
+            yield found
 
     def _batches(self):
         if transformers_of(self.estimator):

@@ -1,4 +1,4 @@
-"""Find the head of a running network, and gather what it gives batch by batch."""
+"""Find the head of a running network, and what it gives."""
 
 import torch
 from torch import nn
@@ -7,27 +7,6 @@ from torch import nn
 def scores_of(output):
     """Take the first of several outputs of a network, as skorch does in prediction."""
     return output[0] if isinstance(output, tuple) else output
-
-
-class Collected:
-    """Rows of all batches in one tensor.
-
-    Copied as they come: a view, such as one token of many, would keep its whole batch
-    in memory, and so would joining the batches in the end keep everything twice.
-    """
-
-    def __init__(self, n_rows):
-        self.n_rows = n_rows
-        self.count = 0
-        self.rows = None
-
-    def add(self, batch):
-        """Copy a batch; rows beyond the expected number are only counted."""
-        if self.rows is None:
-            self.rows = batch.new_empty((self.n_rows, *batch.shape[1:]))
-        place = self.rows[self.count : self.count + len(batch)]
-        place.copy_(batch[: len(place)])
-        self.count += len(batch)
 
 
 class Hooks:
