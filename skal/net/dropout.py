@@ -17,7 +17,8 @@ from skal.net.heads import Hooks, check_distribution, scores_of
 from skal.net.inputs import map_tensors
 from skal.utils.seeds import derive_seed
 
-# Numbers in one piece of sampled predictions: 4 MB of float32.
+# Numbers in one piece of sampled predictions, and in any result of the draws that run
+# at once: 4 MB of float32.
 PIECE = 2**20
 _BY_CHANNEL = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)
 _ALPHA = (nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -59,8 +60,7 @@ def sample_dropout(net, batches, n_rows, n_draws, seed, classes, each):
     nonlinearity, count, differ = net._get_predict_nonlinearity(), 0, False
     with running(net, seed), DropoutDraws(net.module_, n_draws, seed) as draws:
         for batch in batches:
-            outputs = draws.outputs(partial(net.evaluation_step, batch))
-            outputs = map(scores_of, outputs)
+            outputs = draws.outputs(partial(_scores, net, batch))
             first, done = next(outputs), 0
             outputs = chain([first], outputs)
             rows = slice(count, count := count + len(first))
@@ -88,6 +88,10 @@ def sample_dropout(net, batches, n_rows, n_draws, seed, classes, each):
             UserWarning,
             stacklevel=5,
         )
+
+
+def _scores(net, batch):
+    return scores_of(net.evaluation_step(batch))
 
 
 class DropoutDraws(Hooks):
@@ -118,12 +122,18 @@ class DropoutDraws(Hooks):
     back in turn while the Python code between them runs again. Only where a kept
     tensor is written to after the first dropout, every pass is a full one.
 
+    The first and the last draw run alone. Those between run several at once under
+    `torch.vmap`, where what the network does allows it: not if values that depend on a
+    mask decide what Python does, nor in recurrent layers. Products of several draws are
+    rounded as those of a larger batch are.
+
     The rows of a tensor are its first dimension, with one entry each or several one
     after another, or its second, as in sequence-first networks. Where a shape allows
     both, two rows are passed alone to tell which.
 
     Memory: `n_draws` masks of the size of one row at each dropout, and the kept
-    results of one batch, as many as training would keep.
+    results of one batch, as many as training would keep. So many draws run at once
+    that no result of a function takes more than 4 MB.
     """
 
     def __init__(self, module, n_draws, seed):
@@ -133,6 +143,7 @@ class DropoutDraws(Hooks):
         self._mask = cache(self._make_mask)
         self._readings = {}  # by module and call
         self._unclear = self._probes = self._probed = False
+        self._groups = True  # whether several draws can run at once
         self._replay = _Replay()  # None: every pass is a full one
 
     def __enter__(self):
@@ -155,29 +166,68 @@ class DropoutDraws(Hooks):
         Parameters
         ----------
         forward : callable
-            Runs the network on the batch and returns its output.
+            Runs the network on the batch and returns its output, a tensor.
 
         Yields
         ------
-        output : object
+        output : tensor
             What `forward` returned, `n_draws` times.
         """
         self._replay = self._replay and _Replay()
-        for draw in range(self.n_draws):
-            self._draw = draw
+        yield self._under_one(forward, 0)
+        done, last = 1, self.n_draws - 1
+        while self._groups and self._replay:
+            stop = min(last, done + PIECE // self._replay.largest)
+            if stop - done < 2:
+                break
+            group = self._under_several(forward, range(done, stop))
+            yield from group
+            done += len(group)
+        # The last one alone: what the network remembers of it is no part of a group.
+        for draw in range(done, self.n_draws):
+            yield self._under_one(forward, draw)
+
+    def _under_one(self, forward, draw):
+        self._asked = {}  # masks, by what `_make_mask` gets but for the draw
+
+        def of_draw(*about):
+            return self._asked.setdefault(about, self._mask(draw, *about))
+
+        self._of_draw = of_draw
+        output = self._run(forward)
+        if self._unclear and not self._probed:
+            self._probes = True
+            forward()
+            self._probes, self._probed = False, True
+            self._replay = self._replay and _Replay()
             output = self._run(forward)
-            if self._unclear and not self._probed:
-                self._probes = True
-                forward()
-                self._probes, self._probed = False, True
-                self._replay = self._replay and _Replay()
-                output = self._run(forward)
-            if self._replay and not self._replay.sound():
-                self._replay = None
-                output = self._run(forward)
-            if self._replay:
-                self._replay.rewind()
-            yield output
+        if self._replay and not self._replay.sound():
+            self._replay = None
+            output = self._run(forward)
+        if self._replay:
+            self._replay.rewind()
+        return output
+
+    def _under_several(self, forward, draws):
+        """Run all draws at once; none, now and later, where that does not work."""
+
+        def run(masks):
+            self._of_draw = lambda *about: masks[asked.index(about)]
+            return self._run(forward)
+
+        asked, unclear = list(self._asked), self._unclear
+        masks = [torch.stack([self._mask(t, *about) for t in draws]) for about in asked]
+        try:
+            with warnings.catch_warnings(action="error"):  # of what vmap does slowly
+                outputs = torch.vmap(run)(masks)
+        except Exception:  # alone, each draw raises what is not the fault of vmap
+            self._groups = False
+        if not self._replay.sound():
+            self._replay = None
+            return ()
+        self._replay.rewind()
+        self._groups = self._groups and self._unclear == unclear
+        return outputs.unbind() if self._groups else ()
 
     def _run(self, forward):
         with self._replay or nullcontext():
@@ -212,7 +262,7 @@ class DropoutDraws(Hooks):
             by_row, shape, n_kept = of_x, (of_x[0], 1, *of_x[2:]), 2
         if isinstance(part, _BY_CHANNEL):
             shape = (*shape[:n_kept], *[1] * len(shape[n_kept:]))
-        mask = self._mask(self._draw, call, part, shape, x.dtype, x.device)
+        mask = self._of_draw(call, part, shape, x.dtype, x.device)
         masked = x.reshape(by_row) * mask
         if isinstance(part, _ALPHA):  # keep mean 0 and variance 1 of such networks
             p = part.p
@@ -268,6 +318,7 @@ class _Replay(TorchFunctionMode):
         super().__init__()
         self._kept, self._left = [], []  # pairs of function and result
         self._versions = None  # while the first pass records
+        self.largest = 1  # numbers in one result after that
 
     def rewind(self):
         """Give back, from the first on."""
@@ -294,6 +345,8 @@ class _Replay(TorchFunctionMode):
             _, result = self._left.pop()
             return list(result) if type(result) is list else result
         result = func(*args, **(kwargs or {}))
+        if self._versions is not None and isinstance(result, torch.Tensor):
+            self.largest = max(self.largest, result.numel())
         # What gives nothing may set a mode, such as gradients off: done every time.
         if result is not None or func is torch.Tensor.__setitem__:
             self._left = []  # this pass goes another way than the first did

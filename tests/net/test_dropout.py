@@ -24,7 +24,7 @@ def draw(module, x, n_draws=8, seed=0, batch_size=None):
 
 
 class Products(TorchDispatchMode):
-    """Counts the matrix products by the number of their outputs."""
+    """Counts the rows in matrix products by the number of their outputs."""
 
     def __init__(self):
         super().__init__()
@@ -32,8 +32,8 @@ class Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten.addmm.default:
-            self.counts[result.shape[1]] += 1
+        if func in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default):
+            self.counts[result.shape[1]] += len(result)
         return result
 
 
@@ -147,7 +147,7 @@ class TestReplay:
         )
         with Products() as products:
             draw(module, torch.randn(20, 5), n_draws=10, batch_size=5)
-        assert products.counts == {9: 4, 2: 4 * 10}
+        assert products.counts == {9: 20, 2: 20 * 10}
 
     def test_functions_between_modules_run_once_too(self):
         class Functional(nn.Module):
@@ -167,8 +167,8 @@ class TestReplay:
         module, x = Functional(), torch.randn(6, 5)
         with Products() as products:
             outputs = draw(module, x, n_draws=10)
-        assert products.counts == {9: 1, 8: 1, 2: 10}
-        assert torch.equal(outputs, slow_outputs(module, x, 10))
+        assert products.counts == {9: 6, 8: 6, 2: 6 * 10}
+        torch.testing.assert_close(outputs, slow_outputs(module, x, 10))
 
     def test_any_python_may_stand_in_forward(self):
         class Odd(nn.Module):
@@ -237,7 +237,7 @@ class TestReplay:
         module = nn.Sequential(nn.Dropout(0.5), nn.Linear(5, 2))
         with Products() as products:
             draw(module, torch.randn(4, 5), n_draws=10)
-        assert products.counts == {2: 10}
+        assert products.counts == {2: 4 * 10}
 
     def test_a_kept_result_written_to_after_the_dropout(self):
         class Writes(nn.Module):
@@ -344,6 +344,128 @@ class TestReplay:
         x = torch.ones(6, 5)
         outputs = draw(Random(), x, 2)
         assert set(outputs[:, 1].unique().tolist()) == {0.0, 2.0}
+
+
+class AfterDropout(nn.Module):
+    """A layer, dropout, and then a function of its outputs and the inputs."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.drop = nn.Linear(5, 6), nn.Dropout(0.5)
+        self.last, self.rnn = nn.Linear(6, 3), nn.GRU(6, 3, batch_first=True)
+        self.conv = nn.Sequential(nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4), nn.ReLU())
+        self.traced = torch.jit.trace(nn.Linear(6, 3), torch.ones(2, 6))
+        self.function, self.n_passes, self.remembered = function, 0, None
+
+    def forward(self, x):
+        self.n_passes += 1
+        return self.function(self, self.drop(self.first(x)), x)
+
+
+def remembers(module, h, x):
+    module.remembered = h
+    return module.last(h)
+
+
+class Doubled(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(h):
+        return 2 * h
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+
+def writes(module, h, x):
+    out = torch.zeros(len(x), 6)
+    out += h
+    return out
+
+
+def writes_to_kept(module, h, x):
+    return x.add_(h[:, :5])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
+class TestSeveralDrawsAtOnce:
+    def compare(self, function, n_rows=7):
+        torch.manual_seed(0)
+        module, x = AfterDropout(function), torch.randn(n_rows, 5)
+        outputs = draw(module, x.clone(), 20, batch_size=4)
+        n_passes = module.n_passes
+        slow = [slow_outputs(module, rows, 20) for rows in x.split(4)]
+        torch.testing.assert_close(outputs, torch.cat(slow))
+        assert outputs[0].unique(dim=0).shape[0] > 10
+        return module, n_passes
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda m, h, x: m.last(torch.tanh(h)).view(len(x), -1),
+            lambda m, h, x: m.conv(h[:, None]).flatten(1),
+            lambda m, h, x: h.new_zeros(len(x), 6).add_(h) + x.sum(1, keepdim=True),
+            lambda m, h, x: torch.stack([row.softmax(0) for row in h]),
+            lambda m, h, x: m.traced(m.drop(h)),
+            lambda m, h, x: Doubled.apply(h),
+            lambda m, h, x: m.drop(h @ h.T)[:, :1] * h,
+        ],
+    )
+    @pytest.mark.parametrize("n_rows", [1, 7, 8])
+    def test_heads_that_allow_it(self, function, n_rows):
+        """The first draw of a batch, the last one, and all others in one pass."""
+        _, n_passes = self.compare(function, n_rows)
+        n_batches = -(-n_rows // 4)
+        assert n_passes in (3 * n_batches, 3 * n_batches + 2)  # two of them to probe
+
+    @pytest.mark.parametrize("layer", [nn.Dropout(0.3), nn.AlphaDropout(0.3)])
+    def test_masks_keep_their_bits(self, layer):
+        module, x = nn.Sequential(layer, nn.ReLU(), layer), torch.randn(7, 50)
+        assert torch.equal(draw(module, x, 20), slow_outputs(module, x, 20))
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda m, h, x: m.rnn(h[:, None])[0][:, 0],
+            lambda m, h, x: m.last(h) if h.sum() > 0 else -m.last(h),
+            lambda m, h, x: torch.from_numpy(h.numpy() * 2),
+            lambda m, h, x: torch.tensor(h.tolist()),
+            lambda m, h, x: nn.functional.dropout(h, 1e-9, training=True),
+            lambda m, h, x: h[h[:, 0].argsort() >= 0],
+            lambda m, h, x: h * h.unique().numel(),
+            writes,
+            writes_to_kept,
+        ],
+    )
+    def test_heads_that_do_not(self, function):
+        _, n_passes = self.compare(function)
+        assert n_passes >= 2 * 20
+
+    def test_what_a_network_remembers_is_that_of_the_last_draw(self):
+        module, _ = self.compare(remembers)
+        expected, module.remembered = module.remembered, None
+        torch.manual_seed(0)
+        again, x = AfterDropout(remembers), torch.randn(7, 5)
+        slow_outputs(again, x[4:], 20)
+        torch.testing.assert_close(expected + 0, again.remembered)
+
+    def test_large_batches_run_one_by_one(self, monkeypatch):
+        monkeypatch.setattr("skal.net.dropout.PIECE", 4 * 6 * 5)
+        _, n_passes = self.compare(lambda m, h, x: m.last(h), 4)
+        assert n_passes == 1 + 4 + 1  # 18 draws, 5 at once
+        _, n_passes = self.compare(lambda m, h, x: m.last(h.repeat(1, 3)[:, :6]), 4)
+        assert n_passes == 20
+
+    def test_shapes_that_change_between_passes(self):
+        def grows(module, h, x):
+            return module.drop(h.repeat(1, module.n_passes))[:, :6]
+
+        torch.manual_seed(0)
+        module, x = AfterDropout(grows), torch.randn(3, 5)
+        assert draw(module, x, 6).shape == (3, 6, 6)
+        assert module.n_passes > 6
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
