@@ -2,8 +2,8 @@
 
 Two loops over single images stand for the rest: DeepFool written plainly, with a
 `backward` for each class, and skal's own with batches of one. Lengths must be equal to
-1e-4. Goal: 8 times faster than the plain loop with two idle cores. It is shown, not
-asserted: with both cores busy the ratio was 6 to 7, with one thread 6 in CPU time.
+1e-4. Goal: 8 times faster than the plain loop with two idle cores; with both busy it
+was 6 to 7 times, with one thread 6 in processor time.
 """
 
 import os
@@ -21,8 +21,8 @@ from skal.datasets import load_dataset
 from skal.models import ConvNet
 from skal.utils import isolated_rng
 
-N_POOL = {"fast": 500, "regular": 2_000, "large": 10_000}
-N_ALONE = {"fast": 25, "regular": 100, "large": 200}
+N_POOL = {"fast": 300, "regular": 2_000, "large": 10_000}
+N_ALONE = {"fast": 15, "regular": 100, "large": 200}
 
 
 @cache
@@ -36,7 +36,7 @@ def images():
     X = (data.X_train[:12_000].astype(np.float32) - data.mean) / data.std
     X, y = X.astype(np.float32), data.y_train[:2_000]
     with isolated_rng(0):
-        net = make_net(128, max_epochs=10, iterator_train__shuffle=True).fit(
+        net = make_net(128, max_epochs=5, iterator_train__shuffle=True).fit(
             X[:2_000], y
         )
     return X[2_000:], net.module_.state_dict()
@@ -113,6 +113,6 @@ def test_deep_fool(profile, medians_in_turn, table):
     )
     each = {"batches": seconds.pop("batches") / len(X)}
     each |= {name: value / len(few) for name, value in seconds.items()}
-    for beside in ("plain loop", "batches of one"):
+    for beside, goal in {"plain loop": ">= 8x", "batches of one": None}.items():
         name = f"DeepFool, each of {len(X):,} images"
-        table(name, each["batches"], beside, each[beside])
+        table(name, each["batches"], beside, each[beside], goal=goal)

@@ -135,7 +135,7 @@ def test_batch_bald(data, profile, medians_in_turn, extra_memory, table):
         picks[run.__name__] = run(data)
 
     memory = {run.__name__: extra_memory(lambda r=run: keep(r)) for run in runs}
-    seconds = medians_in_turn({r.__name__: lambda r=r: r(data) for r in runs}, 1)
+    seconds = medians_in_turn({r.__name__: lambda r=r: r(data) for r in runs})
     found = [f"{joint_information(data, rows):.3f}" for rows in picks.values()]
     n, n_draws, n_classes = data["samples"].shape
     table(

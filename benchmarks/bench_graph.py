@@ -9,11 +9,11 @@ from skal.models import similarity_graph
 
 # Rows of the propagation; the most that are tried dense; rows of a query.
 SIZES = {
-    "fast": ([1_000, 4_000], 4_000, 1_000),
+    "fast": ([1_000, 4_000], 4_000, 500),
     "regular": ([5_000, 10_000, 50_000], 10_000, 10_000),
     "large": ([10_000, 50_000, 200_000], 20_000, 50_000),
 }
-N_FEATURES, N_HIDDEN, N_LABELED = 512, 128, 1_000
+N_FEATURES, N_HIDDEN = 512, 128
 
 
 def made_rows(n_rows, *, centred=False):
@@ -77,7 +77,7 @@ def test_propagation(profile, medians_in_turn, extra_memory, table):
 @pytest.mark.parametrize("cls", [UncertainGcnQuery, CoreGcnQuery])
 def test_query(profile, medians_in_turn, extra_memory, table, cls, graph):
     n_rows = SIZES[profile][2]
-    x = made_rows(n_rows + N_LABELED, centred=graph == "knn")
+    x = made_rows(n_rows + n_rows // 10, centred=graph == "knn")
     pool = MadePool(x[:n_rows], x[n_rows:])
 
     def query(pool=pool, **params):
@@ -86,6 +86,6 @@ def test_query(profile, medians_in_turn, extra_memory, table, cls, graph):
 
     query(MadePool(x[:200], x[200:400]), aux__max_epochs=1)  # loads the optimizers
     memory = extra_memory(lambda: query(aux__max_epochs=2))
-    seconds = medians_in_turn({"query": query}, n_rounds=1)["query"]
+    seconds = medians_in_turn({"query": query})["query"]
     name = f"{cls.__name__}, {graph}, 100 of {n_rows:,}"
     table(name, seconds, memory=memory, n_input=x.nbytes)

@@ -1,56 +1,58 @@
 """Profiles, threads, measurements and the table that all benchmarks share."""
 
-import statistics
-import time
+from functools import partial
 
+import measuring
 import pytest
 import torch
-from measuring import peak_growth
+from measuring import Row
 
-PROFILES = ("fast", "regular", "large")
+# Seconds after which a benchmark measures no further round.
+BUDGETS = {"fast": 0.5, "regular": 20, "large": 60}
 ROWS = pytest.StashKey()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--profile", choices=PROFILES, default="regular")
+    parser.addoption("--profile", choices=BUDGETS, default="regular")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    config.stash[ROWS] = []
-    config.option.benchmark_quiet = True  # --benchmark-verbose brings its tables back
+    config.stash[ROWS] = {}
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash[ROWS]
-    if not rows:
+    rows_by_file = config.stash[ROWS]
+    if not rows_by_file:
         return
     profile = config.getoption("--profile")
     terminalreporter.section(f"{profile} profile, two threads, medians")
-    terminalreporter.write_line(
-        f"{'':40}{'seconds':>9}  {'beside':<24}{'seconds':>9}{'ratio':>7}{'MB':>7}"
-        f"{'% input':>9}"
-    )
-    for row in rows:
-        terminalreporter.write_line(row)
+    terminalreporter.write_line(measuring.HEADING)
+    for title, rows in rows_by_file.items():
+        terminalreporter.write_line(f"\n{title}", bold=True)
+        for row in rows:
+            terminalreporter.write_line(str(row), red=row.mark == "MISSED")
+    terminalreporter.write_line("")
+    for line in measuring.summary(sum(rows_by_file.values(), [])):
+        terminalreporter.write_line(line, bold=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def table(request):
-    """Add a row to the table that is printed at the end.
+    """Add a row to the table that is printed at the end; returns whether it is `ok`.
 
     `beside` is what else was measured, in `other` seconds; `memory` is the extra memory
-    in bytes, `n_input` that of the input; `note` is free text.
+    in bytes, `n_input` that of the input; `note` is free text. A `goal` such as
+    ">= 8x" (times as fast as the other), "<= 1.1x" (times as long), "<= 0.5 s" or
+    "<= 600 MB" is shown with a mark; for other units, as in "<= 2 %", give `value`.
+    A missed goal does not fail: how long things take depends on what else runs.
     """
+    title = request.module.__doc__.splitlines()[0]
 
-    def add(
-        name, seconds, beside="", other=None, *, memory=None, n_input=None, note=""
-    ):
-        row = f"{name:40}{seconds:9.4f}  {beside:<24}"
-        row += f"{'':16}" if other is None else f"{other:9.4f}{other / seconds:7.2f}"
-        row += f"{'':7}" if memory is None else f"{memory / 1e6:7.0f}"
-        row += f"{'':9}" if n_input is None else f"{100 * memory / n_input:9.0f}"
-        request.config.stash[ROWS].append(f"{row}  {note}".rstrip())
+    def add(name, seconds=None, beside="", other=None, **more):
+        row = Row(name, seconds, beside, other, **more)
+        request.config.stash[ROWS].setdefault(title, []).append(row)
+        return row.mark != "MISSED"
 
     return add
 
@@ -76,22 +78,12 @@ def two_threads():
 
 
 @pytest.fixture(scope="session")
-def medians_in_turn():
-    """Seconds of each function: medians over rounds that run all of them in turn."""
-
-    def measure(functions, n_rounds=3):
-        seconds = {name: [] for name in functions}
-        for _ in range(n_rounds):
-            for name, function in functions.items():
-                start = time.perf_counter()
-                function()
-                seconds[name].append(time.perf_counter() - start)
-        return {name: statistics.median(times) for name, times in seconds.items()}
-
-    return measure
+def medians_in_turn(profile):
+    """Seconds of each function, see `measuring.medians_in_turn`."""
+    return partial(measuring.medians_in_turn, budget=BUDGETS[profile])
 
 
 @pytest.fixture(scope="session")
 def extra_memory():
     """Memory that a call needs at its peak, see `peak_growth`; call it once before."""
-    return peak_growth
+    return measuring.peak_growth
