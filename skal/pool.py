@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from torch.nn.functional import linear
 
+from skal.net.columns import decision_columns, proba_columns
 from skal.net.dropout import sample_dropout
 from skal.net.evaluation import (
     check_has_layers,
@@ -21,11 +22,22 @@ from skal.net.evaluation import (
     running,
 )
 from skal.net.gradients import check_differentiable
-from skal.net.heads import check_distribution, missing_head
+from skal.net.heads import missing_head
 from skal.net.outputs import hidden_means, input_gradients, read_outputs
 from skal.net.training import casting_view, final_estimator, is_net, transformers_of
 from skal.utils.labels import check_labels, encode, read_labels
-from skal.utils.rows import DatasetRows, as_rows, dense_rows, is_dataset, n_rows, take
+from skal.utils.rows import (
+    DatasetRows,
+    as_rows,
+    dense_rows,
+    is_dataset,
+    is_numeric,
+    is_shared,
+    n_rows,
+    native,
+    take,
+)
+from skal.utils.scratch import Scratch
 from skal.utils.seeds import check_seed, isolated_rng
 
 # Outputs that need the head of the network.
@@ -57,6 +69,10 @@ class PoolView:
         the nn.Linear whose output the network returns.
     random_state : int, default=None
         Seed of the round; None leaves strategies to draw fresh entropy.
+    memory_limit : int or str, default=None
+        Bytes of outputs in memory, as "500M" or "2G"; what is beyond goes to files
+        without a name in the folder for temporary ones (TMPDIR, else /var/tmp where
+        there is one), and picks are the same. None keeps all in memory.
 
     Attributes
     ----------
@@ -72,6 +88,11 @@ class PoolView:
     Outputs are tensors on the estimator's device, float32 or float64 as the estimator
     gives them. Memory is O(n_samples (n_classes + n_features of the embedding)); rows
     of an array are sliced batch by batch, never copied as a whole for a bare net.
+
+    Under a `memory_limit`, tensors are on the CPU, and memory is the limit, a batch of
+    the net with what it gives, and what the strategy takes for itself: mostly O(1) a
+    row. An estimator without a network, and the transformers of a Pipeline, get rows a
+    chunk at a time, so that their floats may differ in the last digit.
 
     Examples
     --------
@@ -95,6 +116,7 @@ class PoolView:
         classes: ArrayLike | None = None,
         embedding_layer: str = "auto",
         random_state: int | None = None,
+        memory_limit: int | str | None = None,
     ):
         self.estimator = estimator
         self.embedding_layer = embedding_layer
@@ -106,6 +128,7 @@ class PoolView:
         self._final = final_estimator(estimator)
         self._classes = None if classes is None else np.asarray(classes)
         self._cache = {}
+        self._scratch = Scratch(memory_limit)
 
     @classmethod
     def of_rows(
@@ -145,7 +168,7 @@ class PoolView:
 
     def _view(self, X, rows, estimator):
         """View rows of `X` under an estimator, all else being as it is here."""
-        return type(self).of_rows(
+        view = type(self).of_rows(
             estimator,
             X,
             rows,
@@ -154,6 +177,8 @@ class PoolView:
             random_state=self.random_state,
             run_seed=self.run_seed,
         )
+        view._scratch = self._scratch
+        return view
 
     @cached_property
     def _net(self):
@@ -212,13 +237,20 @@ class PoolView:
         Lazy and row-indexable for a Dataset. Transformers get a copy of the rows, since
         those with ``copy=False`` write to what they are given.
         """
-        rows, found = self._X, transformers_of(self.estimator)
-        if self._rows is not None or found:
-            rows = take(rows, self.indices)
-        if found:
-            with isolated_rng(self.random_state or 0):
-                for transformer in found:
-                    rows = transformer.transform(rows)
+        if self._rows is None and not transformers_of(self.estimator):
+            return self._X
+        with isolated_rng(self.random_state or 0):
+            if self._scratch.limit is not None and len(self):
+                if is_numeric(self._transformed(np.arange(1))):
+                    return self._joined(
+                        lambda rows: torch.from_numpy(native(self._transformed(rows)))
+                    ).numpy()
+            return self._transformed(np.arange(len(self)))
+
+    def _transformed(self, positions):
+        rows = take(self._X, positions if self._rows is None else self._rows[positions])
+        for transformer in transformers_of(self.estimator):
+            rows = transformer.transform(rows)
         return rows
 
     def features_at(self, positions: NDArray[np.int64]) -> Any:
@@ -261,15 +293,46 @@ class PoolView:
         if self._final is None or has_method(self._final, "predict_proba"):
             return None
         check_has_proba(self._final, or_decisions=True)
-        values = self._computed(self._final.decision_function)
-        if values.ndim == 1:
-            values = np.column_stack([-values / 2, values / 2])
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"{type(self._final).__name__} gives NaN or infinite decision values: "
-                "clean X."
-            )
-        return self._spread(values, -np.inf)
+        finish = partial(decision_columns, final=self._final, classes=self.classes)
+        return self._by_features(self._final.decision_function, finish)
+
+    def by_rows(
+        self,
+        function: Callable[..., torch.Tensor | tuple[torch.Tensor, ...]],
+        *tensors: torch.Tensor,
+        rows: NDArray[np.int64] | None = None,
+    ) -> Any:
+        """Compute what depends on each row alone, in memory of a chunk of the rows.
+
+        Parameters
+        ----------
+        function : callable
+            Gives, for some rows of each tensor, a tensor with as many rows, or several.
+        *tensors : tensors of shape (n_samples, ...)
+            Outputs of this pool.
+        rows : int64 array of shape (n_rows,), default=None
+            Which of them, in which order; None takes all.
+
+        Returns
+        -------
+        results : tensor of shape (n_rows, ...), or a tuple of them
+            In memory or in a file, as `memory_limit` says.
+        """
+        return self._scratch.by_rows(function, *tensors, rows=rows)
+
+    def stack(self, *parts: torch.Tensor | None) -> torch.Tensor:
+        """Copy tensors below one another, in memory or in a file, as for `by_rows`.
+
+        Parameters
+        ----------
+        *parts : tensors of shape (n_rows, ...)
+            None has no rows.
+
+        Returns
+        -------
+        stacked : tensor
+        """
+        return self._scratch.stack(*parts)
 
     @property
     def embeddings(self) -> torch.Tensor:
@@ -374,7 +437,7 @@ class PoolView:
             def keep(piece, place, n_draws):
                 if not samples:
                     shape = (len(self), n_draws, piece.shape[2])
-                    samples.append(piece.new_empty(shape))
+                    samples.append(self._scratch.empty(piece, *shape))
                 samples[0][place] = piece
 
             posterior.sample(self, check_seed(seed), keep)
@@ -453,17 +516,21 @@ class PoolView:
             return None
         # One output stands for two classes with logits (0, z).
         value = value.detach().clone()  # the weights are the network's
+        value = value.to(self.embeddings.device)
         return torch.cat([torch.zeros_like(value), value]) if len(value) == 1 else value
 
     def _output(self, name):
         if name in self._cache:
             return self._cache[name]
-        if self._net is not None:
+        if self._net is not None and name == "log_proba":
+            by_class = partial(torch.log_softmax, dim=1)
+            self._cache[name] = self.by_rows(by_class, self.logits)
+        elif self._net is not None:
             if self._expected is not None:
                 self._expected.add(name)
             self._forward()
         elif name == "embeddings":
-            self._cache[name] = dense_rows(self.features)
+            self._cache[name] = self._dense_features()
         else:
             self._predict(name)
         return self._cache[name]
@@ -474,19 +541,36 @@ class PoolView:
         if self._net is not None:
             self._net.check_is_fitted()
 
-    def _computed(self, method):
-        """Call a method of an estimator without a network with the features."""
+    def _by_features(self, method, finish):
+        """Call a method of an estimator without a network with the features.
+
+        `finish` makes of the numbers it gives what is to be kept.
+        """
+
+        def of_rows(rows):
+            values = np.asarray(method(rows))
+            single = values.dtype == np.float32
+            return finish(values if single else np.asarray(values, np.float64))
+
         self._check_ready()
         with isolated_rng(self.random_state or 0):
-            values = np.asarray(method(self.features))
-        return values if values.dtype == np.float32 else np.asarray(values, np.float64)
+            if self._scratch.limit is None:
+                return of_rows(self.features)
+            return self._joined(lambda rows: of_rows(self.features_at(rows)))
 
-    def _spread(self, known, fill):
-        """Give each class its column; those that the estimator does not know `fill`."""
-        own = encode(np.asarray(self._final.classes_), self.classes, name="classes_")
-        spread = np.full((len(known), len(self.classes)), fill, dtype=known.dtype)
-        spread[:, own] = known
-        return torch.from_numpy(spread)
+    def _joined(self, of_positions):
+        """Join what a function gives for chunks of the positions in the pool."""
+        positions, step = np.arange(len(self)), self._scratch.n_rows
+        return self._scratch.gather(
+            len(self), step, lambda place: of_positions(positions[place])
+        )
+
+    def _dense_features(self):
+        """Make embeddings of the features, of which in memory there is no copy."""
+        features = self.features
+        if self._scratch.limit is None or is_shared(features):
+            return dense_rows(features)
+        return self._joined(lambda rows: dense_rows(take(features, rows)))
 
     def _predict(self, name):
         """Probabilities of an estimator without a network, a column for each class."""
@@ -494,9 +578,8 @@ class PoolView:
             self._check_ready()
             raise ValueError(f"{name} needs a fitted estimator; there is none yet.")
         check_has_proba(self._final)
-        proba = self._spread(self._computed(self._final.predict_proba), 0)
-        check_distribution(proba, self._final)
-        log_proba = proba.log()
+        finish = partial(proba_columns, final=self._final, classes=self.classes)
+        proba, log_proba = self._by_features(self._final.predict_proba, finish)
         self._cache.update(proba=proba, log_proba=log_proba, logits=log_proba)
 
     def _forward(self):
@@ -505,10 +588,7 @@ class PoolView:
         keep = self._expected is None or bool(OF_HEAD & self._expected)
         self._cache.update(
             read_outputs(
-                self._net,
-                self._batches(),
-                len(self),
-                self.random_state or 0,
+                *self._pass(),
                 layer=self.embedding_layer,
                 classes=self._classes,
                 embeddings=keep,
@@ -549,8 +629,7 @@ class PoolView:
             rows = self.indices[np.asarray(positions, dtype=np.int64)]
             return self._view(self._X, rows, self.estimator).hidden_means(layers)
         self._check_ready()
-        seed = self.random_state or 0
-        return hidden_means(self._net, self._batches(), len(self), seed, layers)
+        return hidden_means(*self._pass(), layers)
 
     @contextmanager
     def input_gradients(self) -> Iterator[Any]:
@@ -581,6 +660,10 @@ class PoolView:
         seed, layer = self.random_state or 0, self.embedding_layer
         with input_gradients(self._net, self._batches(), seed, layer) as found:
             yield found
+
+    def _pass(self):
+        seed = self.random_state or 0
+        return self._net, self._batches(), len(self), seed, self._scratch
 
     def _batches(self):
         if transformers_of(self.estimator):

@@ -11,6 +11,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from skal.testing._pools import make_estimator, make_pool
+from skal.utils.scratch import Scratch
 
 collect_ignore = ["example_package"]
 
@@ -121,6 +122,7 @@ class FakePool:
     """
 
     decision_values = None
+    by_rows, stack = Scratch().by_rows, Scratch().stack
 
     def __init__(self, *, labeled=None, random_state=0, **outputs):
         for name, value in outputs.items():

@@ -273,6 +273,13 @@ class LabeledToo(Honest):
         return super()._query(pool, n_samples, rng)
 
 
+class MeanOfChunk(ScoreQuery):
+    requires = ("proba",)
+
+    def _score(self, pool):
+        return pool.by_rows(lambda p: (p[:, 0] - p[:, 0].mean()).abs(), pool.proba)
+
+
 class Positional(Honest):
     def __init__(self, random_state=None):
         super().__init__(random_state=random_state)
@@ -350,6 +357,7 @@ BAD = [
     (Misspelt, "check_reads_only_required_outputs", "probas"),
     (TwoPasses, "check_one_pass_over_the_rows", "pass the network 1 times"),
     (LabeledToo, "check_one_pass_over_the_rows", "labeled.row"),
+    (MeanOfChunk, "check_same_picks_under_a_memory_limit", "under a memory limit"),
     (Positional, "check_constructor", "keyword-only"),
     (OtherDefault, "check_constructor", "None by default"),
     (StoresMore, "check_sklearn_no_attributes_set_in_init", "extra"),

@@ -130,15 +130,29 @@ def _returns(linear, x, y, output):
 
 def find_logits(candidates, proba):
     """Scores whose softmax is `proba`: the head's, the output's, or its logarithm."""
-    for z in candidates:
-        if z.ndim == 1 or z.shape[-1] == 1:
-            z = z.reshape(-1, 1)
-            z = torch.cat([torch.zeros_like(z), z], dim=1)
-        if z.shape == proba.shape and torch.allclose(
-            z.softmax(1).to("cpu", proba.dtype), proba, rtol=1e-4, atol=1e-6
-        ):
-            return z
-    return proba.clamp_min(torch.finfo(proba.dtype).tiny).log().to(candidates[0].device)
+    found = (z for z in map(as_logits, candidates) if explains(z, proba))
+    z = next(found, None)
+    return log_of(proba).to(candidates[0].device) if z is None else z
+
+
+def as_logits(z):
+    """Give scores a column for each class: one alone stands for two, (0, z)."""
+    if z.ndim > 1 and z.shape[-1] > 1:
+        return z
+    z = z.reshape(-1, 1)
+    return torch.cat([torch.zeros_like(z), z], dim=1)
+
+
+def explains(z, proba):
+    """Tell whether probabilities are the softmax of scores."""
+    return z.shape == proba.shape and torch.allclose(
+        z.softmax(1).to("cpu", proba.dtype), proba, rtol=1e-4, atol=1e-6
+    )
+
+
+def log_of(proba):
+    """Logarithms that are finite."""
+    return proba.clamp_min(torch.finfo(proba.dtype).tiny).log()
 
 
 def check_distribution(proba, estimator, classes=None):

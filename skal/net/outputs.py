@@ -2,7 +2,6 @@
 
 from contextlib import contextmanager
 
-import torch
 from skorch.utils import to_device
 
 from skal.net.evaluation import check_count, running
@@ -11,7 +10,14 @@ from skal.net.gradients import (
     input_batch,
     parameters_frozen,
 )
-from skal.net.heads import HeadProbe, check_distribution, find_logits, scores_of
+from skal.net.heads import (
+    HeadProbe,
+    as_logits,
+    check_distribution,
+    explains,
+    log_of,
+    scores_of,
+)
 from skal.net.hidden import HiddenMeans
 
 
@@ -20,23 +26,31 @@ class Collected:
 
     Copied as they come: a view, such as one token of many, would keep its whole batch
     in memory, and so would joining the batches in the end keep everything twice.
+
+    Parameters
+    ----------
+    n_rows : int
+        Of all batches.
+    scratch : Scratch
+        Where they go.
     """
 
-    def __init__(self, n_rows):
-        self.n_rows = n_rows
+    def __init__(self, n_rows, scratch):
+        self.n_rows, self.scratch = n_rows, scratch
         self.count = 0
         self.rows = None
 
     def add(self, batch):
         """Copy a batch; rows beyond the expected number are only counted."""
         if self.rows is None:
-            self.rows = batch.new_empty((self.n_rows, *batch.shape[1:]))
+            self.scratch.check_chunk(batch)
+            self.rows = self.scratch.empty(batch, self.n_rows, *batch.shape[1:])
         place = self.rows[self.count : self.count + len(batch)]
         place.copy_(batch[: len(place)])
         self.count += len(batch)
 
 
-def read_outputs(net, batches, n_rows, seed, *, layer, classes, embeddings):
+def read_outputs(net, batches, n_rows, seed, scratch, *, layer, classes, embeddings):
     """Read what one pass gives.
 
     Parameters
@@ -49,6 +63,8 @@ def read_outputs(net, batches, n_rows, seed, *, layer, classes, embeddings):
         In all batches.
     seed : int
         Of the global generators.
+    scratch : Scratch
+        Where tensors go.
     layer : str
         Name of the layer whose input is the embedding, or "auto".
     classes : array of shape (n_classes,) or None
@@ -59,9 +75,8 @@ def read_outputs(net, batches, n_rows, seed, *, layer, classes, embeddings):
     Returns
     -------
     outputs : dict
-        Tensors `proba`, `logits` and `log_proba` of shape (n_rows, n_classes), the
-        nn.Linear `head` or None, and `embeddings` where they are kept, None where there
-        are none.
+        Tensors `proba` and `logits` of shape (n_rows, n_classes), the nn.Linear `head`
+        or None, and `embeddings` where they are kept, None where there are none.
 
     Raises
     ------
@@ -70,11 +85,13 @@ def read_outputs(net, batches, n_rows, seed, *, layer, classes, embeddings):
     """
     nonlinearity = net._get_predict_nonlinearity()
     probe = HeadProbe(net.module_, layer)
-    probas, outputs, heads, inputs = (Collected(n_rows) for _ in range(4))
+    probas, outputs, heads, inputs = (Collected(n_rows, scratch) for _ in range(4))
 
     def read(output):
         # The nonlinearity runs on the CPU, as in skorch's predict_proba.
-        probas.add(nonlinearity(to_device(output, "cpu")))
+        proba = nonlinearity(to_device(output, "cpu"))
+        check_distribution(proba, net, classes)
+        probas.add(proba)
         outputs.add(output)
         embedding, head_output = probe.read(output)
         if head_output is not None and head_output is not output:
@@ -83,25 +100,33 @@ def read_outputs(net, batches, n_rows, seed, *, layer, classes, embeddings):
             inputs.add(embedding)
 
     _run(net, batches, n_rows, seed, probe, read)
-    proba = probas.rows
-    check_distribution(proba, net, classes)
-    logits = find_logits([z.rows for z in (heads, outputs) if z.count], proba)
+    scores = [z.rows for z in (heads, outputs) if z.count]
     found = {
-        "proba": proba.to(outputs.rows.device),
-        "logits": logits,
-        "log_proba": torch.log_softmax(logits, dim=1),
+        "logits": _find_logits(scores, probas.rows, scratch),
+        "proba": probas.rows.to(outputs.rows.device),
         "head": probe.head,
     }
     return {**found, "embeddings": inputs.rows} if embeddings else found
 
 
-def hidden_means(net, batches, n_rows, seed, layers):
+def _find_logits(candidates, proba, scratch):
+    """As `find_logits`, a chunk of the rows at a time."""
+    step = scratch.step(proba)
+    for z in candidates:
+        pairs = zip(z.split(step), proba.split(step), strict=True)
+        if all(explains(as_logits(some), p) for some, p in pairs):
+            alone = z.ndim == 1 or z.shape[-1] == 1
+            return scratch.by_rows(as_logits, z) if alone else z
+    return scratch.by_rows(log_of, proba).to(candidates[0].device)
+
+
+def hidden_means(net, batches, n_rows, seed, scratch, layers):
     """Average what inner layers give; see `PoolView.hidden_means`."""
     probe, means = HiddenMeans(net.module_, layers), {}
 
     def read(output):
         for name, rows in probe.read(len(output)).items():
-            means.setdefault(name, Collected(n_rows)).add(rows)
+            means.setdefault(name, Collected(n_rows, scratch)).add(rows)
 
     _run(net, batches, n_rows, seed, probe, read)
     return {name: collected.rows for name, collected in means.items()}

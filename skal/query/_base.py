@@ -427,17 +427,17 @@ class HerdingQuery(QueryStrategy):
         """The rows of the space, and those labelled."""
         return (self.space, f"labeled.{self.space}")
 
-    def _points(self, pool):
+    def _points(self, pool, order=None):
         """Rows to compare, of shape (n_rows, n_columns)."""
         if self.space == "features":
-            return flat_features(pool)
-        return unit_rows(pool.embeddings)
+            return pool.by_rows(torch.clone, flat_features(pool), rows=order)
+        return pool.by_rows(unit_rows, pool.embeddings, rows=order)
 
     def _herd(self, pool, n_samples, rng, weights=None):
         """Choose by `skal.selection.herding`, ties at random."""
         order = rng.permutation(len(pool))
         picks = herding(
-            self._points(pool)[order],
+            self._points(pool, order),
             n_samples,
             centers=self._points(pool.labeled) if pool.has_labeled else None,
             weights=None if weights is None else weights[order],
@@ -461,7 +461,7 @@ def pool_margins(pool):
     """Margin scores of probabilities or, without, differences of decision values."""
     values = pool.decision_values
     if values is None:
-        return margin_scores(pool.log_proba)
+        return pool.by_rows(margin_scores, pool.log_proba)
     first, second = values.topk(2, dim=1).values.unbind(1)
     return second - first
 

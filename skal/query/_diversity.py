@@ -15,6 +15,7 @@ References
 import itertools
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -83,6 +84,7 @@ class KMeansQuery(QueryStrategy):
         return nearest_to_centroids(
             pool.embeddings,
             n_samples,
+            spare=pool.stack(pool.embeddings),
             n_init=self.n_init,
             max_iter=self.max_iter,
             random_state=rng,
@@ -207,7 +209,7 @@ class CoreSetQuery(QueryStrategy):
     def _query(self, pool, n_samples, rng):
         # A random order of the rows breaks ties between optimal sets.
         order = rng.permutation(len(pool))
-        points = pool.embeddings[order]
+        points = pool.by_rows(torch.clone, pool.embeddings, rows=order)
         problem = {
             "centers": pool.labeled.embeddings if pool.has_labeled else None,
             "n_outliers": int(self.outlier_fraction * len(pool) + 1e-9),
@@ -336,7 +338,7 @@ class ProbCoverQuery(QueryStrategy):
 
     def _query(self, pool, n_samples, rng):
         order = rng.permutation(len(pool))
-        points, centers = unit_rows(pool.embeddings)[order], None
+        points, centers = pool.by_rows(unit_rows, pool.embeddings, rows=order), None
         if pool.has_labeled:
             centers = unit_rows(pool.labeled.embeddings)
         options = {"max_references": self.max_references, "random_state": rng}
@@ -345,8 +347,8 @@ class ProbCoverQuery(QueryStrategy):
             n_clusters = max(2, n_samples)
             if pool.has_labeled and pool.labeled.y is not None:
                 n_clusters = len(pool.classes)
-            rows = points if centers is None else torch.cat([points, centers])
-            labels = _clusters(rows, n_clusters, rng)
+            rows = pool.stack(points, centers)
+            labels = _clusters(pool.stack(rows), n_clusters, rng)
             self.delta_ = pure_radius(rows, labels, **options)
         picks = ball_cover(points, n_samples, self.delta_, centers=centers, **options)
         return order[picks]
@@ -408,11 +410,12 @@ class TypiClustQuery(QueryStrategy):
 
     def _query(self, pool, n_samples, rng):
         order = rng.permutation(len(pool))
-        points = rows = unit_rows(pool.embeddings)[order]
+        points, centers = pool.by_rows(unit_rows, pool.embeddings, rows=order), None
         if pool.has_labeled:
-            rows = torch.cat([points, unit_rows(pool.labeled.embeddings)])
-        n_clusters = min(len(rows) - len(points) + n_samples, self.max_clusters)
-        labels = _clusters(rows, n_clusters, rng)
+            centers = unit_rows(pool.labeled.embeddings)
+        n_clusters = n_samples + (0 if centers is None else len(centers))
+        n_clusters = min(n_clusters, self.max_clusters)
+        labels = _clusters(pool.stack(points, centers), n_clusters, rng)
         sizes = np.bincount(labels)
         n_labeled = np.bincount(labels[len(points) :], minlength=len(sizes))
         labels = labels[: len(points)]
@@ -438,8 +441,9 @@ def _most_typical(points, n_neighbors):
 
 
 def _clusters(points, n_clusters, rng):
-    """Label rows by k-means, as TypiClust and ProbCover do."""
-    kmeans = KMeans if n_clusters <= 50 else MiniBatchKMeans
+    """Label rows by k-means, as TypiClust and ProbCover do; spoils them."""
+    few = n_clusters <= 50
+    kmeans = partial(KMeans, copy_x=False) if few else MiniBatchKMeans
     kmeans = kmeans(
         min(n_clusters, len(points)),
         n_init="auto",

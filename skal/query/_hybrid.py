@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from torch.nn.functional import normalize
 
 from skal.net.calibration import best_temperature, stratified
 from skal.net.training import final_estimator, fit_isolated, is_net, label_dtype
@@ -95,18 +96,21 @@ class BadgeQuery(QueryStrategy):
     }
 
     def _query(self, pool, n_samples, rng):
-        values = pool.decision_values
-        proba = pool.proba if values is None else values.softmax(1)
-        h = pool.embeddings
-        residual = proba.clone()
-        residual.scatter_add_(
-            1, proba.argmax(1, keepdim=True), -torch.ones_like(proba[:, :1])
-        )
+        values, h = pool.decision_values, pool.embeddings
+        if values is None:
+            residual = pool.by_rows(_residual, pool.proba)
+        else:
+            residual = pool.by_rows(lambda z: _residual(z.softmax(1)), values)
         if pool.head_bias is not None or pool.head_weight is None:
-            h = torch.cat([h, torch.ones_like(h[:, :1])], dim=1)
+            h = pool.by_rows(lambda x: torch.cat([x, torch.ones_like(x[:, :1])], 1), h)
         return kmeans_plusplus(
             (residual, h), n_samples, first=self.first, random_state=rng
         )
+
+
+def _residual(proba):
+    residual, top = proba.clone(), proba.argmax(1, keepdim=True)
+    return residual.scatter_add_(1, top, -torch.ones_like(proba[:, :1]))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -182,8 +186,12 @@ class BaitQuery(QueryStrategy):
 
 def _binary_gradients(pool):
     """Embeddings times the deviation of "the most probable class or not"."""
-    q, h = other_proba(pool.log_proba), pool.embeddings
-    return h * (q * (1 - q)).sqrt().to(h)[:, None]
+
+    def scaled(log_proba, h):
+        q = other_proba(log_proba)
+        return h * (q * (1 - q)).sqrt().to(h)[:, None]
+
+    return pool.by_rows(scaled, pool.log_proba, pool.embeddings)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -373,8 +381,9 @@ class DropQuery(QueryStrategy):
         if len(candidates) <= n_samples:
             others = rng.permutation(np.flatnonzero(changes <= threshold))
             return np.concatenate([rng.permutation(candidates), others])[:n_samples]
-        points = torch.nn.functional.normalize(pool.embeddings[candidates])
-        return candidates[nearest_to_centroids(points, n_samples, random_state=rng)]
+        points = pool.by_rows(normalize, pool.embeddings, rows=candidates)
+        options = {"spare": pool.stack(points), "random_state": rng}
+        return candidates[nearest_to_centroids(points, n_samples, **options)]
 
     def _changes(self, pool, rng):
         """Count the draws that change the predicted class of each row."""
@@ -488,12 +497,16 @@ class UHerdingQuery(HerdingQuery):
 
     def _uncertainty(self, pool, rng):
         """Sum up what the margin lacks to 1, which keeps digits that 1 - m loses."""
-        scores, temperature = _scores(pool).double(), self.temperature
+        temperature = self.temperature
         if temperature == "calibrated":
             temperature = _calibrated_temperature(pool, rng.spawn(1)[0])
-        proba = (scores / temperature).softmax(1)
-        others = proba.scatter(1, proba.argmax(1, keepdim=True), 0.0)
-        unsure = others.sum(1) + others.amax(1)
+
+        def softened(scores):
+            proba = (scores.double() / temperature).softmax(1)
+            others = proba.scatter(1, proba.argmax(1, keepdim=True), 0.0)
+            return others.sum(1) + others.amax(1)
+
+        unsure = pool.by_rows(softened, _scores(pool))
         return unsure if bool(unsure.any()) else None
 
 

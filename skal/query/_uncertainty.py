@@ -17,6 +17,7 @@ References
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 from typing import Self
 
@@ -72,12 +73,12 @@ class _UncertaintyQuery(PosteriorQuery, ScoreQuery):
         """Sampled predictions where there is a posterior, else those of the model."""
         return self._reads if self.posterior is None else ("sample_proba",)
 
-    def _log_proba(self, pool):
-        """Logarithms of the probabilities; with a posterior, of their mean over it."""
+    def _by_rows(self, function, pool):
+        """Score log probabilities; with a posterior, those of its mean prediction."""
         if self.posterior is None:
-            return pool.log_proba.double()
+            return pool.by_rows(function, pool.log_proba)
         (mean,) = self._means(pool, lambda p, _: [p.sum(1, dtype=torch.float64)])
-        return mean.log()
+        return pool.by_rows(lambda p: function(p.log()), mean)
 
 
 class LeastConfidenceQuery(_UncertaintyQuery):
@@ -121,7 +122,7 @@ class LeastConfidenceQuery(_UncertaintyQuery):
         values = pool.decision_values if self.posterior is None else None
         if values is not None:
             return -values.amax(1)
-        return other_proba(self._log_proba(pool))
+        return self._by_rows(other_proba, pool)
 
 
 class MarginQuery(_UncertaintyQuery):
@@ -165,7 +166,7 @@ class MarginQuery(_UncertaintyQuery):
     def _score(self, pool):
         if self.posterior is None:
             return pool_margins(pool)
-        return margin_scores(self._log_proba(pool))
+        return self._by_rows(margin_scores, pool)
 
     def _scale(self, scores):
         return scores.double().sigmoid()  # 1 - m, of log odds
@@ -205,9 +206,13 @@ class EntropyQuery(_UncertaintyQuery):
     """
 
     def _score(self, pool):
-        log_proba = self._log_proba(pool)
-        proba = log_proba.exp()
-        return -torch.where(proba > 0, proba * log_proba, 0.0).sum(1)
+        return self._by_rows(_entropy, pool)
+
+
+def _entropy(log_proba):
+    log_proba = log_proba.double()
+    proba = log_proba.exp()
+    return -torch.where(proba > 0, proba * log_proba, 0.0).sum(1)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -229,7 +234,7 @@ class FalcunQuery(QueryStrategy):
     Notes
     -----
     Needs probabilities only, so any classifier that gives them will do. Time is
-    O(n_samples n_classes) a pick, memory a copy of the probabilities.
+    O(n_samples n_classes) a pick, memory O(1) a row beyond the probabilities.
 
     References
     ----------
@@ -257,11 +262,8 @@ class FalcunQuery(QueryStrategy):
     }
 
     def _query(self, pool, n_samples, rng):
-        proba = pool.proba.double()
-        first, second = proba.topk(2, dim=1).values.unbind(1)
-        unsure = (1 - (first - second)).clamp_(min=0).cpu().numpy()
-        proba = proba.cpu().numpy()
-        distance, left, picks = unsure.copy(), np.arange(len(proba)), []
+        unsure = pool.by_rows(_closeness, pool.proba).cpu().numpy()
+        distance, left, picks = unsure.copy(), np.arange(len(pool)), []
         for _ in range(n_samples):
             far = distance[left] - distance[left].min()
             weights = unsure[left] + far / (far.max() or 1)
@@ -271,9 +273,19 @@ class FalcunQuery(QueryStrategy):
             drawn = np.searchsorted(totals, rng.random() * totals[-1], side="right")
             picks.append(left[drawn])
             left = np.delete(left, drawn)
-            gaps = np.abs(proba - proba[picks[-1]]).sum(1)
+            gap = partial(_l1_distance, picked=pool.proba[int(picks[-1])])
+            gaps = pool.by_rows(gap, pool.proba).cpu().numpy()
             np.minimum(distance, gaps, out=distance)
         return np.array(picks)
+
+
+def _closeness(proba):
+    first, second = proba.double().topk(2, dim=1).values.unbind(1)
+    return (1 - (first - second)).clamp_(min=0)
+
+
+def _l1_distance(proba, picked):
+    return (proba.double() - picked.double()).abs_().sum(1)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -10,6 +10,7 @@ from skal.selection._base import check_matrix, check_points
 from skal.selection._distances import (
     N_CANDIDATES,
     N_PAIRS,
+    N_ROWS,
     at_pairs,
     lower_bounds,
     nearest,
@@ -188,10 +189,10 @@ def pure_radius(
     with torch.no_grad():
         for label in np.unique(labels[rows]):
             (own,) = np.nonzero(labels[rows] == label)
-            others = points[torch.from_numpy(labels != label)]
-            if len(others):
-                some = points[torch.from_numpy(rows[own])]
-                dtype = working_dtype(points)
-                distances[own] = nearest(some, others, dtype=dtype)[0]
+            some, dtype = points[torch.from_numpy(rows[own])], working_dtype(points)
+            others = torch.from_numpy(np.flatnonzero(labels != label))
+            for part in others.split(N_ROWS) if len(others) else ():
+                found = nearest(some, points[part], dtype=dtype)[0]
+                distances[own] = np.minimum(distances[own], found)
     allowed = math.floor((1 - purity) * len(rows) + 1e-9)
     return math.sqrt(np.sort(distances)[min(allowed, len(rows) - 1)])

@@ -15,6 +15,7 @@ from skal.testing._elsewhere import picks_elsewhere
 from skal.testing._pools import (
     N_FEATURES,
     N_POOL,
+    crowded_pool,
     make_data,
     make_estimator,
     make_pool,
@@ -27,7 +28,7 @@ EMBEDDINGS = {"embeddings", "features", "head_weight", "head_bias"}
 # What else a strategy may ask a pool about, outputs aside.
 FREE = {
     *("has_labeled", "indices", "labeled", "prefetch", "random_state", "run_seed"),
-    *("classes", "of_others", "y"),
+    *("classes", "of_others", "y", "by_rows", "stack"),
 }
 
 
@@ -364,6 +365,17 @@ def check_one_pass_over_the_rows(strategy):
             f"each {prefix}row must pass the network {int(wanted)} times, got "
             f"{counts.tolist()}"
         )
+
+
+def check_same_picks_under_a_memory_limit(strategy):
+    """Outputs in files, read a few rows at a time, give the picks of those in memory.
+
+    A function for `PoolView.by_rows` must know no rows but those that it is given.
+    """
+    for kind in ["net"] if needs_network(strategy) else ["net", "linear"]:
+        here = make_query(strategy, make_pool(kind), 10).tolist()
+        picks = make_query(strategy, crowded_pool(kind), 10).tolist()
+        assert picks == here, f"picks {here}, but under a memory limit {picks}"
 
 
 # Devices

@@ -86,7 +86,7 @@ def make_estimator(kind="net"):
     return net
 
 
-def make_pool(kind="net", X=None, *, estimator=None, random_state=0):
+def make_pool(kind="net", X=None, *, estimator=None, **options):
     """View of `X`, by default 60 distinct rows, with nothing computed yet."""
     X_labeled, y_labeled, X_pool = make_data()
     return PoolView(
@@ -94,8 +94,16 @@ def make_pool(kind="net", X=None, *, estimator=None, random_state=0):
         (X_pool if X is None else X).copy(),
         X_labeled=X_labeled.copy(),
         y_labeled=y_labeled.copy(),
-        random_state=random_state,
+        **{"random_state": 0, **options},
     )
+
+
+def crowded_pool(kind="net"):
+    """View whose outputs all go to files, and are read a few rows at a time."""
+    pool = make_pool(kind, memory_limit="2K")
+    scratch = pool._scratch
+    scratch.n_bytes, scratch.n_numbers, scratch.n_rows = scratch.limit, 64, 16
+    return pool
 
 
 def tied_pool(random_state=0):

@@ -176,6 +176,21 @@ def telling_rows(X, n_rows_at_most=40):
     return np.union1d(rows, np.flatnonzero(holes)[: n_rows_at_most // 2])
 
 
+def is_numeric(rows):
+    """Tell whether rows are an array of numbers."""
+    return isinstance(rows, np.ndarray) and rows.dtype.kind in "biuf"
+
+
+def is_shared(rows):
+    """Tell whether `dense_rows` shares the memory of rows."""
+    return (
+        is_numeric(rows)
+        and rows.dtype in (np.float32, np.float64)
+        and rows.flags.c_contiguous
+        and rows.flags.writeable
+    )
+
+
 def native(rows):
     """Contiguous, writable, native byte order: what torch takes without a warning."""
     rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("="))

@@ -584,7 +584,7 @@ def test_drop_asks_for_fewer_changes_where_they_are_rare(
     changes = np.repeat(changes, 2)
     seen = []
 
-    def spy(points, n_samples, random_state):
+    def spy(points, n_samples, **options):
         seen.append(points)
         return np.arange(n_samples)
 

@@ -1,0 +1,152 @@
+"""Under a memory limit a `PoolView` gives the same outputs, which lie in files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from torch import nn
+from torch.utils.data import Dataset
+
+from skal.pool import PoolView
+from skal.posterior import MCDropout
+from skal.testing._pools import make_data, make_estimator, make_pool
+from skal.utils.seeds import isolated_rng
+
+OUTPUTS = ("proba", "log_proba", "logits", "embeddings", "decision_values")
+
+
+class Items(Dataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, position):
+        return self.rows[position]
+
+
+class Binary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 5), nn.Linear(5, 1)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu())[:, 0]
+
+
+def binary_net():
+    with isolated_rng(0):
+        net = NeuralNetBinaryClassifier(Binary, batch_size=16, train_split=None)
+        return net.initialize()
+
+
+def scaled(model):
+    scaler = StandardScaler(with_mean=False).fit(make_data()[0])
+    if isinstance(model, NeuralNetClassifier):
+        pipeline = make_pipeline(scaler, model)
+        pipeline.fitted_ = True
+        return pipeline
+    return make_pipeline(scaler, model).fit(*make_data()[:2])
+
+
+def read_only(rows, folder):
+    np.save(folder / "rows.npy", rows)
+    return np.load(folder / "rows.npy", mmap_mode="r")
+
+
+ESTIMATORS = {
+    "net": make_estimator,
+    "net of one output": binary_net,
+    "net behind a scaler": lambda: scaled(make_estimator()),
+    "linear": lambda: LogisticRegression().fit(*make_data()[:2]),
+    "linear behind a scaler": lambda: scaled(LogisticRegression()),
+    "decisions": lambda: LinearSVC().fit(*make_data()[:2]),
+}
+CONTAINERS = {
+    "array": lambda rows, _: rows,
+    "memmap": read_only,
+    "Dataset": lambda rows, _: Items(rows),
+    "sparse": lambda rows, _: sparse.csr_array(rows),
+    "frame": lambda rows, _: pd.DataFrame(rows),
+}
+
+
+def lies_in_a_file(tensor):
+    """Whether a file that has no name is mapped where the tensor lies."""
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            start, stop = (int(x, 16) for x in line.split()[0].split("-"))
+            if start <= tensor.data_ptr() < stop:
+                return "(deleted)" in line
+    raise AssertionError("not mapped at all")
+
+
+def crowd(pool):
+    """Take all the memory, and read a few rows at a time."""
+    scratch = pool._scratch
+    scratch.n_bytes, scratch.n_numbers, scratch.n_rows = scratch.limit, 40, 7
+    return pool
+
+
+@pytest.mark.parametrize("some", [False, True])
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_outputs_are_the_same_and_lie_in_files(name, container, some, tmp_path):
+    with_proba = name != "decisions"
+    if container == "Dataset" and ("scaler" in name or "net" not in name):
+        pytest.skip("takes no Dataset")
+    X = CONTAINERS[container](make_data()[2], tmp_path)
+    rows = np.arange(60)[::-3] if some else None
+    model = ESTIMATORS[name]()
+    kwargs = {"classes": model.classes_, "random_state": 0}
+    whole = PoolView.of_rows(model, X, rows, **kwargs)
+    view = crowd(PoolView.of_rows(model, X, rows, memory_limit="4K", **kwargs))
+    names = [n for n in OUTPUTS if with_proba or n in ("embeddings", "decision_values")]
+    for output in names:
+        expected, found = getattr(whole, output), getattr(view, output)
+        if expected is None:
+            assert found is None
+            continue
+        assert found.dtype == expected.dtype
+        # Of an estimator without a network, products of other shapes are rounded anew.
+        error = 0 if "net" in name else 1e-12
+        torch.testing.assert_close(found, expected, rtol=error, atol=error)
+        shared = output == "embeddings" and isinstance(X, np.ndarray)
+        assert lies_in_a_file(found) or (shared and X.flags.writeable)
+    if with_proba and "net" in name:
+        assert torch.equal(view.head_weight, whole.head_weight)
+
+
+def test_samples_lie_in_files():
+    posterior = MCDropout(n_draws=4)
+    whole, view = make_pool(), crowd(make_pool(memory_limit="4K"))
+    samples = view.sample_proba(posterior)
+    assert torch.equal(samples, whole.sample_proba(posterior))
+    assert lies_in_a_file(samples)
+    for name, means in view.hidden_means().items():
+        assert torch.equal(means, whole.hidden_means()[name])
+        assert lies_in_a_file(means)
+
+
+def test_labelled_rows_share_the_limit():
+    view = make_pool(memory_limit="4K")
+    assert not lies_in_a_file(view.embeddings)  # 1,920 bytes of 4,096
+    assert lies_in_a_file(view.labeled.embeddings)
+
+
+def test_a_limit_too_small_for_a_batch():
+    with pytest.raises(ValueError, match="memory_limit=500 bytes is less than"):
+        make_pool(memory_limit=500).embeddings  # noqa: B018
+
+
+@pytest.mark.parametrize("limit", ["2X", -1, 0, 1.5])
+def test_what_is_no_limit(limit):
+    with pytest.raises(ValueError, match="memory_limit must be a positive number"):
+        make_pool(memory_limit=limit)
