@@ -320,6 +320,20 @@ class PoolView:
         """
         return self._scratch.by_rows(function, *tensors, rows=rows)
 
+    def zeros(self, like: torch.Tensor) -> torch.Tensor:
+        """Make a row of zeros for each of the pool, in memory or in a file.
+
+        Parameters
+        ----------
+        like : tensor of shape (n_rows, ...)
+            Whose rows they are like.
+
+        Returns
+        -------
+        zeros : tensor of shape (n_samples, ...)
+        """
+        return self._scratch.rows(like, len(self)).zero_()
+
     def stack(self, *parts: torch.Tensor | None) -> torch.Tensor:
         """Copy tensors below one another, in memory or in a file, as for `by_rows`.
 

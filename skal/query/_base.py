@@ -249,7 +249,7 @@ class PosteriorQuery(QueryStrategy):
         def add(piece, place, n_draws):
             sums = statistics(piece, place[0])
             if not means:
-                means.extend(s.new_zeros(len(pool), *s.shape[1:]) for s in sums)
+                means.extend(pool.zeros(s) for s in sums)
             for mean, part in zip(means, sums, strict=True):
                 mean[place[0]] += part / n_draws
 

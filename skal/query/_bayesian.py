@@ -56,7 +56,7 @@ default="mutual_information"
     -----
     Each row is scored alone, so near copies are bought together; see `BatchBaldQuery`.
     The draws are averaged as they come: memory is O(n_samples n_classes), whatever
-    their number.
+    their number, and less under a `memory_limit` of the pool.
 
     References
     ----------
@@ -85,12 +85,18 @@ default="mutual_information"
     def _score(self, pool):
         if self.measure == "variation_ratio":
             (votes,) = self._means(pool, _votes)
-            return 1 - votes.amax(1)
+            return pool.by_rows(lambda v: 1 - v.amax(1), votes)
         if self.measure == "mean_std":
-            mean, squares = self._means(pool, _Deviations())
-            return (squares - mean.square()).clamp_(min=0).sqrt().mean(1)
-        mean, entropy = self._means(pool, _entropies)
-        return (torch.special.entr(mean).sum(1) - entropy).clamp_(min=0)
+            return pool.by_rows(_mean_std, *self._means(pool, _Deviations()))
+        return pool.by_rows(_information, *self._means(pool, _entropies))
+
+
+def _mean_std(mean, squares):
+    return (squares - mean.square()).clamp_(min=0).sqrt().mean(1)
+
+
+def _information(mean, entropy):
+    return (torch.special.entr(mean).sum(1) - entropy).clamp_(min=0)
 
 
 def _entropies(proba, rows):
@@ -146,7 +152,7 @@ class BatchBaldQuery(_BayesianQuery):
     smaller batches.
 
     All sampled predictions are kept, in memory of 4 bytes for each row, draw and class:
-    for many classes take fewer draws, or a part of the pool.
+    for many classes take fewer draws, a part of the pool, or a `memory_limit`.
 
     References
     ----------

@@ -28,7 +28,7 @@ EMBEDDINGS = {"embeddings", "features", "head_weight", "head_bias"}
 # What else a strategy may ask a pool about, outputs aside.
 FREE = {
     *("has_labeled", "indices", "labeled", "prefetch", "random_state", "run_seed"),
-    *("classes", "of_others", "y", "by_rows", "stack"),
+    *("classes", "of_others", "y", "by_rows", "stack", "zeros"),
 }
 
 

@@ -141,7 +141,7 @@ class Scratch:
             found = part_of(place)
             parts = found if isinstance(found, tuple) else (found,)
             if joined is None:
-                joined = [self._room(part, n_rows) for part in parts]
+                joined = [self.rows(part, n_rows) for part in parts]
             for whole, part in zip(joined, parts, strict=True):
                 whole[place] = part
         return tuple(joined) if isinstance(found, tuple) else joined[0]
@@ -151,10 +151,11 @@ class Scratch:
         widths = [prod(tensor.shape[1:]) for tensor in tensors]
         return max(1, self.n_numbers // max(1, *widths))
 
-    def _room(self, part, n_rows):
-        if part.ndim == 1:  # a score: so many are in memory in any case
-            return part.new_empty(n_rows)
-        return self.empty(part, n_rows, *part.shape[1:])
+    def rows(self, like, n_rows):
+        """Make room for rows like those of a tensor; single numbers are in memory."""
+        if like.ndim == 1:
+            return like.new_empty(n_rows)
+        return self.empty(like, n_rows, *like.shape[1:])
 
     def by_rows(self, function, *tensors, rows=None):
         """Call a function with a chunk of the rows of tensors at a time.

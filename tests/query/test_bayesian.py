@@ -19,6 +19,7 @@ from skal.net import dropout
 from skal.posterior import DeepEnsemble, MCDropout
 from skal.selection import mutual_information, predictive_information
 from skal.testing._pools import make_data, make_estimator, make_pool
+from skal.utils.scratch import Scratch
 from skal.utils.seeds import check_seed
 
 LN2 = np.log(2)
@@ -26,6 +27,8 @@ LN2 = np.log(2)
 
 class SampledPool:
     """A pool whose draws are given."""
+
+    by_rows = Scratch().by_rows
 
     def __init__(self, samples, random_state=0):
         self.samples = torch.as_tensor(samples, dtype=torch.float64)
@@ -36,6 +39,9 @@ class SampledPool:
 
     def prefetch(self, names):
         pass
+
+    def zeros(self, like):
+        return Scratch().rows(like, len(self)).zero_()
 
     def sample_proba(self, posterior, *, random_state=None, each=None):
         """All at once, or row by row and then draw by draw."""
