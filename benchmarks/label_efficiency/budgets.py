@@ -2,13 +2,14 @@
 
     python benchmarks/label_efficiency/budgets.py --data-root DIR --out save
 
-`--data-root` is a folder with FashionMNIST/ in torchvision's layout and tabular/. Each
-run is stored below --out when it ends and not repeated, so a comparison that was
-stopped goes on. Seed k gives every strategy the same pool, first labels and first
-network. Beside each strategy that changes the training stand its controls: the same
-training with random rows, and for WAAL a plain training of as many steps (alpha 0, so
-that the critic has no part in it). The scores go to budgets.csv and the tables to
-budgets.md, beside this file; --table makes them of what is there.
+`--data-root` is a folder with FashionMNIST/ in torchvision's layout, cifar10_*.npz and
+tabular/. Each run is stored below --out when it ends and not repeated, so a comparison
+that was stopped goes on; what is in budgets.csv counts as done. Seed k gives every
+strategy the same pool, first labels and first network. Beside each strategy that
+changes the training stand its controls: the same training with random rows, and for
+WAAL a plain training of as many steps (alpha 0, so that the critic has no part in it).
+The scores go to budgets.csv and the tables to budgets.md, beside this file; --table
+makes them of what is there.
 """
 
 import argparse
@@ -40,12 +41,15 @@ from skal.analysis import mean_interval
 from skal.models import MLP, ConvNet
 
 SCORES = Path(__file__).with_name("budgets.csv")
+RUN = ["setting", "strategy", "seed"]
+COLUMNS = [*RUN, "round", "n_labeled", "accuracy", "query_s", "fit_s"]
 RANDOM_ROWS = {"uncertainty_weight": 0.0, "diversity_weight": 0.0}
 # What is trained on, rows to choose from, labels at first and in a round, rounds.
 SETTINGS = {
     "fashion 500": ("fashion", 20_000, 500, 500, 4),
     "fashion 2000": ("fashion", 20_000, 2_000, 1_000, 4),
     "letter 1000": ("letter", 10_000, 1_000, 500, 4),
+    "cifar 1000": ("cifar", 4_000, 1_000, 500, 4),
     "shirts 10": ("shirts", 10_000, 10, 10, 9),
     "toy": ("letter", 400, 40, 20, 2),
 }
@@ -66,15 +70,46 @@ GENERATING = {
 }
 
 
+class Block(nn.Module):
+    """Two convolutions and a shortcut, which is one where the size changes."""
+
+    def __init__(self, n_inputs, n_outputs, stride):
+        super().__init__()
+        first = nn.Conv2d(n_inputs, n_outputs, 3, stride, 1, bias=False)
+        second = nn.Conv2d(n_outputs, n_outputs, 3, 1, 1, bias=False)
+        middle = nn.BatchNorm2d(n_outputs), nn.ReLU()
+        self.body = nn.Sequential(first, *middle, second, nn.BatchNorm2d(n_outputs))
+        shortcut = nn.Conv2d(n_inputs, n_outputs, 1, stride, bias=False)
+        self.shortcut = nn.Identity() if stride == 1 else shortcut
+
+    def forward(self, x):
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+class Residual(nn.Sequential):
+    """A residual net of three blocks, on images of half the height and width."""
+
+    def __init__(self, n_classes, width=16):
+        stem = nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width)
+        blocks = (Block(width * k, width * j, j // k) for k, j in [(1, 1), (1, 2)])
+        last = Block(2 * width, 4 * width, 2)
+        ends = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, n_classes)
+        super().__init__(*stem, nn.ReLU(), *blocks, last, *ends)
+
+
 def strategies(setting):
     """Of each setting: ASAL of that with a linear network alone, where it may pay."""
     own = GENERATING if setting.startswith("shirts") else TRAINED
+    if setting == "fashion 2000":  # takes long; alpha is compared in the others
+        own = {name: each for name, each in own.items() if "alpha" not in name}
     return {**COMMON, **(own if setting != "toy" else {**TRAINED, **GENERATING})}
 
 
-def build_net(name, n_inputs, n_classes):
+def build_net(setting, n_inputs, n_classes):
+    name = SETTINGS[setting][0]
     module, sizes, epochs = {
-        "fashion": (ConvNet, {"n_channels": 1}, 30),
+        "fashion": (ConvNet, {"n_channels": 1}, 15 if "2000" in setting else 30),
+        "cifar": (Residual, {}, 30),
         "letter": (MLP, {"n_inputs": n_inputs, "hidden": (128, 64)}, 60),
         "shirts": (MLP, {"n_inputs": n_inputs, "hidden": ()}, 100),
     }[name]
@@ -98,7 +133,7 @@ def data(name, root, out):
     """All training rows, labels, test rows, labels."""
     if name == "letter":
         return load("letter", root, out)
-    X, y, X_test, y_test = images("fashion", root)
+    X, y, X_test, y_test = images("cifar" if name == "cifar" else "fashion", root)
     if name == "shirts":  # T-shirts and shirts, as flat rows
         kept, kept_test = (np.isin(labels, (0, 6)) for labels in (y, y_test))
         X, X_test = X[kept].reshape(-1, 784), X_test[kept_test].reshape(-1, 784)
@@ -109,7 +144,7 @@ def data(name, root, out):
 def one_run(seed, setting, strategy, root, out):
     """Accuracy after each round, seconds of fits and queries."""
     path = Path(out, setting, f"{strategy} {seed}.json")
-    if path.exists():
+    if path.exists() or (setting, strategy, seed) in stored().set_index(RUN).index:
         return
     torch.set_num_threads(1)
     name, n_pool, n_initial, batch_size, n_rounds = SETTINGS[setting]
@@ -121,7 +156,7 @@ def one_run(seed, setting, strategy, root, out):
         std[std < 1e-6] = 1
         X, X_test = (X - mean) / std, (X_test - mean) / std
     loop = ActiveLearningLoop(
-        build_net(name, X[0].size, len(np.unique(y))),
+        build_net(setting, X[0].size, len(np.unique(y))),
         strategies(setting)[strategy],
         n_initial=n_initial,
         batch_size=batch_size,
@@ -142,6 +177,12 @@ def one_run(seed, setting, strategy, root, out):
     write(path, lambda file: file.write(json.dumps(record).encode()))
 
 
+@cache
+def stored():
+    """What budgets.csv holds."""
+    return pd.read_csv(SCORES) if SCORES.exists() else pd.DataFrame(columns=COLUMNS)
+
+
 def read(out):
     """A line for each round of each run."""
     lines = []
@@ -153,8 +194,12 @@ def read(out):
         for number, values in enumerate(rounds):
             key = (path.parent.name, strategy, int(seed), number)
             lines.append((*key, *(round(value, 4) for value in values)))
-    names = "setting strategy seed round n_labeled accuracy query_s fit_s".split()
-    return pd.DataFrame(lines, columns=names)
+    scores = [stored(), pd.DataFrame(lines, columns=COLUMNS)]
+    scores = pd.concat([each for each in scores if len(each)])
+    scores = scores.drop_duplicates([*RUN, "round"], keep="last")
+    place = scores["setting"].map(list(SETTINGS).index)
+    scores = scores.assign(place=place).sort_values(["place", *RUN[1:], "round"])
+    return scores.drop(columns="place")
 
 
 def tables(scores):
