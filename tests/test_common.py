@@ -10,10 +10,8 @@ from skal.utils import all_strategies
 QUICK = {
     "AsalQuery": {"aux__max_epochs": 3, "n_steps": 3},
     "CoreGcnQuery": {"aux__max_epochs": 3},
-    "LearningLossQuery": {"aux__max_epochs": 3},
     "UncertainGcnQuery": {"aux__max_epochs": 3},
     "VaalQuery": {"aux__max_epochs": 3},
-    "WaalQuery": {"aux__max_epochs": 3},
 }
 STRATEGIES = [
     cls().set_params(**QUICK.get(name, {}))

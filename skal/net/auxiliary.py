@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import torch
+from skorch.history import History
 
 from skal.net.training import final_estimator, fit_isolated, is_net, private_clone
 from skal.utils.seeds import isolated_rng
@@ -131,10 +132,7 @@ def restore_auxiliary(net, state, *, device, defaults=None, **params):
             raise ValueError(
                 f"the stored weights are not those of this net: {error}"
             ) from error
-    for epoch in json.loads(str(state["history"])):
-        private.history.new_epoch()
-        for key, value in epoch.items():
-            private.history.record(key, value)
+    private.history_ = History(json.loads(str(state["history"])))
     return private
 
 

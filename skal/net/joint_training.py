@@ -21,7 +21,7 @@ from skal.net.gradients import parameters_frozen
 from skal.net.heads import HeadProbe, missing_head, scores_of
 from skal.net.hidden import HiddenMeans
 from skal.net.inputs import map_tensors
-from skal.net.training import check_finite_loss, label_dtype
+from skal.net.training import label_dtype, note_finite
 
 
 class RankingSettings(NamedTuple):
@@ -136,8 +136,7 @@ class PredictsLosses:
         losses = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
         ranking = settings.loss(self.loss_module_(means), losses)
         loss = loss + settings.weight * ranking
-        check_finite_loss(loss, self)
-        self.history.record_batch("ranking_loss", ranking.item())
+        note_finite(self, loss, ranking_loss=ranking)
         return loss
 
 
@@ -234,7 +233,7 @@ class MatchesPool:
         """Run both batches as one, then update the critic, then the network."""
         if self._pool is None:
             step = super().train_step_single(batch, **fit_params)
-            check_finite_loss(step["loss"], self)
+            note_finite(self, step["loss"])
             return step
         self._set_training(True)
         x, y = unpack_data(batch)
@@ -243,8 +242,8 @@ class MatchesPool:
             output = self.infer(_join(x, next(self._pool)), **fit_params)
             scores = scores_of(output)
             z, _ = probe.read(scores)
-        check_finite_loss((scores if z is None else z).sum(), self)
         if z is None:
+            note_finite(self, scores.sum())  # which may be why there is no head
             raise missing_head(self.module_)
         n_rows = len(scores)
         output = map_tensors(
@@ -252,12 +251,12 @@ class MatchesPool:
         )
         loss = self.get_loss(output, y, X=x, training=True)
         labeled, unlabeled = z[:n_labeled].float(), z[n_labeled:].float()
-        critic = self._train_critic(unlabeled.detach(), labeled.detach())
+        critic, distance = self._train_critic(unlabeled.detach(), labeled.detach())
         if self.matching_.alpha:
             with parameters_frozen([critic.module_]):
-                distance = critic.distance(unlabeled, labeled)
-            loss = loss + self.matching_.alpha * distance.to(loss)
-        check_finite_loss(loss, self)
+                distance_now = critic.distance(unlabeled, labeled)
+            loss = loss + self.matching_.alpha * distance_now.to(loss)
+        note_finite(self, loss, distance=distance)
         loss.backward()
         return {"loss": loss, "y_pred": output}
 
@@ -271,8 +270,7 @@ class MatchesPool:
         critic = self.waal_critic_
         for _ in range(critic.n_critic):
             _, distance = critic.update(unlabeled, labeled)
-        self.history.record_batch("distance", distance.item())
-        return critic
+        return critic, distance
 
     def validation_step(self, batch, **fit_params):
         """Note how far rows of the pool are from labelled ones that do not train."""

@@ -1,11 +1,13 @@
 """Private clones of an estimator, and fits that leave no trace behind."""
 
+import math
 import signal
 import threading
 import warnings
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import (
@@ -327,13 +329,21 @@ def net_to_prepare(estimator, name):
     return net.set_params(compile=False) if net.compile else net
 
 
-def check_finite_loss(loss, net):
-    """Raise where the loss of a net in training is NaN or infinite."""
-    if not bool(loss.isfinite()):
-        raise ValueError(
-            f"training diverged: the loss is {loss.item()} in epoch "
-            f"{len(net.history)}; clean X, or lower the learning rate, lr={net.lr}."
-        )
+def note_finite(net, loss, **values):
+    """Keep values of this batch in the history, read from the device at once.
+
+    Raises where the loss or one of them is not finite.
+    """
+    tensors = [value.detach() for value in (loss, *values.values())]
+    numbers = torch.stack([tensor.float() for tensor in tensors]).tolist()
+    for number in numbers:
+        if not math.isfinite(number):
+            raise ValueError(
+                f"training diverged: the loss is {number} in epoch "
+                f"{len(net.history)}; clean X, or lower the learning rate, lr={net.lr}."
+            )
+    for name, number in zip(values, numbers[1:], strict=True):
+        net.history.record_batch(name, number)
 
 
 def label_dtype(estimator):

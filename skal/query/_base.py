@@ -13,6 +13,7 @@ from skorch import NeuralNet
 
 from skal.net.auxiliary import check_auxiliary, fit_auxiliary
 from skal.net.pool_features import PoolFeatures
+from skal.net.training import final_estimator
 from skal.pool import PoolView
 from skal.posterior import DeepEnsemble, MCDropout
 from skal.selection import herding, top_k
@@ -446,6 +447,18 @@ class HerdingQuery(QueryStrategy):
             random_state=rng,
         )
         return order[picks]
+
+
+def trained_along(strategy, pool, name):
+    """Get what was trained with the network, an attribute of it; raise without."""
+    found = getattr(final_estimator(pool.estimator), name, None)
+    if found is None:
+        raise ValueError(
+            f"the network was not prepared for {type(strategy).__name__}, which trains "
+            "along with it: use the strategy in an ActiveLearningLoop, or call "
+            "strategy.prepare(net) before net.fit."
+        )
+    return found
 
 
 def same_rows(rows, known):

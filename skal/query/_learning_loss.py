@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Self
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
@@ -19,13 +18,9 @@ from skorch import NeuralNet
 from skal.models import LossPrediction, RankingLoss
 from skal.net.joint_training import PredictsLosses, RankingSettings
 from skal.net.pool_features import PoolFeatures
-from skal.net.training import (
-    extend_net,
-    final_estimator,
-    net_to_prepare,
-)
+from skal.net.training import extend_net, final_estimator, net_to_prepare
 from skal.pool import PoolView
-from skal.query._base import SubsetQuery
+from skal.query._base import SubsetQuery, trained_along
 from skal.utils.seeds import isolated_rng
 from skal.utils.validation import Interval, check_is_fitted, check_params
 
@@ -59,9 +54,8 @@ class LearningLossQuery(SubsetQuery):
     ----------
     aux : skorch.NeuralNet, default=None
         Its module, with the arguments and outputs of `skal.models.LossPrediction`, is
-        what is trained along, by the network's optimizer. Set its width by
-        ``aux__module__width=64``. Its other parameters, such as ``aux__max_epochs``,
-        matter for a network that was fitted before; see Notes.
+        what is trained along, by the network's optimizer; set its width by
+        ``aux__module__width=64``. Its other parameters play no part.
     layers : sequence of str, default=None
         Names of the layers that the module reads; None finds up to four, see
         `PoolView.hidden_means`: of a convolutional network the last outputs at each
@@ -84,17 +78,14 @@ class LearningLossQuery(SubsetQuery):
     module_ : nn.Module
         What predicts the losses.
     layers_ : tuple of str
-        The layers that it reads. The `history` of a prepared network has the
-        `ranking_loss` of each epoch.
-    aux_ : skorch.NeuralNet
-        Only where the network had been fitted before: the net of the last `fit`.
+        The layers that it reads. The `history` of the network has the `ranking_loss` of
+        each epoch.
 
     Notes
     -----
     `ActiveLearningLoop` prepares its network, as ``prepare(net)`` does before a fit of
     your own; it needs a skorch net, or a Pipeline that ends in one, and switches its
-    `compile` off. For a network that was not prepared, `fit` trains the module on the
-    labelled rows and leaves the network alone.
+    `compile` off.
 
     Outputs of an nn.Linear are read before its activation, which may be a plain
     function; of images, only what is positive is averaged, so that those before and
@@ -141,7 +132,7 @@ class LearningLossQuery(SubsetQuery):
     subset: int | str | None = "auto"
     random_state: int | None = None
 
-    requires = ("hidden_means", "labeled.hidden_means", "labeled.log_proba")
+    requires = ("hidden_means",)
     training_note = "the network is trained to rank losses, too"
     _parameter_constraints = {
         **SubsetQuery._parameter_constraints,
@@ -152,15 +143,7 @@ class LearningLossQuery(SubsetQuery):
     }
 
     def _default_aux(self):
-        return NeuralNet(
-            LossPrediction,
-            criterion=RankingLoss,
-            optimizer=torch.optim.Adam,
-            lr=1e-3,
-            max_epochs=100,
-            train_split=None,
-            verbose=0,
-        )
+        return NeuralNet(LossPrediction, criterion=RankingLoss)
 
     def prepare(
         self, estimator: BaseEstimator, *, pool_features: PoolFeatures | None = None
@@ -199,12 +182,12 @@ class LearningLossQuery(SubsetQuery):
         return estimator
 
     def fit(self, pool: PoolView) -> Self:
-        """Take the module that was trained with the network, or train one now.
+        """Take the module that was trained with the network.
 
         Parameters
         ----------
         pool : PoolView
-            With labelled rows, where the network was not prepared.
+            Of a network that `prepare` changed before its fit.
 
         Returns
         -------
@@ -213,33 +196,11 @@ class LearningLossQuery(SubsetQuery):
         Raises
         ------
         ValueError
-            Where a parameter is wrong, the network has no inner layers, or it was not
-            prepared and there are no labelled rows.
+            Where a parameter is wrong, or the network was not prepared.
         """
         check_params(self)
-        net = final_estimator(pool.estimator)
-        if hasattr(net, "loss_module_"):
-            self.module_, self.layers_ = net.loss_module_, net.layers_
-            return self
-        if not pool.has_labeled or pool.labeled.y is None or len(pool.labeled) == 0:
-            raise ValueError(
-                "the network was not prepared for LearningLossQuery: use it in an "
-                "ActiveLearningLoop, call strategy.prepare(net) before net.fit, or "
-                "give the PoolView X_labeled and y_labeled."
-            )
-        pool.prefetch(self.requires)
-        means = pool.labeled.hidden_means(self.layers)
-        y = torch.from_numpy(np.asarray(pool.labeled.y))
-        losses = -pool.labeled.log_proba.cpu()[torch.arange(len(y)), y]
-        self._fit_aux(
-            [mean.cpu().float().numpy() for mean in means.values()],
-            losses.float().numpy(),
-            seed=int(self._generator(pool).integers(2**32)),
-            device="cpu",
-            defaults={"criterion__margin": self.margin},
-            module__n_features=[mean.shape[1] for mean in means.values()],
-        )
-        self.module_, self.layers_ = self.aux_.module_, tuple(means)
+        self.module_ = trained_along(self, pool, "loss_module_")
+        self.layers_ = final_estimator(pool.estimator).layers_
         return self
 
     def _score(self, pool, positions=None):

@@ -15,21 +15,11 @@ from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
 from skal.models import WassersteinCritic
-from skal.net.auxiliary import device_of
-from skal.net.auxiliary_rows import AuxiliaryRows
-from skal.net.joint_training import (
-    MatchesPool,
-    MatchingSettings,
-    critic_defaults,
-)
+from skal.net.joint_training import MatchesPool, MatchingSettings
 from skal.net.pool_features import PoolFeatures
-from skal.net.training import (
-    extend_net,
-    final_estimator,
-    net_to_prepare,
-)
+from skal.net.training import extend_net, net_to_prepare
 from skal.pool import PoolView
-from skal.query._base import AuxiliaryQuery, ScoreQuery
+from skal.query._base import AuxiliaryQuery, ScoreQuery, trained_along
 from skal.utils.validation import Interval, check_is_fitted, check_params
 
 
@@ -47,8 +37,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     aux : WassersteinCritic, default=None
         The critic. None has two hidden layers as wide as the embedding, but 50 at least
         and 512 at most. Set its parameters as in ``aux__lr``, ``aux__n_critic`` (steps
-        for each of the network) or ``aux__module__hidden=(64, 64)``; `aux__max_iter`
-        and `aux__max_epochs` matter for a network that was fitted before.
+        for each of the network) or ``aux__module__hidden=(64, 64)``.
     alpha : float, default=1e-3
         Of ``W`` in the loss of the network. With 1e-2 and more accuracy may drop by 5
         to 15 points, where the labelled rows are not drawn like the others.
@@ -60,8 +49,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         many rows of the pool were seen, or all; the next one begins with others. More
         than there are make an epoch of the whole pool, as the authors' is.
     random_state : int, default=None
-        Breaks ties, and seeds the critic of a network that was fitted before; see
-        `QueryStrategy`.
+        Breaks ties; see `QueryStrategy`.
 
     Attributes
     ----------
@@ -82,8 +70,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     training (both weights 0), not with that of a network trained on labels alone.
 
     `ActiveLearningLoop` prepares its network; it needs a skorch net, or a Pipeline that
-    ends in one, and switches its `compile` off. For a network that was not prepared,
-    `fit` trains a critic on its embeddings and leaves the network alone.
+    ends in one, and switches its `compile` off.
 
     In a step a batch of labelled rows and one of the pool, as large as the network's
     batches, go through the network as one, so that BatchNorm cannot tell its rows
@@ -133,7 +120,7 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     max_pool_per_epoch: int = 1000
     random_state: int | None = None
 
-    requires = ("log_proba", "embeddings", "labeled.embeddings")
+    requires = ("log_proba", "embeddings")
     _step = 2**-12
     training_note = "semi-supervised: the network is trained on unlabelled rows, too"
     _parameter_constraints = {
@@ -179,12 +166,12 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         return estimator
 
     def fit(self, pool: PoolView) -> Self:
-        """Take the critic that was trained with the network, or train one now.
+        """Take the critic that was trained with the network.
 
         Parameters
         ----------
         pool : PoolView
-            With labelled rows, where the network was not prepared.
+            Of a network that `prepare` changed before its fit.
 
         Returns
         -------
@@ -193,23 +180,10 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
         Raises
         ------
         ValueError
-            Where a parameter is wrong, or the network was not prepared and there are no
-            labelled rows; where embeddings or losses are not finite.
+            Where a parameter is wrong, or the network was not prepared.
         """
         check_params(self)
-        critic = getattr(final_estimator(pool.estimator), "waal_critic_", None)
-        if critic is not None:
-            self.aux_ = critic
-            return self
-        seed = self._begin(pool)
-        rows = AuxiliaryRows(pool.embeddings, pool.labeled.embeddings, paired=True)
-        rows.statistics()  # raises where they are not finite
-        self._fit_aux(
-            rows,
-            seed=seed,
-            device=device_of(pool.estimator),
-            defaults=critic_defaults(*rows.shape),
-        )
+        self.aux_ = trained_along(self, pool, "waal_critic_")
         return self
 
     def _score(self, pool):

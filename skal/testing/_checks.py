@@ -55,12 +55,14 @@ def trains(strategy):
 def needs_network(strategy):
     """Whether outputs are asked for that only a network has."""
     passes = {"sample_proba", "input_gradients", "hidden_means"}
-    return bool(passes & set(strategy.requires))
+    return bool(passes & set(strategy.requires) or strategy.training_note)
 
 
 def depends_on_seed(strategy):
     """Whether seeds change the picks where no two rows tie."""
-    picks = [make_query(strategy, make_pool(random_state=s), 10) for s in range(5)]
+    picks = [
+        make_query(strategy, make_pool(strategy, random_state=s), 10) for s in range(5)
+    ]
     return any((p != picks[0]).any() for p in picks)
 
 
@@ -70,13 +72,13 @@ def depends_on_seed(strategy):
 def check_number_of_picks(strategy):
     """As many picks as wanted, or the whole pool: distinct int64 positions."""
     for n_samples in (1, 7, np.int64(7), N_POOL, N_POOL + 5):
-        picks = make_query(strategy, make_pool(), n_samples)
+        picks = make_query(strategy, make_pool(strategy), n_samples)
         assert_picks(picks, min(n_samples, N_POOL), N_POOL)
 
 
 def check_n_samples_validated(strategy):
     """An `n_samples` that is no positive integer is refused by name."""
-    pool = make_pool()
+    pool = make_pool(strategy)
     strategy = clone(strategy).fit(pool)
     for n_samples, error in [
         (0, ValueError),
@@ -96,13 +98,15 @@ def check_n_samples_validated(strategy):
 def check_pool_of_one_row(strategy):
     """A pool of one row gives that row."""
     for n_samples in (1, 3):
-        picks = make_query(strategy, make_pool(X=make_data()[2][:1]), n_samples)
+        picks = make_query(
+            strategy, make_pool(strategy, X=make_data()[2][:1]), n_samples
+        )
         assert_picks(picks, 1, 1)
 
 
 def check_empty_pool(strategy):
     """An empty pool gives an empty array."""
-    pool = make_pool(X=make_data()[2][:0])
+    pool = make_pool(strategy, X=make_data()[2][:0])
     # Nothing to train on either: the loop never fits a strategy on an empty pool.
     assert_picks(clone(strategy).query(pool, 3), 0, 0)
 
@@ -115,12 +119,15 @@ def check_same_seed_same_picks(strategy):
     for seeds in [(0, None), (0, 1), (None, 1)]:
         first, second = (
             make_query(
-                strategy, make_pool(random_state=seeds[0]), 10, random_state=seeds[1]
+                strategy,
+                make_pool(strategy, random_state=seeds[0]),
+                10,
+                random_state=seeds[1],
             )
             for _ in range(2)
         )
         np.testing.assert_array_equal(first, second)
-    pool = make_pool()
+    pool = make_pool(strategy)
     strategy = clone(strategy).fit(pool)
     np.testing.assert_array_equal(
         strategy.query(pool, 10), strategy.query(pool, 10), "a query leaves a trace"
@@ -131,7 +138,7 @@ def check_same_picks_in_another_process(strategy):
     """The picks do not depend on the process, as those from a salted hash do."""
     if type(strategy).__module__ == "__main__":
         raise SkipTest("another process cannot import what __main__ defines")
-    here = make_query(strategy, make_pool(), 10).tolist()
+    here = make_query(strategy, make_pool(strategy), 10).tolist()
     elsewhere = picks_elsewhere(strategy, 10)
     assert elsewhere == here, f"picks {here} here, and in another process {elsewhere}"
 
@@ -141,7 +148,8 @@ def check_seed_decides_ties(strategy):
 
     def n_different(seeds):
         picks = [
-            make_query(strategy, tied_pool(a), 10, random_state=b) for a, b in seeds
+            make_query(strategy, tied_pool(strategy, a), 10, random_state=b)
+            for a, b in seeds
         ]
         return len({tuple(p.tolist()) for p in picks})
 
@@ -152,7 +160,7 @@ def check_seed_decides_ties(strategy):
 
 def check_no_position_bias(strategy):
     """Among equal rows, the first pick is in the middle of the pool on average."""
-    pool = tied_pool()
+    pool = tied_pool(strategy)
     strategy = clone(strategy).fit(pool)
     firsts = [
         strategy.set_params(random_state=seed).query(pool, 1)[0] for seed in range(100)
@@ -168,9 +176,10 @@ def check_permuting_the_pool_permutes_the_picks(strategy):
     if depends_on_seed(strategy):
         raise SkipTest("picks depend on the seed, so positions meet other draws")
     order = np.random.default_rng(0).permutation(N_POOL)
-    permuted = make_pool(X=make_data()[2][order])
+    permuted = make_pool(strategy, X=make_data()[2][order])
     np.testing.assert_array_equal(
-        order[make_query(strategy, permuted, 10)], make_query(strategy, make_pool(), 10)
+        order[make_query(strategy, permuted, 10)],
+        make_query(strategy, make_pool(strategy), 10),
     )
 
 
@@ -181,19 +190,21 @@ def check_duplicate_rows(strategy):
     """A pool of six rows, ten times each, gives distinct positions."""
     X = np.repeat(make_data()[2][:6], 10, axis=0)
     for n_samples in (4, 10, len(X)):
-        picks = make_query(strategy, make_pool(X=X), n_samples)
+        picks = make_query(strategy, make_pool(strategy, X=X), n_samples)
         assert_picks(picks, n_samples, len(X))
 
 
 def check_equal_rows(strategy):
     """A pool of equal rows gives distinct positions."""
     for n_samples in (4, N_POOL):
-        assert_picks(make_query(strategy, tied_pool(), n_samples), n_samples, N_POOL)
+        assert_picks(
+            make_query(strategy, tied_pool(strategy), n_samples), n_samples, N_POOL
+        )
 
 
 def check_predictions_of_one_class(strategy):
     """Certain predictions, with probabilities 0 and 1, do no harm."""
-    net = make_estimator()
+    net = make_estimator(strategy)
     with torch.no_grad():
         net.module_.head.weight.mul_(1e-3)
         net.module_.head.bias.copy_(torch.tensor([200.0, 0.0, 0.0]))
@@ -224,7 +235,7 @@ def check_global_rng_untouched(strategy):
         torch_state = torch.get_rng_state().tolist()
         return random.getstate(), (kind, keys.tolist(), *rest), torch_state
 
-    pool = make_pool()
+    pool = make_pool(strategy)
     before = states()
     make_query(strategy, pool, 10)
     names = ("python", "numpy", "torch")
@@ -234,7 +245,7 @@ def check_global_rng_untouched(strategy):
 
 def check_network_untouched(strategy):
     """Weights, modes, gradients and hooks of the network stay as they are."""
-    net = make_estimator()
+    net = make_estimator(strategy)
     module = net.module_
     # A state that no call of train() or eval() would bring back.
     for i, part in enumerate(module.modules()):
@@ -270,7 +281,11 @@ def check_rows_untouched(strategy):
     X_labeled, y_labeled, X = (array.copy() for array in make_data())
     before = [array.tobytes() for array in (X_labeled, y_labeled, X)]
     pool = PoolView(
-        make_estimator(), X, X_labeled=X_labeled, y_labeled=y_labeled, random_state=0
+        make_estimator(strategy),
+        X,
+        X_labeled=X_labeled,
+        y_labeled=y_labeled,
+        random_state=0,
     )
     make_query(strategy, pool, 10)
     after = [array.tobytes() for array in (X_labeled, y_labeled, X)]
@@ -282,7 +297,7 @@ def check_rows_untouched(strategy):
 def check_outputs_untouched(strategy):
     """Nothing is written into the outputs of the pool."""
     names = ("proba", "log_proba", "logits", "embeddings")
-    pool = make_pool()
+    pool = make_pool(strategy)
     before = {name: getattr(pool, name).clone() for name in names}
     make_query(strategy, pool, 10)
     for name, value in before.items():
@@ -292,7 +307,7 @@ def check_outputs_untouched(strategy):
 def check_params_untouched(strategy):
     """`fit` returns self and changes no parameter; what it learns ends in _."""
     strategy = clone(strategy).set_params(random_state=3)
-    params, pool = strategy.get_params(deep=False), make_pool()
+    params, pool = strategy.get_params(deep=False), make_pool(strategy)
     assert strategy.fit(pool) is strategy, "fit must return self"
     strategy.query(pool, 10)
     assert repr(strategy.get_params(deep=False)) == repr(params), "parameters changed"
@@ -328,7 +343,7 @@ class RecordingPool:
 
 def touched_outputs(strategy):
     """Names of the outputs that `strategy` reads from a network's pool."""
-    pool = RecordingPool(make_pool())
+    pool = RecordingPool(make_pool(strategy))
     make_query(strategy, pool, 10)
     return pool.touched
 
@@ -349,7 +364,7 @@ def check_one_pass_over_the_rows(strategy):
     """Each row passes the network once, if any output is required."""
     if needs_network(strategy) or trains(strategy):
         raise SkipTest("samples, differentiates or trains: several passes by nature")
-    pool = make_pool()
+    pool = make_pool(strategy)
     batches = [torch.empty(0, N_FEATURES)]
     pool.estimator.module_.register_forward_pre_hook(
         lambda module, args: batches.append(args[0].clone())
@@ -387,13 +402,13 @@ def check_same_picks_on_gpu(strategy):
         raise SkipTest("needs a CUDA device")
     if trains(strategy):
         raise SkipTest("trains there, with other draws of weights or dropout")
-    net = make_estimator()
-    on_gpu = make_estimator()
+    net = make_estimator(strategy)
+    on_gpu = make_estimator(strategy)
     on_gpu.set_params(device="cuda").initialize()
     on_gpu.module_.load_state_dict(net.module_.state_dict())
     pool = make_pool(estimator=on_gpu)
     np.testing.assert_array_equal(
-        make_query(strategy, pool, 10), make_query(strategy, make_pool(), 10)
+        make_query(strategy, pool, 10), make_query(strategy, make_pool(strategy), 10)
     )
 
 
@@ -417,7 +432,7 @@ def check_constructor(strategy):
 
 def check_parameters_validated(strategy):
     """A query says of each parameter what it may be."""
-    pool = RecordingPool(make_pool())
+    pool = RecordingPool(make_pool(strategy))
     for name in strategy.get_params(deep=False):
         bad = clone(strategy).set_params(**{name: object()})
         try:
@@ -437,7 +452,7 @@ def check_parameters_validated(strategy):
 def check_pickle(strategy):
     """A fitted strategy survives pickle."""
     strategy = clone(strategy).set_params(random_state=1)
-    pool = make_pool()
+    pool = make_pool(strategy)
     strategy.fit(pool)
     again = pickle.loads(pickle.dumps(strategy))
     assert_equal_params(again, strategy, "a pickled copy")
@@ -450,7 +465,7 @@ def check_clone(strategy):
     again = clone(strategy)
     assert type(again) is type(strategy), f"a clone is a {type(again)}"
     assert_equal_params(again, strategy, "a clone")
-    pool = make_pool()
+    pool = make_pool(strategy)
     before = set(vars(again))
     strategy.fit(pool).query(pool, 10)
     assert set(vars(clone(strategy))) == before, "a clone keeps learned state"

@@ -46,7 +46,7 @@ def _child():
 def picks_elsewhere(strategy, n_samples):
     """Picks of `strategy` in a process with another hash seed, or what it raised."""
     child = _child()
-    job = pickle.dumps((strategy, make_pool(), n_samples))
+    job = pickle.dumps((strategy, make_pool(strategy), n_samples))
     pickle.dump((sys.path, job), child.stdin)
     child.stdin.flush()
     return pickle.load(child.stdout)

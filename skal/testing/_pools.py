@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetClassifier
 from torch import nn
 
+from skal.net.pool_features import PoolFeatures
 from skal.pool import PoolView
 from skal.utils import isolated_rng
 
@@ -76,7 +77,12 @@ def _estimator(kind):
 
 
 def make_estimator(kind="net"):
-    """Copy of a fitted estimator: "net", "linear" (no network) or "certain"."""
+    """Copy of a fitted estimator: "net", "linear" (no network) or "certain".
+
+    Or, in place of its name, a strategy: a net that is trained as this one wants it.
+    """
+    if not isinstance(kind, str):
+        return _prepared(kind) if kind.training_note else make_estimator()
     fitted = _estimator(kind)
     if kind != "net":
         return deepcopy(fitted)
@@ -84,6 +90,14 @@ def make_estimator(kind="net"):
         net = clone(fitted).initialize()
     net.module_.load_state_dict(fitted.module_.state_dict())
     return net
+
+
+def _prepared(strategy):
+    X, y, X_pool = make_data()
+    with isolated_rng(0):
+        net = clone(_estimator("net"))
+        features = PoolFeatures(net, X_pool)
+        return clone(strategy).prepare(net, pool_features=features).fit(X, y)
 
 
 def make_pool(kind="net", X=None, *, estimator=None, **options):
@@ -106,13 +120,13 @@ def crowded_pool(kind="net"):
     return pool
 
 
-def tied_pool(random_state=0):
+def tied_pool(kind="net", random_state=0):
     """View of equal rows whose outputs are equal to the last bit.
 
     A matrix product may round its last rows another way, so each of the products here
     adds zeros to one number.
     """
-    net = make_estimator()
+    net = make_estimator(kind)
     with torch.no_grad():
         net.module_.head.weight.copy_(torch.eye(N_CLASSES, 8))
     X = np.zeros((N_POOL, N_FEATURES), dtype=np.float32)

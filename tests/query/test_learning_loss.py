@@ -179,7 +179,6 @@ def test_in_a_loop_with_a_pipeline_and_callbacks():
     loop.fit(X[:200], y[:200])
     net = loop.estimator_.steps[-1][1]
     assert loop.strategy_.layers_ == net.layers_ == ("features.1",)
-    assert not hasattr(loop.strategy_, "aux_")
     assert len(net.optimizer_.param_groups[0]["params"]) == 4 + 4
     assert net.optimizer_.param_groups[0]["lr"] < 0.05
     assert type(pipeline.steps[-1][1]) is NeuralNetClassifier
@@ -293,11 +292,8 @@ def test_divergence_raises():
         fit(net=make_net(lr=1e30))
 
 
-def test_a_net_that_was_not_prepared_needs_labelled_rows():
+def test_a_net_that_was_not_prepared_raises():
     X, y, _ = half_noisy()
     net = private_clone(make_net(), 2).fit(X[:100], y[:100])
     with pytest.raises(ValueError, match=r"was not prepared.*strategy\.prepare"):
         LearningLossQuery().fit(PoolView(net, X[100:]))
-    pool = PoolView(net, X[100:], X_labeled=X[:100], y_labeled=y[:100], random_state=0)
-    strategy = LearningLossQuery().set_params(aux__max_epochs=2).fit(pool)
-    assert len(strategy.aux_.history) == 2

@@ -492,18 +492,9 @@ def test_wrong_parameters(params):
         loop(make_net(), WaalQuery(**params))
 
 
-def test_a_net_that_was_not_prepared_gets_a_critic_of_its_own():
+def test_a_net_that_was_not_prepared_raises():
     X, y = digits()
     net = private_clone(make_net(), 10)
     fit_isolated(net, X[:100], y[:100], 0)
-    before = weights(net)
-    pool = PoolView(net, X[100:200], random_state=0)
-    with pytest.raises(ValueError, match="X_labeled"):
-        WaalQuery().fit(pool)
-    pool = PoolView(
-        net, X[100:200], X_labeled=X[:100], y_labeled=y[:100], random_state=0
-    )
-    strategy = WaalQuery().set_params(aux__max_epochs=2).fit(pool)
-    assert len(strategy.aux_.history) == 2
-    assert strategy.query(pool, 5).shape == (5,)
-    assert torch.equal(weights(net), before)
+    with pytest.raises(ValueError, match="not prepared for WaalQuery.*before net"):
+        WaalQuery().fit(PoolView(net, X[100:200]))
