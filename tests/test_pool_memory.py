@@ -13,6 +13,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 from torch.utils.data import Dataset
 
+from skal import ActiveLearningLoop
 from skal.pool import PoolView
 from skal.posterior import MCDropout
 from skal.testing._pools import make_data, make_estimator, make_pool
@@ -150,3 +151,44 @@ def test_a_limit_too_small_for_a_batch():
 def test_what_is_no_limit(limit):
     with pytest.raises(ValueError, match="memory_limit must be a positive number"):
         make_pool(memory_limit=limit)
+
+
+@pytest.mark.parametrize("name", ["badge", "entropy", "max-herding"])
+def test_a_loop_buys_the_same_rows(name):
+    X, y, _ = make_data()
+    bought = [
+        ActiveLearningLoop(
+            make_estimator(),
+            name,
+            n_initial=12,
+            batch_size=5,
+            n_rounds=2,
+            random_state=0,
+            memory_limit=limit,
+        )
+        .fit(X, y)
+        .labeled_indices_
+        for limit in (None, "2K")
+    ]
+    np.testing.assert_array_equal(*bought)
+
+
+def test_a_loop_with_a_limit_that_is_none():
+    loop = ActiveLearningLoop(LogisticRegression(), "margin", memory_limit="2X")
+    with pytest.raises(ValueError, match="memory_limit must be .* got '2X'"):
+        loop.fit(*make_data()[:2])
+
+
+def test_a_checkpoint_goes_on_under_another_limit(tmp_path):
+    X, y, _ = make_data()
+    loop = ActiveLearningLoop(
+        LogisticRegression(),
+        "margin",
+        n_rounds=1,
+        random_state=0,
+        checkpoint=tmp_path / "loop.npz",
+    ).fit(X, y)
+    first = loop.labeled_indices_
+    loop.set_params(memory_limit="3K", n_rounds=2).fit(X, y)
+    np.testing.assert_array_equal(loop.labeled_indices_[:20], first)
+    assert len(loop.labeled_indices_) == 30

@@ -22,6 +22,7 @@ from skal.experiment.options import (
     text,
     whole,
 )
+from skal.utils.sizes import parse_size
 
 
 def _is_source(value):
@@ -50,6 +51,14 @@ def _backbone(value):
 def _test_size(value):
     is_whole = re.fullmatch(r"\d+", str(value))
     return (whole(1) if is_whole else number(above=0, below=1))(value)
+
+
+def _memory(value):
+    try:
+        parse_size(value)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("memory_limit ").rstrip(".")) from None
+    return value
 
 
 def _jobs(value):
@@ -274,7 +283,7 @@ class RunConfig(RunOptions):
 
 
 class Places(Options):
-    """Where data and results are.
+    """Where data and results are, and what else plays no part in them.
 
     Parameters
     ----------
@@ -286,11 +295,15 @@ class Places(Options):
     backbone_cache : str or None, default=None
         Folder that keeps the features of backbones, for all runs; None: one below
         ~/.cache/skal.
+    memory_limit : int or str or None, default=None
+        Bytes of outputs for the pool in memory, as 500M or 2G; what is beyond goes to
+        temporary files; None: no limit.
     """
 
     out: Text = "save"
     data_root: Text | None = None
     backbone_cache: Text | None = None
+    memory_limit: Annotated[int | str, Check(_memory)] | None = None
 
 
 class GridConfig(Places, RunOptions):

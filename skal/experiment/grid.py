@@ -80,7 +80,10 @@ def compare(
     workers = _workers(grid.backend, grid.scheduler, grid.n_jobs)
     with watch(configs) if watch else nullcontext(), workers as run_all:
         name = uuid4().hex
-        errors = run_all(delayed(_run_cell)(name, c, *places) for c in configs)
+        cells = (
+            delayed(_run_cell)(name, c, *places, grid.memory_limit) for c in configs
+        )
+        errors = run_all(cells)
     failures = [(c, error) for c, error in zip(configs, errors, strict=True) if error]
     failed = [c for c, _ in failures]
     paths = [RunFolder(grid.out, c).path for c in configs if c not in failed]
@@ -165,12 +168,12 @@ def _try_data(config, data_root):
     return n_samples
 
 
-def _run_cell(grid, config, out, data_root, cache):
+def _run_cell(grid, config, out, data_root, cache, limit):
     """Run one cell; returns the exception it ended with, or None."""
     try:
         places = {"data_root": data_root, "backbone_cache": cache}
         with shared_loads(grid):
-            run_experiment(config, out=out, **places)
+            run_experiment(config, out=out, memory_limit=limit, **places)
     except Exception as error:  # whatever it is, the other cells go on
         try:  # as what comes back from another process
             return pickle.loads(pickle.dumps(error))

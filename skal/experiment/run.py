@@ -30,6 +30,7 @@ def run_experiment(
     out: str | os.PathLike = "save",
     data_root: str | os.PathLike | None = None,
     backbone_cache: str | os.PathLike | None = None,
+    memory_limit: int | str | None = None,
     on_round: Callable[[dict[str, Any]], Any] | None = None,
     on_features: Callable[[int, int], Any] | None = None,
 ) -> RunResult:
@@ -49,6 +50,8 @@ def run_experiment(
         Folder of the data set, see :func:`skal.datasets.load_dataset`.
     backbone_cache : path-like, default=None
         Folder of the features of backbones; None is one below ``~/.cache/skal``.
+    memory_limit : int or str, default=None
+        Bytes of outputs in memory, as "2G"; plays no part in results. See `PoolView`.
     on_round : callable, default=None
         Called with the record of each round when it is stored.
     on_features : callable, default=None
@@ -94,6 +97,7 @@ def run_experiment(
             classes=np.arange(len(data.classes)),
             embedding_layer=_layer(config),
             random_state=config.seed,
+            memory_limit=memory_limit,
         )
         loop.rounds_ = rounds
         try:

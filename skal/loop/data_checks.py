@@ -20,6 +20,7 @@ from skal.utils.labels import (
     read_labels,
 )
 from skal.utils.rows import dataset_targets, has_targets, is_dataset, n_rows
+from skal.utils.sizes import parse_size
 from skal.utils.validation import check_row_numbers, entry_estimator, metric_around
 
 
@@ -86,6 +87,7 @@ def check_data(loop, X, y, *, X_test, y_test, skip, skip_label, params):
         Where they do not fit each other or the parameters.
     """
     oracle, missing_label = loop.oracle, loop.missing_label
+    parse_size(loop.memory_limit)
     y = _find_labels(X, y, oracle)
     _check_estimator(loop.estimator, X)
     X = loop._check_rows(X, reset=True)

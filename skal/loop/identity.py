@@ -12,7 +12,7 @@ from skal.utils.rows import is_dataset, is_frame, n_rows, stack_rows, take
 from skal.utils.seeds import isolated_rng
 
 # May differ from one fit to the next that goes on from it.
-FREE = {"checkpoint", "n_rounds", "oracle", "verbose"}
+FREE = {"checkpoint", "memory_limit", "n_rounds", "oracle", "verbose"}
 _PLAIN = (bool, bytes, complex, float, int, str, type(None))
 
 

@@ -105,6 +105,9 @@ class ActiveLearningLoop(
         killed, too, goes on from it: nothing that was answered is asked again, and
         purchases and predictions are those of a fit that was not interrupted. Only
         `n_rounds` may grow. See Notes.
+    memory_limit : int or str, default=None
+        Bytes of the pool's outputs in memory, as "500M" or "2G"; what is beyond goes to
+        files without a name, and purchases are the same. See `PoolView`.
     random_state : int, RandomState instance or None, default=None
         An int makes everything reproducible, bit for bit on a CPU with the same number
         of threads.
@@ -227,6 +230,7 @@ class ActiveLearningLoop(
         "embedding_layer": [str],
         "warm_start": ["boolean"],
         "checkpoint": [str, PathLike, None],
+        "memory_limit": [Integral, str, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -249,6 +253,7 @@ class ActiveLearningLoop(
         embedding_layer: str = "auto",
         warm_start: bool = False,
         checkpoint: str | PathLike | None = None,
+        memory_limit: int | str | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ):
@@ -265,6 +270,7 @@ class ActiveLearningLoop(
         self.embedding_layer = embedding_layer
         self.warm_start = warm_start
         self.checkpoint = checkpoint
+        self.memory_limit = memory_limit
         self.random_state = random_state
         self.verbose = verbose
 
@@ -441,9 +447,8 @@ class ActiveLearningLoop(
         sketch = fingerprint(data.given) if data.mode == "ask" else None
         goes_on = sketch and sketch == self.__dict__.get("_sketch")
         goes_on = goes_on and labels.continues(before)
-        seed = self.random_state
-        if not goes_on or isinstance(seed, Integral):
-            self.seed_ = check_seed(seed)
+        if not goes_on or isinstance(self.random_state, Integral):
+            self.seed_ = check_seed(self.random_state)
         if self._checkpoint and self._checkpoint.seed is not None:
             self.seed_ = self._checkpoint.seed
         strategy = clone(named_strategy(self.strategy))
@@ -544,8 +549,8 @@ class ActiveLearningLoop(
             bought = int((labels.iteration == self.n_iter_).sum())
             stop = self._round(data, fit_params, bought, self._query_time, context)
             if len(pool):
-                picks, self._query_time = self._query(data.X, self.batch_size)
-                self.next_query_ = picks
+                found = self._query(data.X, self.batch_size)
+                self.next_query_, self._query_time = found
         labels.asked[self.next_query_] = True
         if not (stop and len(pool)):
             ends = "query_pending" if len(pool) else "pool_exhausted"
@@ -607,6 +612,7 @@ class ActiveLearningLoop(
             embedding_layer=self.embedding_layer,
             random_state=self._seed("query"),
             run_seed=derive_seed(self.seed_, 0, "query"),
+            memory_limit=self.memory_limit,
         )
         self.pool_.prefetch(self.strategy_.requires)
 
