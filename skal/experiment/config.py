@@ -22,7 +22,6 @@ from skal.experiment.options import (
     text,
     whole,
 )
-from skal.utils.sizes import parse_size
 
 
 def _is_source(value):
@@ -54,6 +53,8 @@ def _test_size(value):
 
 
 def _memory(value):
+    from skal.utils.sizes import parse_size  # skal.utils loads NumPy
+
     try:
         parse_size(value)
     except ValueError as error:
