@@ -12,12 +12,15 @@ outer product is the point. It is never formed.
 import torch
 
 from skal.selection._base import check_norms
+from skal.selection._tiles import MOST_LEFT, N_ROWS_OF_TILE, tiles
 
 # One product of this many rows and columns stays in a processor's cache.
 N_ROWS, N_COLUMNS = 1024, 512
 N_CANDIDATES = 256
 N_NUMBERS = 2**16  # in one block of differences
 N_PAIRS = 2**20  # in one block of bounds
+# What tiles need to be worth their while: columns of a row, centres known and fresh.
+N_WIDE, N_KNOWN = 256, 32
 
 
 def working_dtype(tensor):
@@ -251,7 +254,13 @@ class Cover:
         self.upper = self.exact.clone()
         # How many centres `exact` has seen.
         self._n_seen = torch.zeros_like(self.exact, dtype=torch.int64)
-        self._lower([self.centers], self._raised_norms([self.centers], "centers"))
+        # A centre of each row and a bound on the distance to it, see `tiles`; None
+        # where they do not help: small products are slow, or rows do not cluster.
+        self._owner = self._reach = None
+        if self.upper.is_cpu and max(x.shape[1] for x in factors) >= N_WIDE:
+            self._owner = torch.zeros_like(self._n_seen)
+            self._reach = torch.full_like(self._norms, torch.inf)
+        self._lower([self.centers], self._raised_norms([self.centers], "centers"), 0)
 
     def take(self, rows):
         """Factors of some rows, in double precision."""
@@ -262,11 +271,14 @@ class Cover:
         """Make a list of rows centres."""
         self.picked += rows
         self.upper[rows] = -1
+        if self._owner is not None:
+            self._reach[rows] = -1
 
     def refresh(self):
         """Lower `upper` to the distances, rounded upwards, to the centres added."""
-        fresh = self.take(self.picked[self._n_fresh :])
-        self._lower(fresh, self._norms[self.picked[self._n_fresh :]])
+        fresh = self.picked[self._n_fresh :]
+        n_known = len(self.centers) + self._n_fresh
+        self._lower(self.take(fresh), self._norms[fresh], n_known)
         self._n_fresh = len(self.picked)
 
     def unsure(self, rows):
@@ -298,31 +310,71 @@ class Cover:
         for i in range(0, len(later), N_CANDIDATES):
             yield self.take(later[i : i + N_CANDIDATES])
 
-    def _lower(self, centers, norms):
+    def _lower(self, centers, norms, n_known):
         blocks = zip(*(x.split(N_COLUMNS) for x in centers), strict=True)
         for block, column_norms in zip(blocks, norms.split(N_COLUMNS), strict=True):
             if len(column_norms):
-                self._lower_to_block(block, column_norms)
+                self._lower_to_block(block, column_norms, n_known)
+            n_known += len(column_norms)
 
-    def _lower_to_block(self, block, column_norms):
-        block = _centered(block, self.origin, self._dtype)
-        left, *others = block
-        columns = [-2 * left, *others]
-        empty = self._norms.new_empty
-        n_rows = min(self._step, len(self._norms))
-        product, other = (empty(n_rows, len(left)) for _ in range(2))
-        scratch = empty(n_rows, self.factors[0].shape[1])
-        lowest = torch.empty_like(self._norms)
-        for low, rows in zip(
-            lowest.split(self._step), self._chunks(self.factors), strict=True
-        ):
-            n = len(low)
-            rows = _centered(rows, self.origin, self._dtype, out=scratch[:n])
-            out = product[:n], other[:n]
-            _norms_less_products(column_norms, rows, columns, out=out)
-            torch.amin(product[:n], 1, out=low)
+    def _lower_to_block(self, block, column_norms, n_known):
+        left, *others = _centered(block, self.origin, self._dtype)
+        columns = [column_norms, -2 * left, *others]
+        n_rows = min(max(self._step, 2 * N_ROWS_OF_TILE), len(self._norms))
+        scratch = self._norms.new_empty(n_rows, self.factors[0].shape[1])
+        places = [self._norms.new_empty(n_rows * len(left)) for _ in range(2)]
+        lowest = torch.full_like(self._norms, torch.inf)
+        nearest = torch.zeros_like(self._n_seen)
+        for rows, some in self._products(block, n_known):
+            norms, *c = columns if some is None else [part[some] for part in columns]
+            x = self._centered_rows(rows, scratch)
+            shape = len(x[0]), len(norms)
+            out = [place[: shape[0] * shape[1]].view(shape) for place in places]
+            _norms_less_products(norms, x, c, out=out)
+            if self._owner is None:
+                lowest[rows] = out[0].amin(1)
+                continue
+            which = argmin(out[0])
+            lowest[rows] = out[0].gather(1, which[:, None])[:, 0]
+            nearest[rows] = which if some is None else some[which]
         lowest = (lowest + self._norms).clamp_(min=0)
+        if self._owner is not None:
+            nearer = lowest < self.upper
+            self._owner = torch.where(nearer, nearest + n_known, self._owner)
+            self._reach = torch.where(nearer, lowest, self._reach)
         torch.minimum(self.upper, lowest, out=self.upper)
+
+    def _centered_rows(self, rows, scratch):
+        first, *others = self.factors
+        if isinstance(rows, slice) or first.dtype != scratch.dtype:
+            first = first[rows]
+        else:  # new memory for each part would be slow
+            first = torch.index_select(first, 0, rows, out=scratch[: len(rows)])
+        x = [first, *(factor[rows] for factor in others)]
+        return _centered(x, self.origin, self._dtype, out=scratch[: len(first)])
+
+    def _products(self, block, n_known):
+        """Which rows to compare with which centres of a block; None is all of them."""
+        n_rows = len(self._norms)
+        if self._owner is not None and min(n_known, len(block[0])) >= N_KNOWN:
+            counts = torch.bincount(self._owner)
+            owners = self._known(torch.nonzero(counts).squeeze(1))
+            gaps, *_ = lower_bounds(owners, block, self.origin, dtype=self._dtype)
+            place = ((counts > 0).cumsum(0) - 1)[self._owner]
+            found, left = tiles(place.numpy(), self._reach.numpy(), gaps.numpy())
+            if left + len(gaps) / n_rows < MOST_LEFT:
+                return found
+            self._owner = self._reach = None
+        step = self._step
+        return [(slice(i, i + step), None) for i in range(0, n_rows, step)]
+
+    def _known(self, numbers):
+        """Factors of centres by ascending numbers; the given ones have the first."""
+        n_given = len(self.centers)
+        given = self.centers[numbers[numbers < n_given]].double()
+        picked = torch.tensor(self.picked, dtype=torch.int64)
+        picked = self.take(picked[numbers[len(given) :] - n_given])
+        return [torch.cat([given, picked[0]])] if n_given else picked
 
     def _raised_norms(self, factors, name):
         norms = [

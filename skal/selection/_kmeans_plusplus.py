@@ -61,14 +61,16 @@ def kmeans_plusplus(
     probability current over stale, and one matrix product then refreshes all rows.
     This is rejection sampling, so the draws have the distribution of the sequential
     algorithm. Current distances come from differences in double precision; where
-    rounding makes most of the stale ones, all rows are refreshed so. Beyond the input
-    (and its copy where it is neither float32 nor float64) it takes about 60 bytes a
-    row and 20 MB at most for 512 columns.
+    rounding makes most of the stale ones, all rows are refreshed so. Where wide rows
+    cluster, as embeddings do, the triangle inequality leaves out most of the product
+    [2]_. Beyond the input (and its copy where it is neither float32 nor float64) it
+    takes about 100 bytes a row and 20 MB at most for 512 columns.
 
     References
     ----------
     .. [1] Arthur and Vassilvitskii (2007). k-means++: the advantages of careful
        seeding. SODA.
+    .. [2] Raff (2021). Exact acceleration of k-means++ and k-means||. IJCAI.
 
     Examples
     --------
