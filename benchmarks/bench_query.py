@@ -17,7 +17,7 @@ from skal.utils import all_strategies
 
 # Rows of the pool, and picks.
 SIZES = {
-    "fast": [(1_000, 50)],
+    "fast": [(1_000, 20)],
     "regular": [(2_000, 100), (10_000, 100)],
     "large": [(10_000, 100), (50_000, 100)],
 }

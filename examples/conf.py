@@ -94,7 +94,8 @@ TITLES = {
 def copy_measurements():
     """Copy the tables of the benchmarks, which are pages here, where they are new."""
     (HERE / "measured").mkdir(exist_ok=True)
-    for path in (HERE.parent / "benchmarks/label_efficiency").glob("*.*"):
+    tables = HERE.parent / "benchmarks"
+    for path in (*tables.glob("label_efficiency/*.*"), *tables.glob("peers/*.md")):
         if path.suffix == ".py":
             continue
         content = path.read_bytes()
