@@ -1,6 +1,8 @@
 """Rows of any container: array, DataFrame, sparse matrix, tensor, list or Dataset."""
 
 import math
+import mmap
+import os
 
 import numpy as np
 import torch
@@ -47,9 +49,9 @@ class DatasetRows(Dataset):
         """Items of a whole batch, which is how a DataLoader asks for them."""
         dataset, rows = self.dataset, np.asarray(self.rows)[positions].tolist()
         if callable(getattr(dataset, "__getitems__", None)):
-            items = dataset.__getitems__(rows)
+            items = _item(dataset.__getitems__, rows)
         else:
-            items = [dataset[row] for row in rows]
+            items = [_item(dataset.__getitem__, row) for row in rows]
         if isinstance(items[0], tuple | list):
             items = [item[0] for item in items]
         if isinstance(items[0], np.ndarray):
@@ -59,6 +61,19 @@ class DatasetRows(Dataset):
         if self.y is None:
             return [(x, 0) for x in items]
         return [(x, self.y[p]) for x, p in zip(items, positions, strict=True)]
+
+
+def _item(get, row):
+    """Get an item, or items; an error says which."""
+    try:
+        return get(row)
+    except Exception as error:  # the user's code may raise anything
+        if type(error).__module__.startswith("skal."):  # says what is wrong itself
+            raise
+        raise RuntimeError(
+            f"the Dataset raised {type(error).__name__} for item {row}: {error}. "
+            "Repair it, or leave it out, as with torch.utils.data.Subset."
+        ) from error
 
 
 def _plain(x):
@@ -102,13 +117,39 @@ def as_rows(X):
     if is_dataset(X) or is_frame(X):
         return X
     if hasattr(X, "shape") and not hasattr(X, "columns"):
+        check_mapped(X)
         return X
     if not isinstance(X, list | tuple) and not hasattr(X, "__array__"):
         raise TypeError(
             f"X is a {type(X).__name__}, whose rows cannot be taken; pass an array, a "
-            "DataFrame (collected, if it is lazy), or a torch Dataset."
+            "DataFrame (collected, if it is lazy), a torch Dataset, or, of Parquet "
+            "files, skal.datasets.ParquetRows(files)."
+        )
+    if len(X) and all(map(_is_parquet, X)):
+        raise TypeError(
+            f"X holds names of Parquet files, such as {str(X[0])!r}, not rows; pass "
+            "skal.datasets.ParquetRows(files)."
         )
     return np.asarray(X)
+
+
+def _is_parquet(row):
+    return isinstance(row, str | os.PathLike) and str(row).endswith(".parquet")
+
+
+def check_mapped(X):
+    """Raise where the file of a memory map has shrunk: reading on would be fatal."""
+    start = 0
+    while isinstance(X, np.ndarray):
+        start, X = getattr(X, "offset", start), X.base
+    if not isinstance(X, mmap.mmap):
+        return
+    size = start - start % mmap.ALLOCATIONGRANULARITY + len(X)
+    if X.size() < size:
+        raise ValueError(
+            f"X is a memory map whose file has shrunk from {size} to {X.size()} bytes "
+            "or less; write it anew under another name, and map that."
+        )
 
 
 def _part(name, part):
@@ -149,6 +190,7 @@ def take(X, rows):
         return X[as_tensor(rows, device=X.device)]
     if isinstance(X, list | tuple):
         return [X[row] for row in rows]
+    check_mapped(X)
     return X[rows]
 
 

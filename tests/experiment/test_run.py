@@ -15,6 +15,7 @@ from skal.datasets import load_dataset
 from skal.experiment.config import RunConfig
 from skal.experiment.options import UsageError
 from skal.experiment.run import run_experiment
+from skal.utils import scratch
 
 QUICK = {"n_rounds": 2, "epochs": 3, "device": "cpu", "threads": 1}
 FIELDS = (
@@ -342,3 +343,29 @@ def test_a_plan_of_one_class_names_the_options_that_help(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "all 4 labels of the plan are of one class" in message
     assert "--initial balanced" in message
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_a_memory_limit_changes_no_number(badge, tmp_path, monkeypatch, command):
+    spilled, file_map = [], scratch._file_map
+    monkeypatch.setattr(
+        scratch, "_file_map", lambda n: spilled.append(n) or file_map(n)
+    )
+    options = tmp_path / "options.toml"
+    options.write_text('memory-limit = "64K"\nn-rounds = 2\nepochs = 3\nthreads = 1\n')
+    words = [command, "--config", str(options), "--out", str(tmp_path / "save")]
+    if command == "compare":
+        words += ["--strategies", "u-herding", "--seeds", "1"]
+    assert main([*words, "--device", "cpu"]) == 0
+    assert spilled
+    (found,) = (tmp_path / "save").rglob("u-herding/seed=0/rounds.jsonl")
+    records = [json.loads(line) for line in found.read_text().splitlines()]
+    assert timeless(records) == timeless(badge[1].records)
+    config = json.loads((found.parent / "config.json").read_text())
+    assert "memory_limit" not in config["options"]  # it plays no part in results
+
+
+@pytest.mark.parametrize("limit", ["2X", -1, 0, True])
+def test_what_is_no_memory_limit(limit, capsys):
+    assert main(["run", "--memory-limit", str(limit)]) == 2
+    assert "--memory-limit must be a positive number" in capsys.readouterr().err

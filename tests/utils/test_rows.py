@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from skal.utils.rows import (
     DatasetRows,
+    as_rows,
     dataset_targets,
     frame_to_array,
     is_dataset,
@@ -270,3 +271,31 @@ def test_whole_columns_of_pandas_stay_whole(columns, kind):
     array = frame_to_array(frame)
     assert array.dtype.kind == kind and array.flags.writeable
     np.testing.assert_array_equal(array, frame.astype(float))
+
+
+class Raising(Items):
+    def __getitem__(self, row):
+        if row == 7:
+            raise OSError("no such file")
+        return super().__getitem__(row)
+
+
+def test_an_item_that_raises_is_named():
+    with pytest.raises(RuntimeError, match="OSError for item 7: no such file. Repair"):
+        list(take(Raising(list(X)), np.array([3, 7])))
+    with pytest.raises(RuntimeError, match="item 7: no such") as error:
+        next(iter(DataLoader(take(Raising(list(X)), np.array([3, 7])), batch_size=2)))
+    assert isinstance(error.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("view", [lambda m: m, lambda m: m[3:], np.asarray])
+def test_a_memory_map_whose_file_has_shrunk(view, tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.zeros((10_000, 2), dtype=np.float32))
+    held = view(np.load(path, mmap_mode="r"))
+    assert as_rows(held) is held
+    with open(path, "r+b") as file:
+        file.truncate(20_000)
+    for use in (as_rows, lambda rows: take(rows, [9_000])):
+        with pytest.raises(ValueError, match="shrunk from 80128 to 20000 bytes"):
+            use(held)
