@@ -22,9 +22,10 @@ _NAMES = {
         AsalQuery BadgeQuery BaitQuery BaldQuery BatchBaldQuery ClusterMarginQuery
         CoreGcnQuery CoreSetQuery DeepFoolQuery DropQuery EntropyQuery EpigQuery
         FalcunQuery KCenterGreedyQuery KMeansQuery LearningLossQuery
-        LeastConfidenceQuery MarginQuery MaxHerdingQuery ProbCoverQuery QueryStrategy
-        RandomQuery ScoreQuery StochasticQuery TypiClustQuery UHerdingQuery
-        UncertainGcnQuery VaalQuery WaalQuery
+        LeastConfidenceQuery MarginQuery MaxHerdingQuery PartitionedQuery
+        ProbCoverQuery QueryStrategy RandomQuery ScoreQuery StochasticQuery
+        SubsampleQuery TypiClustQuery UHerdingQuery UncertainGcnQuery VaalQuery
+        WaalQuery
     """.split(),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

@@ -24,7 +24,9 @@ from skal.net.evaluation import (
 from skal.net.gradients import check_differentiable
 from skal.net.heads import missing_head
 from skal.net.outputs import hidden_means, input_gradients, read_outputs
+from skal.net.pool_parts import Parts
 from skal.net.training import casting_view, final_estimator, is_net, transformers_of
+from skal.utils.blocks import BlockRows
 from skal.utils.labels import check_labels, encode, read_labels
 from skal.utils.rows import (
     DatasetRows,
@@ -44,7 +46,7 @@ from skal.utils.seeds import check_seed, isolated_rng
 OF_HEAD = {"embeddings", "head_weight", "head_bias"}
 
 
-class PoolView:
+class PoolView(Parts):
     """What a strategy may ask about one fitted estimator and one set of rows.
 
     Outputs are computed when first read and kept. For a skorch net, probabilities,
@@ -82,6 +84,8 @@ class PoolView:
         The labelled rows; its `y` holds their codes 0..n_classes-1.
     run_seed : int or None
         Seed of what is made once and kept over rounds; stand-alone `random_state`.
+    weights : float64 tensor of shape (n_samples,) or None
+        Of how many rows each stands for, where rows of a larger pool were drawn.
 
     Notes
     -----
@@ -123,7 +127,7 @@ class PoolView:
         self.random_state = None if random_state is None else check_seed(random_state)
         self.run_seed = self.random_state
         self._X = as_rows(X)
-        self.y = self._rows = self._expected = None
+        self.y = self.weights = self._rows = self._numbers = self._expected = None
         self._labeled_data = (X_labeled, None, y_labeled)
         self._final = final_estimator(estimator)
         self._classes = None if classes is None else np.asarray(classes)
@@ -203,7 +207,9 @@ class PoolView:
     @property
     def indices(self) -> NDArray[np.int64]:
         """Row numbers in the loop's `X`, int64 of shape (n_samples,)."""
-        return np.arange(len(self)) if self._rows is None else self._rows.copy()
+        if self._numbers is not None:
+            return self._numbers.copy()
+        return self._at(np.arange(len(self)))
 
     @property
     def has_labeled(self) -> bool:
@@ -230,6 +236,11 @@ class PoolView:
             return np.unique(check_labels(self._labeled_data[2], None)[0])
         return np.asarray(self._final.classes_)
 
+    @property
+    def _chunked(self):
+        """Whether rows go through estimators a chunk at a time."""
+        return self._scratch.limit is not None or isinstance(self._X, BlockRows)
+
     @cached_property
     def features(self) -> Any:
         """Rows after the transformers of a Pipeline, as the final estimator sees them.
@@ -240,7 +251,7 @@ class PoolView:
         if self._rows is None and not transformers_of(self.estimator):
             return self._X
         with isolated_rng(self.random_state or 0):
-            if self._scratch.limit is not None and len(self):
+            if self._chunked and len(self):
                 if is_numeric(self._transformed(np.arange(1))):
                     return self._joined(
                         lambda rows: torch.from_numpy(native(self._transformed(rows)))
@@ -248,7 +259,7 @@ class PoolView:
             return self._transformed(np.arange(len(self)))
 
     def _transformed(self, positions):
-        rows = take(self._X, positions if self._rows is None else self._rows[positions])
+        rows = take(self._X, self._at(positions))
         for transformer in transformers_of(self.estimator):
             rows = transformer.transform(rows)
         return rows
@@ -266,7 +277,7 @@ class PoolView:
         """
         if transformers_of(self.estimator):
             return take(self.features, positions)
-        return take(self._X, positions if self._rows is None else self._rows[positions])
+        return take(self._X, self._at(positions))
 
     @property
     def proba(self) -> torch.Tensor:
@@ -283,7 +294,7 @@ class PoolView:
         """Scores whose softmax is `proba`, of shape (n_samples, n_classes)."""
         return self._output("logits")
 
-    @cached_property
+    @property
     def decision_values(self) -> torch.Tensor | None:
         """Values of `decision_function` where there are no probabilities, else None.
 
@@ -292,9 +303,12 @@ class PoolView:
         """
         if self._final is None or has_method(self._final, "predict_proba"):
             return None
-        check_has_proba(self._final, or_decisions=True)
-        finish = partial(decision_columns, final=self._final, classes=self.classes)
-        return self._by_features(self._final.decision_function, finish)
+        if "decision_values" not in self._cache:
+            check_has_proba(self._final, or_decisions=True)
+            finish = partial(decision_columns, final=self._final, classes=self.classes)
+            values = self._by_features(self._final.decision_function, finish)
+            self._cache["decision_values"] = values
+        return self._cache["decision_values"]
 
     def by_rows(
         self,
@@ -568,7 +582,7 @@ class PoolView:
 
         self._check_ready()
         with isolated_rng(self.random_state or 0):
-            if self._scratch.limit is None:
+            if not self._chunked:
                 return of_rows(self.features)
             return self._joined(lambda rows: of_rows(self.features_at(rows)))
 
@@ -640,7 +654,7 @@ class PoolView:
         """
         check_has_layers(self._final)
         if positions is not None:
-            rows = self.indices[np.asarray(positions, dtype=np.int64)]
+            rows = self._at(np.asarray(positions, dtype=np.int64))
             return self._view(self._X, rows, self.estimator).hidden_means(layers)
         self._check_ready()
         return hidden_means(*self._pass(), layers)

@@ -121,7 +121,7 @@ class FakePool:
     `logits` alone give `log_proba` and `proba`; `proba` alone gives `log_proba`.
     """
 
-    decision_values = None
+    decision_values = weights = None
     by_rows, stack = Scratch().by_rows, Scratch().stack
 
     def __init__(self, *, labeled=None, random_state=0, **outputs):

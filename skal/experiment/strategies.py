@@ -32,7 +32,7 @@ def named_strategies():
     """
     found = {}
     for _, cls in all_strategies():
-        if cls is StochasticQuery:
+        if hasattr(cls, "active_strategy"):
             continue
         name, strategy = command_line_name(cls), cls()
         if hasattr(strategy, "active_posterior"):

@@ -21,6 +21,7 @@ from skal.query._hybrid import (
     UHerdingQuery,
 )
 from skal.query._learning_loss import LearningLossQuery
+from skal.query._partitioned import PartitionedQuery, SubsampleQuery
 from skal.query._uncertainty import (
     EntropyQuery,
     FalcunQuery,
@@ -52,11 +53,13 @@ __all__ = [
     "LeastConfidenceQuery",
     "MarginQuery",
     "MaxHerdingQuery",
+    "PartitionedQuery",
     "ProbCoverQuery",
     "QueryStrategy",
     "RandomQuery",
     "ScoreQuery",
     "StochasticQuery",
+    "SubsampleQuery",
     "TypiClustQuery",
     "UHerdingQuery",
     "UncertainGcnQuery",

@@ -404,6 +404,78 @@ class SubsetQuery(AuxiliaryQuery, ScoreQuery):
         return candidates[top_k(scores, n_samples, random_state=rng)]
 
 
+class WrappingQuery(QueryStrategy):
+    """Base of strategies that let another one, their `strategy`, do part of the work.
+
+    Parameters
+    ----------
+    random_state : int, default=None
+        The strategy has its own; see `QueryStrategy`.
+    """
+
+    @property
+    def active_strategy(self) -> QueryStrategy:
+        """The parameter, or what None stands for."""
+        return self.strategy
+
+    @property
+    def active_posterior(self) -> MCDropout | DeepEnsemble | None:
+        """That of the strategy, if it has one."""
+        return getattr(self.active_strategy, "active_posterior", None)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """What the strategy reads."""
+        return self.active_strategy.requires
+
+    @property
+    def training_note(self) -> str:
+        """That of the strategy."""
+        return self.active_strategy.training_note
+
+    def prepare(
+        self, estimator: BaseEstimator, *, pool_features: PoolFeatures | None = None
+    ) -> BaseEstimator:
+        """Train as the strategy wants; see `QueryStrategy`."""
+        check_params(self)
+        check_params(self.active_strategy)
+        return self.active_strategy.prepare(estimator, pool_features=pool_features)
+
+    def fit(self, pool: PoolView) -> Self:
+        """Train what the strategy needs.
+
+        Parameters
+        ----------
+        pool : PoolView
+
+        Returns
+        -------
+        self : QueryStrategy
+        """
+        self.active_strategy.fit(pool)
+        return self
+
+    def get_state(self) -> dict[str, NDArray]:
+        """Give what the strategy keeps over rounds."""
+        return self.active_strategy.get_state()
+
+    def set_state(self, state: Mapping[str, NDArray]) -> None:
+        """Take over what the strategy of an equal one gave.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+        """
+        self.active_strategy.set_state(state)
+
+
+def trains(strategy):
+    """Tell whether a strategy, or the one it wraps, has a `fit` that does something."""
+    while isinstance(strategy, WrappingQuery):
+        strategy = strategy.active_strategy
+    return type(strategy).fit is not QueryStrategy.fit
+
+
 class HerdingQuery(QueryStrategy):
     """Base of strategies that maximise kernel coverage; a subclass has the parameters.
 
@@ -437,6 +509,9 @@ class HerdingQuery(QueryStrategy):
     def _herd(self, pool, n_samples, rng, weights=None):
         """Choose by `skal.selection.herding`, ties at random."""
         order = rng.permutation(len(pool))
+        if pool.weights is not None:
+            each = pool.weights
+            weights = each if weights is None else weights * each.to(weights.device)
         picks = herding(
             self._points(pool, order),
             n_samples,

@@ -104,7 +104,11 @@ class BadgeQuery(QueryStrategy):
         if pool.head_bias is not None or pool.head_weight is None:
             h = pool.by_rows(lambda x: torch.cat([x, torch.ones_like(x[:, :1])], 1), h)
         return kmeans_plusplus(
-            (residual, h), n_samples, first=self.first, random_state=rng
+            (residual, h),
+            n_samples,
+            first=self.first,
+            weights=pool.weights,
+            random_state=rng,
         )
 
 

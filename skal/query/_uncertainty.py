@@ -15,25 +15,19 @@ References
    active learning strategy", ECML PKDD 2024.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
-from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.base import BaseEstimator
 
-from skal.net.pool_features import PoolFeatures
-from skal.pool import PoolView
-from skal.posterior import DeepEnsemble, MCDropout
 from skal.query._base import (
     PosteriorQuery,
     QueryStrategy,
     ScoreQuery,
+    WrappingQuery,
     margin_scores,
     other_proba,
     pool_margins,
@@ -289,7 +283,7 @@ def _l1_distance(proba, picked):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class StochasticQuery(QueryStrategy):
+class StochasticQuery(WrappingQuery):
     """Draw rows without replacement, by a power of another strategy's scores.
 
     Noise ``G`` of the standard Gumbel distribution is added once, and the highest rows
@@ -354,58 +348,8 @@ class StochasticQuery(QueryStrategy):
         """The parameter, or what None stands for."""
         return MarginQuery() if self.strategy is None else self.strategy
 
-    @property
-    def active_posterior(self) -> MCDropout | DeepEnsemble | None:
-        """That of the strategy, if it has one."""
-        return getattr(self.active_strategy, "active_posterior", None)
-
-    @property
-    def requires(self) -> tuple[str, ...]:
-        """What the strategy reads."""
-        return self.active_strategy.requires
-
-    @property
-    def training_note(self) -> str:
-        """That of the strategy."""
-        return self.active_strategy.training_note
-
     def _default(self, name):
         return self.active_strategy if name == "strategy" else None
-
-    def prepare(
-        self, estimator: BaseEstimator, *, pool_features: PoolFeatures | None = None
-    ) -> BaseEstimator:
-        """Train as the strategy wants; see `QueryStrategy`."""
-        check_params(self)
-        check_params(self.active_strategy)
-        return self.active_strategy.prepare(estimator, pool_features=pool_features)
-
-    def fit(self, pool: PoolView) -> Self:
-        """Train what the strategy needs.
-
-        Parameters
-        ----------
-        pool : PoolView
-
-        Returns
-        -------
-        self : StochasticQuery
-        """
-        self.active_strategy.fit(pool)
-        return self
-
-    def get_state(self) -> dict[str, NDArray]:
-        """Give what the strategy keeps over rounds."""
-        return self.active_strategy.get_state()
-
-    def set_state(self, state: Mapping[str, NDArray]) -> None:
-        """Take over what the strategy of an equal one gave.
-
-        Parameters
-        ----------
-        state : dict of str to ndarray
-        """
-        self.active_strategy.set_state(state)
 
     def _query(self, pool, n_samples, rng):
         strategy = self.active_strategy

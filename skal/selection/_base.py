@@ -42,6 +42,21 @@ def check_matrix(matrix, name, ndim=2):
     return matrix.cpu() if matrix.device.type == "mps" else matrix  # MPS: no float64
 
 
+def check_weights(weights, rows, name):
+    """Return weights of rows in double precision where these lie, or raise."""
+    if weights is None:
+        return None
+    weights = check_matrix(weights, "weights", 1).to(rows.device).double()
+    if len(weights) != len(rows):
+        raise ValueError(
+            f"weights must have {len(rows)} entries, one for each row of {name}, got "
+            f"{len(weights)}."
+        )
+    if not bool((torch.isfinite(weights) & (weights > 0)).all()):
+        raise ValueError("weights must be finite and positive.")
+    return weights
+
+
 def check_points(points, centers, n_select):
     """Return points, centres (none: no rows) and the number to select, or raise."""
     points = check_matrix(points, "points")

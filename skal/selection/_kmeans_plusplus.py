@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_matrix, check_n_select
+from skal.selection._base import check_matrix, check_n_select, check_weights
 from skal.selection._distances import (
     N_NUMBERS,
     N_ROWS,
@@ -25,6 +25,7 @@ def kmeans_plusplus(
     n_select: int,
     *,
     first: str = "norm",
+    weights: ArrayLike | torch.Tensor | None = None,
     random_state: SeedLike = None,
 ) -> NDArray[np.int64]:
     """Draw rows with probability proportional to the squared distance to those drawn.
@@ -39,6 +40,9 @@ def kmeans_plusplus(
     first : {"norm", "uniform"}, default="norm"
         The first row: the one of largest norm (the lowest position of equals), or
         any with equal probability.
+    weights : array or tensor of shape (n_rows,), default=None
+        Of how many rows each stands for, positive: what the probabilities of draws are
+        multiplied by. None is 1 each.
     random_state : None, int, Generator or RandomState, default=None
         The source of the draws. Equal seeds give equal rows on one device, and a
         larger `n_select` only appends to them.
@@ -83,14 +87,18 @@ def kmeans_plusplus(
     n_select = check_n_select(n_select, n_rows, "factors")
     if first not in ("norm", "uniform"):
         raise ValueError(f"first must be 'norm' or 'uniform', got {first!r}.")
+    weights = check_weights(weights, factors[0], "factors")
     rng = check_generator(random_state)
     with torch.no_grad():
         cover = Cover(factors, "factors")
         if n_select == 0:
             return np.empty(0, dtype=np.int64)
         start = rng.integers(n_rows) if first == "uniform" else _largest_norm(factors)
+        if first == "uniform" and weights is not None:
+            share = weights.cumsum(0).cpu().numpy()
+            start = np.searchsorted(share, rng.random() * share[-1], side="right")
         cover.add([int(start)])
-        _sample(cover, n_select, rng)
+        _sample(cover, n_select, weights, rng)
     rest = np.delete(np.arange(n_rows), cover.picked)
     fill = rng.permutation(rest)[: n_select - len(cover.picked)]
     return np.concatenate([cover.picked, fill]).astype(np.int64)
@@ -119,13 +127,13 @@ def _largest_norm(factors):
     return np.argmax(norms.cpu().numpy())
 
 
-def _sample(cover, n_select, rng):
+def _sample(cover, n_select, weights, rng):
     """Pick rows of the cover until there are `n_select` or no distance is left."""
     n_draws = SMALLEST_BLOCK
     while len(cover.picked) < n_select:
         cover.refresh()
         stale = cover.upper.clamp(min=0)
-        mass = stale.cumsum(0)
+        mass = (stale if weights is None else stale * weights).cumsum(0)
         if mass[-1] == 0:
             return
         uniform = torch.from_numpy(rng.random(n_draws)).to(mass.device)

@@ -29,6 +29,7 @@ EMBEDDINGS = {"embeddings", "features", "head_weight", "head_bias"}
 FREE = {
     *("has_labeled", "indices", "labeled", "prefetch", "random_state", "run_seed"),
     *("classes", "of_others", "y", "by_rows", "stack", "zeros"),
+    *("part", "spread", "weights"),
 }
 
 

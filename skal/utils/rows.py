@@ -11,6 +11,7 @@ from skorch.helper import SliceDict
 from torch import Tensor, as_tensor
 from torch.utils.data import Dataset
 
+from skal.utils.blocks import BlockRows, is_lazy_array
 from skal.utils.labels import read_labels
 from skal.utils.seeds import isolated_rng
 
@@ -102,8 +103,8 @@ def as_rows(X):
     Returns
     -------
     X : the same rows
-        Sparse formats as CSR, a dict as a SliceDict, lists and tables of Arrow as an
-        array.
+        Sparse formats as CSR, a dict as a SliceDict, a dask array as BlockRows, lists
+        and tables of Arrow as an array.
 
     Raises
     ------
@@ -114,6 +115,8 @@ def as_rows(X):
         return sparse.csr_matrix(X)
     if isinstance(X, dict):
         return SliceDict(**{name: _part(name, part) for name, part in X.items()})
+    if is_lazy_array(X):
+        return BlockRows(X)
     if is_dataset(X) or is_frame(X):
         return X
     if hasattr(X, "shape") and not hasattr(X, "columns"):
@@ -177,7 +180,7 @@ def take(X, rows):
 
     Parameters
     ----------
-    X : array, DataFrame, CSR matrix, tensor, SliceDict, list or Dataset
+    X : array, DataFrame, CSR matrix, tensor, SliceDict, BlockRows, list or Dataset
         A Dataset gives a lazy `DatasetRows`; all else is copied.
     rows : array of int
         Positions.
@@ -192,6 +195,47 @@ def take(X, rows):
         return [X[row] for row in rows]
     check_mapped(X)
     return X[rows]
+
+
+def restrict(X, rows):
+    """Take rows as they travel to another process: a dask array stays lazy.
+
+    Parameters
+    ----------
+    X : rows of any container
+    rows : int64 array or None
+        None is all.
+
+    Returns
+    -------
+    X : the same kind of container
+    rows : int64 array or None
+        The same rows, in what is returned.
+    """
+    if rows is None:
+        return X, None
+    if isinstance(X, BlockRows):
+        return X.restrict(rows)
+    return take(X, rows), None
+
+
+def spread(X, rows, rng):
+    """Order rows so that each piece of the order is a random part, cheap to read.
+
+    Parameters
+    ----------
+    X : rows of any container
+    rows : int64 array of shape (n_rows,)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    order : int64 array of shape (n_rows,)
+        Positions in `rows`, in random order; of a dask array block after block.
+    """
+    if isinstance(X, BlockRows):
+        return X.spread(rows, rng)
+    return rng.permutation(len(rows))
 
 
 def telling_rows(X, n_rows_at_most=40):
