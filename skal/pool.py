@@ -205,13 +205,6 @@ class PoolView(Parts):
             self.labeled.prefetch(for_labeled)
 
     @property
-    def indices(self) -> NDArray[np.int64]:
-        """Row numbers in the loop's `X`, int64 of shape (n_samples,)."""
-        if self._numbers is not None:
-            return self._numbers.copy()
-        return self._at(np.arange(len(self)))
-
-    @property
     def has_labeled(self) -> bool:
         """Whether there are labelled rows."""
         return self._labeled_data[0] is not None

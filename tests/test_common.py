@@ -23,7 +23,13 @@ STRATEGIES = [
     for name, cls in all_strategies()
     if cls.__module__.startswith("skal.")
 ]
+FEWER = "of 40 rows no more can be chosen"
 EXPECTED_FAILURES = {
+    "SubsampleQuery": {
+        "check_number_of_picks": FEWER,
+        "check_duplicate_rows": FEWER,
+        "check_equal_rows": FEWER,
+    },
     "BadgeQuery": {
         "check_no_position_bias": (
             "kmeans_plusplus takes the lowest position among equal norms first"

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from torch import Tensor, nn
 
+from skal.utils.blocks import BlockRows
 from skal.utils.labels import known_labels
 from skal.utils.rows import is_dataset, is_frame, n_rows, stack_rows, take
 from skal.utils.seeds import isolated_rng
@@ -105,7 +106,9 @@ def digest(X):
     if isinstance(X, dict):
         return " ".join(f"{name}: {digest(part)}" for name, part in sorted(X.items()))
     shape = tuple(X.shape)
-    if is_frame(X):
+    if isinstance(X, BlockRows):
+        parts = list(map(joblib.hash, X.each()))
+    elif is_frame(X):
         columns = [(str(name), str(X[name].dtype)) for name in X.columns]
         parts = [columns, *(X[name].to_numpy() for name in X.columns)]
     elif sparse.issparse(X):

@@ -11,6 +11,7 @@ from skorch.helper import SliceDict
 from torch import Tensor
 
 from skal.models import FrozenFeatures
+from skal.utils.blocks import BlockRows
 from skal.utils.rows import is_dataset, is_frame, n_rows, take, telling_rows
 from skal.utils.seeds import isolated_rng
 
@@ -36,7 +37,7 @@ def apply_head(estimator, X, X_test=None):
         As the next step gets them.
     """
     head = []
-    if type(X) is SliceDict or not isinstance(estimator, Pipeline):
+    if type(X) in (SliceDict, BlockRows) or not isinstance(estimator, Pipeline):
         return head, X, X_test
     if getattr(estimator, "transform_input", None):  # as it is, they go there, too
         return head, X, X_test

@@ -13,6 +13,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from skal.utils.blocks import BlockRows
 from skal.utils.rows import native, take
 
 
@@ -59,6 +60,8 @@ def is_plain(part):
         return type(part) is torch.Tensor and part.layout is torch.strided
     if isinstance(part, np.ndarray):
         return not isinstance(part, np.matrix) and part.dtype.kind in "biufc"
+    if isinstance(part, BlockRows):
+        return part.dtype.kind in "biufc"
     return type(part) is sparse.csr_matrix
 
 
@@ -77,7 +80,7 @@ def batch_of(part, positions):
 
     Parameters
     ----------
-    part : array, tensor, CSR matrix or dict of them
+    part : array, tensor, CSR matrix, BlockRows or dict of them
     positions : list or array of int, or slice
 
     Returns

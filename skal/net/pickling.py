@@ -1,7 +1,9 @@
 """Pickles of fitted estimators: between processes, and to tell them apart."""
 
+import builtins
 import pickle
 from io import BytesIO
+from types import BuiltinFunctionType
 
 import numpy as np
 import torch
@@ -65,6 +67,9 @@ class _NetPickler(CloudPickler):
     def reducer_override(self, obj):
         if is_net(obj):
             return (*empty_net(obj), vars(obj), None, None, _set_attributes)
+        if isinstance(obj, BuiltinFunctionType) and obj.__self__ is builtins:
+            if getattr(builtins, obj.__name__) is not obj:  # ray has a print of its own
+                return getattr, (builtins, obj.__name__)
         return super().reducer_override(obj)
 
 

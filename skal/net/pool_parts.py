@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from skal.net.pickling import Parcel
+from skal.net.training import final_estimator
 from skal.utils.rows import restrict, spread
 from skal.utils.scratch import Scratch
 from skal.utils.seeds import check_seed
@@ -18,6 +20,13 @@ OUTPUTS = {"proba", "log_proba", "logits", "embeddings"}
 
 class Parts:
     """Mixin of `PoolView`: view some of its rows, in another process, too."""
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Row numbers in the loop's `X`, int64 of shape (n_samples,)."""
+        if self._numbers is not None:
+            return self._numbers.copy()
+        return self._at(np.arange(len(self)))
 
     def part(
         self,
@@ -150,14 +159,18 @@ class Parts:
 
     def __getstate__(self):
         state = {**vars(self), "_numbers": self.indices}
-        for name in ("_net", "features"):  # are made again
+        for name in ("_final", "_net", "features"):  # are made again
             state.pop(name, None)
         state["_X"], state["_rows"] = restrict(self._X, self._rows)
         state["_scratch"] = Scratch(self._scratch.limit)
-        # A file in which a tensor lies does not travel, nor what it is a part of.
-        state["_cache"] = self.known(np.arange(len(self)))
+        state["_cache"] = {k: v for k, v in self._cache.items() if isinstance(k, str)}
+        state["estimator"] = Parcel(self.estimator)
         if self.has_labeled:
             own = state["labeled"] = copy(self.labeled)  # with its own rows alone
             rows = None if own._rows is None else own._rows.copy()
             state["_labeled_data"] = own._X, rows, self._labeled_data[2]
         return state
+
+    def __setstate__(self, state):
+        vars(self).update(state, estimator=state["estimator"].estimator)
+        self._final = final_estimator(self.estimator)

@@ -54,6 +54,8 @@ class BlockRows:
     def __getitem__(self, rows):
         """Take rows, a slice or positions, as an array."""
         rows = np.arange(len(self))[rows]
+        if rows.ndim == 0:
+            return self[rows[None]][0]
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for number, places in self._by_block(rows):
             found[places] = self._block(number)[rows[places] - self.starts[number]]
@@ -61,6 +63,10 @@ class BlockRows:
 
     def __array__(self, dtype=None, copy=None):
         return self[:] if dtype is None else self[:].astype(dtype)
+
+    def each(self):
+        """Yield all blocks in order, as arrays."""
+        yield from map(self._block, range(len(self.starts) - 1))
 
     def restrict(self, rows):
         """Leave out the blocks in which none of some rows are.

@@ -35,6 +35,7 @@ from skorch import NeuralNet
 from skorch.helper import SliceDict
 from torch import Tensor
 
+from skal.utils.blocks import BlockRows
 from skal.utils.rows import as_rows, is_dataset, is_frame, take, telling_rows
 from skal.utils.seeds import isolated_rng
 
@@ -250,6 +251,8 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
     if isinstance(X, SliceDict):
         return _check_parts(owner, X, estimator, entry, reset)
     tags = get_tags(entry).input_tags
+    if isinstance(X, BlockRows):
+        _check_blocks(X, tags)
     composite = hasattr(entry, "transformers") or hasattr(entry, "transformer_list")
     if isinstance(X, Tensor):
         if X.layout != torch.strided:
@@ -266,7 +269,8 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
         if X.ndim < 2:
             raise ValueError(f"X must have at least 2 dimensions, got {X.ndim}.")
         return X.detach()
-    if not (composite or tags.string or not tags.two_d_array):
+    lazy = isinstance(X, BlockRows)
+    if not (lazy or composite or tags.string or not tags.two_d_array):
         frame = X if is_frame(X) else None
         _check_no_paths(X)
         try:
@@ -300,6 +304,17 @@ def check_rows(owner, X, estimator, *, accept_sparse, reset):
         if getattr(X, "ndim", 0) > 2:
             owner.n_features_in_ = int(X.shape[1])
     return X
+
+
+def _check_blocks(X, tags):
+    if X.dtype.kind not in "biuf" or X.ndim < 2:
+        raise ValueError(
+            f"X is a dask array of dtype {X.dtype} and shape {X.shape}; make it one of "
+            "numbers with at least 2 dimensions."
+        )
+    if X.dtype.kind == "f" and not tags.allow_nan:
+        if not all(np.isfinite(block).all() for block in X.each()):
+            raise ValueError("Input X contains NaN or infinity.")
 
 
 def _check_parts(owner, X, estimator, entry, reset):
