@@ -14,6 +14,7 @@ from torch import nn
 
 from skal import PoolView
 from skal.utils import all_strategies
+from skal.utils.discovery import needs_another
 
 # Rows of the pool, and picks.
 SIZES = {
@@ -24,7 +25,9 @@ SIZES = {
 N_FEATURES, N_CLASSES, N_LABELED = 512, 10, 100
 # Those that train another network have benchmarks of their own.
 STRATEGIES = [
-    (name, cls) for name, cls in all_strategies() if not hasattr(cls(), "aux")
+    (name, cls)
+    for name, cls in all_strategies()
+    if not needs_another(cls) and not hasattr(cls(), "aux")
 ]
 # It would use up its half minute in each call.
 OPTIONS = {"CoreSetQuery": {"time_limit": 5}}

@@ -34,7 +34,7 @@ EXPECTED_FAILURES = {
         "check_no_position_bias": (
             "kmeans_plusplus takes the lowest position among equal norms first"
         )
-    }
+    },
 }
 
 

@@ -29,6 +29,7 @@ from skal.net.wrapped import warn_of_wrapped_nets
 from skal.pool import OF_HEAD, PoolView
 from skal.posterior import DeepEnsemble, IdenticalMembersError, MCDropout
 from skal.utils import all_strategies, command_line_name
+from skal.utils.discovery import needs_another
 from skal.utils.rows import (
     dense_rows,
     is_dataset,
@@ -86,7 +87,8 @@ def named_strategy(strategy):
     """
     if not isinstance(strategy, str):
         return strategy
-    known = {command_line_name(cls): cls for _, cls in all_strategies()}
+    found = [cls for _, cls in all_strategies() if not needs_another(cls)]
+    known = {command_line_name(cls): cls for cls in found}
     if strategy not in known:
         raise InvalidParameterError(
             f"strategy={strategy!r} is no strategy; the names are {', '.join(known)}."

@@ -73,6 +73,22 @@ def _load(point, base):
     return cls
 
 
+def needs_another(cls: type[Any]) -> bool:
+    """Tell whether a strategy cannot be made without another one, its `strategy`.
+
+    Parameters
+    ----------
+    cls : class
+        A strategy.
+
+    Returns
+    -------
+    needs : bool
+    """
+    parameter = inspect.signature(cls).parameters.get("strategy")
+    return parameter is not None and parameter.default is parameter.empty
+
+
 def command_line_name(cls: type[Any]) -> str:
     """Name of a strategy on the command line: `KCenterGreedyQuery`, k-center-greedy.
 
