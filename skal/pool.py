@@ -32,6 +32,7 @@ from skal.utils.rows import (
     DatasetRows,
     as_rows,
     dense_rows,
+    flat_rows,
     is_dataset,
     is_numeric,
     is_shared,
@@ -256,6 +257,12 @@ class PoolView(Parts):
         for transformer in transformers_of(self.estimator):
             rows = transformer.transform(rows)
         return rows
+
+    @property
+    def flat_features(self) -> torch.Tensor:
+        """The features as numbers, (n_samples, n_columns); those of a Dataset, too."""
+        with isolated_rng(self.random_state or 0):  # a Dataset may augment its items
+            return self._dense(flat_rows)
 
     def features_at(self, positions: NDArray[np.int64]) -> Any:
         """Take some of `features`, of which there is no copy as a whole for a bare net.
@@ -551,7 +558,7 @@ class PoolView(Parts):
                 self._expected.add(name)
             self._forward()
         elif name == "embeddings":
-            self._cache[name] = self._dense_features()
+            self._cache[name] = self._dense(dense_rows)
         else:
             self._predict(name)
         return self._cache[name]
@@ -586,12 +593,12 @@ class PoolView(Parts):
             len(self), step, lambda place: of_positions(positions[place])
         )
 
-    def _dense_features(self):
-        """Make embeddings of the features, of which in memory there is no copy."""
+    def _dense(self, function):
+        """Make a tensor of the features, of which in memory there is no copy."""
         features = self.features
         if self._scratch.limit is None or is_shared(features):
-            return dense_rows(features)
-        return self._joined(lambda rows: dense_rows(take(features, rows)))
+            return function(features)
+        return self._joined(lambda rows: function(take(features, rows)))
 
     def _predict(self, name):
         """Probabilities of an estimator without a network, a column for each class."""

@@ -17,8 +17,7 @@ from skal.net.training import final_estimator
 from skal.pool import PoolView
 from skal.posterior import DeepEnsemble, MCDropout
 from skal.selection import herding, top_k
-from skal.utils.rows import stack_rows
-from skal.utils.seeds import check_seed, isolated_rng
+from skal.utils.seeds import check_seed
 from skal.utils.validation import (
     HasMethods,
     Interval,
@@ -503,7 +502,7 @@ class HerdingQuery(QueryStrategy):
     def _points(self, pool, order=None):
         """Rows to compare, of shape (n_rows, n_columns)."""
         if self.space == "features":
-            return pool.by_rows(torch.clone, flat_features(pool), rows=order)
+            return pool.by_rows(torch.clone, pool.flat_features, rows=order)
         return pool.by_rows(unit_rows, pool.embeddings, rows=order)
 
     def _herd(self, pool, n_samples, rng, weights=None):
@@ -577,11 +576,3 @@ def unit_rows(points):
     scale = points.abs().amax(1, keepdim=True)  # squares may overflow or underflow
     points = points / torch.where(scale > 0, scale, 1)
     return torch.nn.functional.normalize(points)
-
-
-def flat_features(pool):
-    """Rows after the transformers of a Pipeline, as flat rows of numbers."""
-    with isolated_rng(pool.random_state or 0):  # a Dataset may augment its items
-        rows = stack_rows(pool.features)
-    rows = rows if rows.is_floating_point() else rows.double()
-    return rows.reshape(len(rows), -1)

@@ -213,7 +213,7 @@ def nearest(points, centers, *, offset=None, dtype=torch.float64):
     """Squared distance of each row to its nearest centre, and which, as arrays."""
     centers = centers.to(points.device).double()
     origin = origin_of(centers)
-    step = max(32, N_PAIRS // max(1, len(centers)))
+    step = max(32, N_PAIRS // max(1, *centers.shape))
     parts = [
         closest([x], [centers], origin, offset=offset, dtype=dtype)
         for x in points.split(step)

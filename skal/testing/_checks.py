@@ -338,7 +338,8 @@ class RecordingPool:
             return RecordingPool(self._pool.labeled, "labeled.", self.touched)
         value = getattr(self._pool, name)
         if name not in FREE:
-            self.touched.add(self._prefix + name.removesuffix("_at"))
+            name = name.removesuffix("_at").removeprefix("flat_")
+            self.touched.add(self._prefix + name)
         return value
 
 

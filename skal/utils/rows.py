@@ -318,6 +318,13 @@ def stack_rows(rows):
     return torch.from_numpy(native(rows))
 
 
+def flat_rows(rows):
+    """Make flat rows of floating-point numbers; those of a Dataset are loaded."""
+    rows = stack_rows(rows)
+    rows = rows if rows.is_floating_point() else rows.double()
+    return rows.reshape(len(rows), -1)
+
+
 def dense_rows(rows):
     """Make flat rows of numbers that stand for embeddings; raise where they cannot."""
     if is_dataset(rows):
