@@ -119,9 +119,9 @@ def _nearest(nodes, n_neighbors):
     rows = torch.arange(n_nodes, device=nodes.device).repeat_interleave(n_neighbors)
     index = torch.stack([torch.cat([rows, columns]), torch.cat([columns, rows])])
     halves = values.clamp_(min=0).to(nodes.dtype).repeat(2) / 2
-    return torch.sparse_coo_tensor(
-        index, halves, (n_nodes, n_nodes), check_invariants=False
-    ).coalesce()
+    # Some versions of torch warn without, whatever `check_invariants` says.
+    with torch.sparse.check_sparse_tensor_invariants(False):
+        return torch.sparse_coo_tensor(index, halves, (n_nodes, n_nodes)).coalesce()
 
 
 class GCN(nn.Module):

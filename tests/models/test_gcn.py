@@ -208,3 +208,10 @@ def test_wrong_weights(weight):
         ValueError, match=f"unlabeled_weight={weight} must be 0 or more"
     ):
         GCNLoss(unlabeled_weight=weight)
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_graph_leaves_the_checks_of_sparse_tensors_as_they_were(enabled):
+    with torch.sparse.check_sparse_tensor_invariants(enabled):
+        similarity_graph(rows(centred=True), "knn")
+        assert torch.sparse.check_sparse_tensor_invariants.is_enabled() == enabled
