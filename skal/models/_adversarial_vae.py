@@ -60,8 +60,8 @@ class StopsByHeldOut(Callback):
             return
         kinds, aucs = {"seen": self.seen, "held_out": self.rows.held_out}, {}
         for name, positions in kinds.items():
-            x, is_labeled = self.rows.__getitems__(positions)
-            logits = net.outputs(x)[1].cpu()
+            is_labeled = self.rows.is_labeled[positions]
+            logits = self.rows.outputs(lambda x: net.outputs(x)[1], positions).cpu()
             aucs[name] = float(roc_auc_score(is_labeled, logits))
             net.history.record(f"{name}_auc", aucs[name])
         loss = float(net.telling(logits, is_labeled))

@@ -8,8 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from skal.utils.rows import n_rows, stack_rows, take
+from skal.utils.scratch import Scratch
 
-N_AT_ONCE = 1024  # rows that statistics are taken of, and outputs computed for
+# Rows of a block, and numbers in it where it has several rows.
+N_AT_ONCE, N_NUMBERS = 1024, 2**16
 
 # Columns that differ by less, relative to their mean, are constant.
 LEAST_DEVIATION = 1e-10
@@ -56,6 +58,7 @@ class AuxiliaryRows(Dataset):
         self.is_labeled = torch.from_numpy(self._order >= self._first)
         self.row_shape = tuple(self.numbers([0]).shape[1:])
         self.shape = image_shape(self.row_shape)
+        self._step = rows_at_once(math.prod(self.row_shape))
         self.held_out = torch.empty(0, dtype=torch.int64)
         self.center, self.scale = torch.zeros(()), torch.ones(())
 
@@ -87,10 +90,6 @@ class AuxiliaryRows(Dataset):
         self.center, self.scale = center, torch.where(scale > 0, scale, 1)
         return self
 
-    def _blocks(self, positions=None):
-        positions = np.arange(len(self)) if positions is None else positions
-        return np.split(positions, range(N_AT_ONCE, len(positions), N_AT_ONCE))
-
     def outputs(self, function, positions=None):
         """Call a function with the batches of all rows in order, and join its outputs.
 
@@ -105,8 +104,12 @@ class AuxiliaryRows(Dataset):
         -------
         outputs : tensor
         """
-        blocks = self._blocks(positions)
-        return torch.cat([function(self.__getitems__(b)[0]) for b in blocks])
+        positions = np.arange(len(self)) if positions is None else positions
+
+        def part_of(place):
+            return function(self.__getitems__(positions[place])[0])
+
+        return Scratch().gather(len(positions), self._step, part_of)
 
     def statistics(self):
         """Compute the statistics of all rows; raise where they are not finite.
@@ -116,15 +119,15 @@ class AuxiliaryRows(Dataset):
         mean, std, low, high : float64 tensors of the shape of a row
         """
         count, mean, squares, low, high = 0, 0, 0, math.inf, -math.inf
-        for block in self._blocks():
-            rows = self.numbers(block)
+        for start in range(0, len(self), self._step):
+            rows = self.numbers(range(len(self))[start : start + self._step])
             there = rows.mean(0)
             ahead, share = there - mean, len(rows) / (count + len(rows))
-            squares = squares + (rows - there).square().sum(0)
-            squares = squares + ahead.square() * (count * share)
-            mean = mean + ahead * share
             low = torch.clamp(rows.amin(0), max=low)
             high = torch.clamp(rows.amax(0), min=high)
+            squares = squares + (rows - there).square_().sum(0)
+            squares = squares + ahead.square() * (count * share)
+            mean = mean + ahead * share
             count += len(rows)
         std = (squares / count).sqrt()
         if not bool(std.isfinite().all()):
@@ -189,6 +192,11 @@ class AuxiliaryRows(Dataset):
             for batch in shuffled.tensor_split(self.n_batches(size)):
                 batch = torch.cat([batch, labeled.take(size)])
                 yield batch if len(batch) > 1 else batch.repeat(2)
+
+
+def rows_at_once(n_values):
+    """How many rows of so many values are worked on at a time."""
+    return min(N_AT_ONCE, max(1, N_NUMBERS // max(1, n_values)))
 
 
 def _numbers(rows):

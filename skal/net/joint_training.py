@@ -15,7 +15,7 @@ from skorch.dataset import get_len, unpack_data
 from skorch.utils import to_device
 
 from skal.net.auxiliary import private_auxiliary
-from skal.net.auxiliary_rows import N_AT_ONCE, Cycle
+from skal.net.auxiliary_rows import Cycle, rows_at_once
 from skal.net.batches import BatchLoader
 from skal.net.gradients import parameters_frozen
 from skal.net.heads import HeadProbe, missing_head, scores_of
@@ -220,8 +220,10 @@ class MatchesPool:
         kept = ("collate_fn", "num_workers", "pin_memory", "worker_init_fn")
         options = {name: options[name] for name in kept if name in options}
         order = Cycle(torch.arange(len(features)))
+        shape = getattr(features(np.zeros(1, dtype=int)), "shape", (1,))
+        n_batches = math.ceil(rows_at_once(math.prod(shape[1:])) / size)
         while True:
-            batches = [order.take(size).numpy() for _ in range(-(-N_AT_ONCE // size))]
+            batches = [order.take(size).numpy() for _ in range(n_batches)]
             ends = np.cumsum([len(batch) for batch in batches])
             labels = np.zeros(ends[-1], dtype=label_dtype(self))
             dataset = self.get_dataset(features(np.concatenate(batches)), labels)

@@ -18,7 +18,7 @@ from torch import nn
 
 from skal.models import WassersteinGAN
 from skal.net.auxiliary import auxiliary_state, device_of, restore_auxiliary
-from skal.net.auxiliary_rows import N_AT_ONCE, AuxiliaryRows
+from skal.net.auxiliary_rows import N_AT_ONCE, AuxiliaryRows, rows_at_once
 from skal.net.gradients import check_differentiable
 from skal.net.training import final_estimator
 from skal.pool import PoolView
@@ -319,8 +319,8 @@ def _nearest(points_of, n_points, targets, rng):
     targets = targets.double()
     best = targets.new_empty(len(targets), 0)
     places = best.long()
-    order = rng.permutation(n_points)
-    for block in np.split(order, range(N_AT_ONCE, n_points, N_AT_ONCE)):
+    order, step = rng.permutation(n_points), rows_at_once(targets.shape[1])
+    for block in np.split(order, range(step, n_points, step)):
         distances = torch.cdist(targets, points_of(block).double())
         block = torch.from_numpy(block).to(places).expand(len(targets), -1)
         best, places = torch.cat([best, distances], 1), torch.cat([places, block], 1)

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Self
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
 from skal.models import LossPrediction, RankingLoss
+from skal.net.auxiliary_rows import N_AT_ONCE
 from skal.net.joint_training import PredictsLosses, RankingSettings
 from skal.net.pool_features import PoolFeatures
 from skal.net.training import extend_net, final_estimator, net_to_prepare
 from skal.pool import PoolView
 from skal.query._base import SubsetQuery, trained_along
+from skal.utils.scratch import Scratch
 from skal.utils.seeds import isolated_rng
 from skal.utils.validation import Interval, check_is_fitted, check_params
 
@@ -205,10 +208,15 @@ class LearningLossQuery(SubsetQuery):
 
     def _score(self, pool, positions=None):
         check_is_fitted(self, "module_")
-        means = pool.hidden_means(self.layers_, positions=positions)
         module = deepcopy(self.module_).cpu().double().eval()
-        with torch.no_grad():
-            scores = module([mean.cpu().double() for mean in means.values()])
+        positions = np.arange(len(pool)) if positions is None else positions
+
+        def part_of(place):
+            means = pool.hidden_means(self.layers_, positions=positions[place])
+            with torch.no_grad():
+                return module([mean.cpu().double() for mean in means.values()])
+
+        scores = Scratch().gather(len(positions), N_AT_ONCE, part_of)
         if not bool(scores.isfinite().all()):
             raise ValueError(
                 "the predicted losses are not finite: X holds NaN, or training "

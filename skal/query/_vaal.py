@@ -12,7 +12,6 @@ from numbers import Real
 from typing import Self
 
 import numpy as np
-import torch
 
 from skal.models import AdversarialVAE
 from skal.net.auxiliary import device_of
@@ -222,8 +221,8 @@ class VaalQuery(SubsetQuery):
             )
 
     def _check_spread(self, rows):
-        some = torch.linspace(0, len(rows) - 1, min(len(rows), N_AT_ONCE)).long()
-        codes, _ = self.aux_.outputs(rows.__getitems__(some)[0])
+        some = np.unique(np.linspace(0, len(rows) - 1, N_AT_ONCE).astype(int))
+        codes = rows.outputs(lambda x: self.aux_.outputs(x)[0], some)
         spread = float(codes.std(0, correction=0).max())
         if spread < LEAST_SPREAD:
             warnings.warn(

@@ -188,9 +188,9 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
 
     def _score(self, pool):
         check_is_fitted(self, "aux_")
-        certainty = _certainty(pool.log_proba.cpu().double())
-        unlike = self.aux_.scores(pool.embeddings.float()).cpu().double()
-        score = self.diversity_weight * _standardized(unlike)
+        certainty = pool.by_rows(lambda p: _certainty(p.cpu().double()), pool.log_proba)
+        unlike = pool.by_rows(lambda z: self.aux_.scores(z.float()), pool.embeddings)
+        score = self.diversity_weight * _standardized(unlike.cpu().double())
         score -= self.uncertainty_weight * _standardized(certainty)
         return score
 

@@ -5,8 +5,20 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
-from torch.utils.data import TensorDataset
+from skorch import NeuralNetClassifier
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import Dataset, TensorDataset
 
+from skal import (
+    ActiveLearningLoop,
+    AsalQuery,
+    LearningLossQuery,
+    VaalQuery,
+    WaalQuery,
+)
+from skal.models import MLP
 from skal.net.auxiliary_rows import AuxiliaryRows, image_shape
 from skal.utils.rows import DatasetRows
 
@@ -143,3 +155,68 @@ class Ragged(torch.utils.data.Dataset):
 def test_rows_that_are_no_numbers_of_one_shape_raise(rows):
     with pytest.raises(ValueError, match="no arrays of numbers of one shape"):
         AuxiliaryRows(rows).statistics()
+
+
+class Counted(Dataset):
+    """Rows that are made when they are asked for; notes how many at a time."""
+
+    def __init__(self, n_rows, n_columns):
+        self.n_rows, self.n_columns, self.most = n_rows, n_columns, 0
+
+    def __len__(self):
+        return self.n_rows
+
+    def __getitem__(self, row):
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows):
+        self.most = max(self.most, len(rows))
+        rng = np.random.default_rng(rows[0])
+        return list(rng.standard_normal((len(rows), self.n_columns), dtype=np.float32))
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most numbers of a tensor that is made."""
+
+    most = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves(made) if isinstance(x, torch.Tensor)]
+        self.most = max([self.most, *(tensor.numel() for tensor in tensors)])
+        return made
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        AsalQuery(n_steps=2).set_params(aux__max_iter=5),
+        LearningLossQuery(subset=None),
+        VaalQuery(subset=None).set_params(aux__max_iter=5),
+        WaalQuery(),
+    ],
+    ids=lambda strategy: type(strategy).__name__,
+)
+@pytest.mark.filterwarnings("ignore:the posterior of the VAE")
+@pytest.mark.filterwarnings("ignore:VaalQuery holds out none")
+def test_a_loop_holds_a_block_of_rows_at_a_time(strategy, monkeypatch):
+    n_rows, n_columns, block = 3000, 200, 1024
+    monkeypatch.setattr("skal.net.auxiliary_rows.N_NUMBERS", block * n_columns)
+    rows, largest = Counted(n_rows, n_columns), Largest()
+    net = NeuralNetClassifier(
+        MLP,
+        module__n_inputs=n_columns,
+        module__n_classes=2,
+        module__hidden=(8,),
+        criterion=nn.CrossEntropyLoss,
+        max_epochs=1,
+        verbose=0,
+    )
+    loop = ActiveLearningLoop(
+        net, strategy, initial="uniform", n_rounds=1, batch_size=20, random_state=0
+    )
+    with largest:
+        loop.fit(rows, np.arange(n_rows) % 2)
+    assert len(loop.labeled_indices_) == 30
+    assert rows.most <= block
+    assert largest.most <= 1.2 * block * n_columns
