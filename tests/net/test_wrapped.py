@@ -66,22 +66,24 @@ WRAPPED = {
 
 @pytest.mark.filterwarnings("ignore:the net inside", "ignore:Number of classes in")
 @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
-def test_float64_rows_and_a_class_without_labels(wrap):
+def test_float64_rows_and_a_class_without_labels(wrap, training_seed, margin):
     """Batches of 8 leave one row over; class 1 comes with the second purchase."""
     X, y = blobs()
     initial = np.flatnonzero(y != 1)[:25]
     loop = ActiveLearningLoop(
-        wrap(make_net()), MarginQuery(), initial=initial, n_rounds=0, random_state=0
-    ).fit(X, y)
+        wrap(make_net()), MarginQuery(), initial=initial, n_rounds=0,
+        random_state=training_seed,
+    ).fit(X, y)  # fmt: skip
     proba = loop.predict_proba(X)
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-6)
     assert (proba[:, 1] == 0).all() and (loop.predict(X) != 1).all()
-    assert loop.score(X[y != 1], y[y != 1]) > 0.6
+    margin("accuracy of 3 classes", loop.score(X[y != 1], y[y != 1]), above=0.6)
     loop = ActiveLearningLoop(
         wrap(make_net()), RandomQuery(), initial="balanced", n_initial=17,
-        n_rounds=1, random_state=0,
+        n_rounds=1, random_state=training_seed,
     ).fit(X, y)  # fmt: skip
-    assert loop.predict_proba(X).shape == (120, 4) and loop.score(X, y) > 0.6
+    assert loop.predict_proba(X).shape == (120, 4)
+    margin("accuracy of 4 classes", loop.score(X, y), above=0.6)
 
 
 def test_a_vote_of_one_net_is_that_net():
@@ -98,17 +100,18 @@ def test_a_vote_of_one_net_is_that_net():
     np.testing.assert_array_equal(voting.predict_proba(X), bare.predict_proba(X))
 
 
-def test_columns_are_those_of_the_classes_seen():
+def test_columns_are_those_of_the_classes_seen(training_seed, margin):
     X, y = blobs()
     X, y = X[y != 1], y[y != 1]
     voting = private_clone(WRAPPED["calibrated"](make_net()), N_CLASSES)
     (net,) = nets_inside(voting)
     assert isinstance(net, SeenClasses)
-    net = fit_isolated(net, X.astype(np.float32), y, 0)
+    net = fit_isolated(net, X.astype(np.float32), y, training_seed)
     proba = net.predict_proba(X)
     assert proba.shape == (len(X), 3) and net.classes_.tolist() == [0, 2, 3]
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-6)
-    assert set(net.predict(X)) == {0, 2, 3} and np.mean(net.predict(X) == y) > 0.8
+    assert set(net.predict(X)) == {0, 2, 3}
+    margin("accuracy of 3 classes", np.mean(net.predict(X) == y), above=0.8)
 
 
 def test_what_is_otherwise_is_said_once():
