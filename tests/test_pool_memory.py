@@ -1,5 +1,8 @@
 """Under a memory limit a `PoolView` gives the same outputs, which lie in files."""
 
+import threading
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +16,19 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 from torch.utils.data import Dataset
 
-from skal import ActiveLearningLoop
+from skal import (
+    ActiveLearningLoop,
+    BadgeQuery,
+    BaitQuery,
+    BaldQuery,
+    EntropyQuery,
+    FalcunQuery,
+    KCenterGreedyQuery,
+    MarginQuery,
+    MaxHerdingQuery,
+    UHerdingQuery,
+)
+from skal.models import MLP
 from skal.pool import PoolView
 from skal.posterior import MCDropout
 from skal.testing._pools import make_data, make_estimator, make_pool
@@ -192,3 +207,74 @@ def test_a_checkpoint_goes_on_under_another_limit(tmp_path):
     loop.set_params(memory_limit="3K", n_rounds=2).fit(X, y)
     np.testing.assert_array_equal(loop.labeled_indices_[:20], first)
     assert len(loop.labeled_indices_) == 30
+
+
+def anonymous():
+    """Bytes of this process that lie in no file."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no RssAnon")
+
+
+def growth(function):
+    trace, done = [anonymous()], threading.Event()
+
+    def watch():
+        while not done.wait(0.002):
+            trace.append(anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        function()
+    finally:
+        done.set()
+        watcher.join()
+    return max(trace) - trace[0]
+
+
+SLOW = [
+    EntropyQuery(),
+    MarginQuery(),
+    FalcunQuery(),
+    BaitQuery(),
+    UHerdingQuery(max_references=100),
+    BaldQuery(posterior=MCDropout(n_draws=4)),
+]
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        BadgeQuery(),
+        KCenterGreedyQuery(),
+        MaxHerdingQuery(max_references=100),
+        *(pytest.param(strategy, marks=pytest.mark.slow) for strategy in SLOW),
+    ],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_a_query_makes_no_copy_of_the_embeddings(strategy, tmp_path):
+    """They are 41 MB; half of that is more than all blocks and numbers a row."""
+    rng = np.random.default_rng(0)
+    X = read_only(rng.standard_normal((40_000, 64), dtype=np.float32), tmp_path)
+    with isolated_rng(0):
+        net = NeuralNetClassifier(
+            MLP,
+            module__n_inputs=64,
+            module__n_classes=3,
+            module__hidden=(256,),
+            module__dropout=0.2,
+            criterion=nn.CrossEntropyLoss,
+            classes=[0, 1, 2],
+            iterator_valid__batch_size=512,
+            train_split=None,
+        ).initialize()
+
+    def query(X):
+        labeled = {"X_labeled": X[:20], "y_labeled": np.arange(20) % 3}
+        pool = PoolView(net, X, random_state=0, memory_limit="2M", **labeled)
+        strategy.query(pool, 10)
+
+    query(X[:1000])  # loads what it needs
+    assert growth(lambda: query(X)) < 20e6
