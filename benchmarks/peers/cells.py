@@ -77,13 +77,13 @@ def skal_cell(job, make):
             torch.nn.Linear,
             module__in_features=N_FEATURES,
             module__out_features=N_CLASSES,
+            module__bias=False,
             criterion=torch.nn.CrossEntropyLoss,
             classes=range(N_CLASSES),
             batch_size=1024,
         ).initialize()
         with torch.no_grad():
             net.module_.weight.copy_(torch.from_numpy(pool.weight))
-            net.module_.bias.zero_()
         labeled = {"X_labeled": pool.labeled, "y_labeled": pool.y}
         view = PoolView(net, pool.rows, random_state=0, **labeled)
         known = view.log_proba, view.logits, view.embeddings, view.labeled.embeddings

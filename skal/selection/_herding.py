@@ -195,35 +195,72 @@ class _Coverage:
         if distances is not None:
             distances = torch.from_numpy(distances).to(points.device)
             self._covered = torch.exp(-distances[references] / self._square)
+        self.settle()
 
     def bounds(self, rows, dtype):
         """Bound from below and above what each of a tensor of rows adds."""
-        c = [self.points[rows]]
-        error = torch.finfo(dtype)
-        # Of a sum over a chunk, and of an exponential as far as it does not underflow.
-        slack = error.eps * (2 * N_ROWS**0.5 - 2 * math.log(error.tiny))
+        self.work += len(rows) * len(self._references)
         gain, own = self._of_itself(rows)
         doubt = 4 * torch.finfo(torch.float64).eps * gain
-        doubt += len(self._weights) * error.tiny
-        for start in range(0, len(self._references), N_ROWS):
-            part = slice(start, start + N_ROWS)
-            index, weights = self._references[part], self._weights[part]
-            kernel, row_width, column_width = lower_bounds(
-                [self.points[index]], c, self._origin, dtype=dtype
+        places = torch.arange(len(self._references), device=own.device)
+        for part in places.split(N_ROWS):
+            its_gain, its_doubt = self._sums(
+                part, rows, self._covered, None, own, dtype
             )
-            kernel.clamp_(min=0).mul_(-1 / self._square).exp_()
-            here = torch.nonzero((own >= start) & (own < start + len(index))).squeeze(1)
-            kernel[own[here] - start, here] = 0
-            row_width, column_width = (
-                (x.double() / self._square).clamp(max=1)
-                for x in (row_width, column_width)
-            )
-            sides = torch.stack([weights, weights * row_width]).to(dtype)
-            total, shift = (sides @ kernel).double()
-            doubt += shift + total * (column_width + slack)
-            kernel.sub_(self._covered[part].to(dtype)[:, None]).clamp_(min=0)
-            gain += (sides[:1] @ kernel)[0].double()
+            gain += its_gain
+            doubt += its_doubt
         return gain - doubt, gain + doubt
+
+    def losses(self, rows):
+        """Bound from below what rows add less than at the last `settle`."""
+        changed = torch.nonzero(self._covered > self._settled).squeeze(1)
+        loss = torch.zeros(len(rows), dtype=torch.float64, device=changed.device)
+        for part in changed.split(N_ROWS):
+            covers = self._settled, self._covered
+            its_loss, its_doubt = self._sums(part, rows, *covers, None, self.dtype)
+            loss += its_loss - its_doubt
+        return loss.clamp_(min=0)
+
+    def settle(self):
+        """Count work, and losses, from now on."""
+        self.work, self._settled = 0, self._covered.clone()
+
+    def n_changed(self):
+        return int((self._covered > self._settled).sum())
+
+    def _sums(self, part, rows, below, above, own, dtype):
+        """Sum up how far the kernel with rows lies between two covers of references.
+
+        Returns the weighted sums, from which a row's kernel with itself is left out
+        where `own` says its place, and what they are too large by, at most. Where the
+        kernel does not reach the lower cover there is no doubt that they add nothing.
+        """
+        error = torch.finfo(dtype)
+        # Of a sum over a chunk, and of an exponential as far as it does not underflow.
+        slack = error.eps * (2 * len(part) ** 0.5 - 2 * math.log(error.tiny))
+        index, weights = self._references[part], self._weights[part]
+        kernel, row_width, column_width = lower_bounds(
+            [self.points[index]], [self.points[rows]], self._origin, dtype=dtype
+        )
+        kernel.clamp_(min=0).mul_(-1 / self._square).exp_().mul_(1 + slack)
+        if own is not None:
+            here = torch.nonzero((own >= part[0]) & (own <= part[-1])).squeeze(1)
+            kernel[own[here] - part[0], here] = 0
+        row_width, column_width = (
+            (x.double() / self._square).clamp(max=1) for x in (row_width, column_width)
+        )
+        low = (below[part] * (1 - error.eps)).to(dtype)
+        kernel.sub_(low[:, None]).clamp_(min=0)
+        sides = torch.stack([weights, weights * row_width]).to(dtype)
+        total = (sides @ kernel).double()
+        between = total[0]
+        if above is not None:
+            height = above[part].to(dtype) - low
+            kernel = torch.minimum(kernel, height[:, None], out=kernel)
+            between = (sides[0] @ kernel).double()
+        total = total + ((sides * low) @ kernel.sign_()).double()  # of what is reached
+        doubt = total[1] + total[0] * (column_width + 3 * slack)
+        return between, doubt + len(part) * error.tiny
 
     def _of_itself(self, rows):
         """Look up what rows add to their own coverage, and their place or -1."""
@@ -254,17 +291,32 @@ class _Coverage:
 def _greedy(coverage, n_select):
     n_rows = len(coverage.points)
     upper = torch.full((n_rows,), torch.inf, dtype=torch.float64)
-    picked = []
+    picked, settled = [], None
     while len(picked) < n_select:
         rows = _contenders(coverage, upper)
         gain, row, kernel = _best(coverage, rows)
+        rest = torch.nonzero(upper > -torch.inf).squeeze(1)
         if gain == 0:  # So it is for all others, from now on.
-            rest = torch.nonzero(upper > -torch.inf).squeeze(1)
             return picked + rest[: n_select - len(picked)].tolist()
+        if settled is None:
+            settled = upper.clone()
+            coverage.settle()
         coverage.add(kernel)
         picked.append(row)
         upper[row] = -torch.inf
+        # Stale bounds cost about as much by now as lowering all of them does.
+        if coverage.work > coverage.n_changed() * len(rest):
+            _lower(coverage, upper, settled, rest)
+            settled = upper.clone()
+            coverage.settle()
     return picked
+
+
+def _lower(coverage, upper, settled, rows):
+    """Lower the bounds of rows by what they lost since they were `settled`."""
+    for block in rows.split(2 * N_CANDIDATES):
+        losses = coverage.losses(block.to(coverage.points.device)).cpu()
+        upper[block] = torch.minimum(upper[block], settled[block] - losses)
 
 
 def _contenders(coverage, upper):
@@ -285,7 +337,7 @@ def _refreshed(coverage, upper, rows, dtype):
     low = torch.full_like(upper, -torch.inf)
     stale = low.clone()
     stale[rows] = upper[rows]
-    best, n = -torch.inf, N_CANDIDATES // 2
+    best, n = -torch.inf, N_CANDIDATES // 8
     while True:
         top = stale.topk(min(n, len(stale)))
         block = top.indices[top.values > max(best, best * (1 + TIE))]
@@ -295,7 +347,8 @@ def _refreshed(coverage, upper, rows, dtype):
         low[block], high = (x.cpu() for x in bounds)
         upper[block] = torch.minimum(upper[block], high)
         stale[block] = -torch.inf
-        best, n = max(best, float(low[block].max())), 2 * N_CANDIDATES
+        best = max(best, float(low[block].max()))
+        n = min(4 * n, 2 * N_CANDIDATES)
     rows = torch.nonzero((upper >= best) & (low > -torch.inf)).squeeze(1)
     return rows, low[rows]
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from skal.selection import herding, kmeans_plusplus
+from skal.selection._herding import _Coverage
 
 
 def kernel_matrix(x, y, width):
@@ -250,3 +251,27 @@ def test_bad_input(changed, message):
     known = {"points": np.arange(10.0).reshape(5, 2), "n_select": 2} | changed
     with pytest.raises(ValueError, match=message):
         herding(known.pop("points"), known.pop("n_select"), **known)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounds_and_losses_hold_and_are_tight(dtype):
+    """What rows add is within bounds, and they lost at least what is said."""
+    points = torch.randn(1500, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
+    references, weights = torch.arange(1500), torch.ones(1500, dtype=torch.float64)
+    coverage = _Coverage(points, references, weights, 6.0, None)
+    kernel = torch.from_numpy(kernel_matrix(points, points, 6.0))
+    rows, covered, before = torch.arange(700, 1200), torch.zeros(1500), None
+    for pick in (3, 800, 1400):
+        coverage.add(coverage.exact(pick)[1])
+        covered = torch.maximum(covered, kernel[:, pick])
+        gain = (kernel[:, rows] - covered[:, None]).clamp(min=0).sum(0)
+        low, high = coverage.bounds(rows, dtype)
+        assert (low <= gain).all() and (gain <= high).all()
+        assert float((high - low).max()) < 1e-3 * float(gain.max())
+        if before is not None:
+            losses = coverage.losses(rows)
+            assert (losses <= before - gain + 1e-12).all()
+            assert float((before - gain - losses).max()) < 1e-3 * float(gain.max())
+        if pick != 800:
+            before = gain
+            coverage.settle()
