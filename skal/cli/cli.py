@@ -13,7 +13,7 @@ from pydantic import SkipValidation
 
 from skal._version import __version__
 from skal.cli.serve import label
-from skal.experiment.config import GridConfig, Places, RunConfig
+from skal.experiment.config import GridConfig, Places, RunConfig, Workers
 from skal.experiment.options import UsageError, flag, pairs, read_options
 
 app = App(
@@ -42,7 +42,7 @@ Tracebacks = Annotated[
 _SEEDS = {"seeds", "seed_list"}
 
 
-class _Run(Places, RunConfig):
+class _Run(Workers, Places, RunConfig):
     pass
 
 
@@ -171,13 +171,22 @@ def run(*, config: File = None, debug: Tracebacks = False, **values):
     where it stopped.
     """
     given = _with_file(_Run, values, config)
-    run_config = RunConfig(**given.model_dump(exclude=set(Places.model_fields)))
-    places = given.model_dump(include=set(Places.model_fields))
+    elsewhere, where = set(Workers.model_fields), set(Places.model_fields)
+    run_config = RunConfig(**given.model_dump(exclude=elsewhere | where))
+    places = given.model_dump(include=where)
+    if run_config.n_parts is None and given.model_fields_set & elsewhere:
+        raise UsageError(
+            "--n-jobs, --backend and --scheduler of one run need --n-parts: it is the "
+            "parts of its pool that are worked at elsewhere."
+        )
     _prepare()
     from skal.cli.display import print_run, progress_bar
     from skal.experiment.run import run_experiment
+    from skal.experiment.workers import check_workers, workers
 
-    with progress_bar(run_config) as advance:
+    check_workers(given.backend, given.scheduler)
+    at = workers(given.backend, given.scheduler, given.n_jobs)
+    with at, progress_bar(run_config) as advance:
         result = run_experiment(
             run_config, on_round=advance, on_features=advance.features, **places
         )

@@ -213,7 +213,8 @@ def print_strategies(descriptions):
         "ahead from: labels a class from which it was ahead of random, on the mean of "
         "several data sets; - never, empty: not measured. query s: of 4,000 rows, "
         "the median.",
-        "skal list NAME says more of one.",
+        "skal list NAME says more of one. With --n-parts or --max-rows any chooses "
+        "from parts, or from a random part, of a large pool.",
     )
     for note in notes:
         console.print(note)

@@ -62,6 +62,14 @@ def _memory(value):
     return value
 
 
+def _address(value):
+    if value == "auto" or re.fullmatch(
+        r"(\w+://)?(\[[\da-fA-F:]+\]|[\w.-]+):\d{1,5}", str(value)
+    ):
+        return value
+    raise ValueError(f"must be HOST:PORT, as in 127.0.0.1:8786, got {value!r}")
+
+
 def _jobs(value):
     return -1 if str(value) == "-1" else _cores(value)
 
@@ -140,6 +148,12 @@ class RunOptions(Options):
         Threads of torch; None: one a core, 8 at most.
     strategy_options : dict, default={}
         KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.
+    n_parts : int or None, default=None
+        Let the strategy choose from so many parts of the pool, then from what it chose
+        there: on a large pool, or a cluster; None: from the whole.
+    max_rows : int or None, default=None
+        Let the strategy choose from so many rows drawn at random in each round; None:
+        from all.
     initial : str, default="auto"
         How the first labelled set is chosen: herding covers the pool, uniform draws,
         balanced takes as many rows of each class; auto: herding of rows of features,
@@ -175,6 +189,8 @@ class RunOptions(Options):
     device: Text = "auto"
     threads: Threads | None = None
     strategy_options: Annotated[dict[str, Any], PlainValidator(table)] = {}
+    n_parts: Count | None = None
+    max_rows: Count | None = None
     initial: names.Initial = "auto"
     n_initial: Size = 20
     batch_size: Size = 20
@@ -232,6 +248,11 @@ class RunOptions(Options):
             raise UsageError(
                 f"--n-initial {sizes['n_initial']} is larger than the pool of "
                 f"{n_samples} rows."
+            )
+        if self.max_rows is not None and self.max_rows < sizes["batch_size"]:
+            raise UsageError(
+                f"--max-rows {self.max_rows} is less than --batch-size "
+                f"{sizes['batch_size']}: a round chooses from at least as many."
             )
         return self.model_copy(update=sizes)
 
@@ -307,7 +328,26 @@ class Places(Options):
     memory_limit: Annotated[int | str, Check(_memory)] | None = None
 
 
-class GridConfig(Places, RunOptions):
+class Workers(Options):
+    """Where runs are worked at, or the parts of the pool of one run.
+
+    Parameters
+    ----------
+    n_jobs : int, default=1
+        Runs at a time, or parts of one run's pool (--n-parts); -1: one a core.
+    backend : {"loky", "dask", "ray"}, default="loky"
+        Where they run: processes of this machine, or a cluster; with the files, for
+        several runs.
+    scheduler : str or None, default=None
+        HOST:PORT of the cluster; None: a local one.
+    """
+
+    n_jobs: Annotated[int, Check(_jobs)] = 1
+    backend: names.Backend = "loky"
+    scheduler: Annotated[str, Check(_address)] | None = None
+
+
+class GridConfig(Workers, Places, RunOptions):
     """Options of a grid of runs, beside those of `RunOptions` and `Places`.
 
     Parameters
@@ -318,12 +358,6 @@ class GridConfig(Places, RunOptions):
         Number of seeds, 0 and on.
     seed_list : list of int or None, default=None
         The seeds themselves, instead of their number.
-    n_jobs : int, default=1
-        Runs at a time; -1: one a core.
-    backend : {"loky", "dask", "ray"}, default="loky"
-        Where they run: processes of this machine, or a cluster with the files.
-    scheduler : str or None, default=None
-        HOST:PORT of the cluster; None: a local one.
     threads : int or None, default=1
         Threads of torch on the CPU; None: one a usable core, eight at most.
     """
@@ -333,9 +367,6 @@ class GridConfig(Places, RunOptions):
     )
     seeds: Count = 5
     seed_list: Annotated[list[int], Check(each(whole(0)))] | None = None
-    n_jobs: Annotated[int, Check(_jobs)] = 1
-    backend: names.Backend = "loky"
-    scheduler: Text | None = None
     threads: Threads | None = 1
 
     @model_validator(mode="after")

@@ -4,12 +4,10 @@ import os
 import pickle
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-
-from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from skal.experiment.config import GridConfig, RunConfig, RunOptions
 from skal.experiment.data import forget_loads, load_data, pool_rows, shared_loads
@@ -19,6 +17,8 @@ from skal.experiment.options import UsageError
 from skal.experiment.results import RunFolder, read_run
 from skal.experiment.run import run_experiment
 from skal.experiment.strategies import build_strategy, taken_options
+from skal.experiment.workers import check_workers, workers
+from skal.utils.parallel import call_all
 
 Comparison = namedtuple("Comparison", "results failures notes")
 
@@ -69,21 +69,22 @@ def compare(
     """
     which = "seed_list" if isinstance(seeds, Iterable) else "seeds"
     grid = GridConfig(strategies=strategies, **{which: seeds, **options})
-    if grid.scheduler is not None and grid.backend == "loky":
-        raise UsageError(
-            f"--scheduler {grid.scheduler!r} needs --backend dask or ray, got 'loky'."
-        )
+    check_workers(grid.backend, grid.scheduler)
     configs, notes = plan(grid)
     # Workers may be in another folder.
     places = grid.out, grid.data_root, grid.backbone_cache
     places = [place and os.path.abspath(place) for place in places]
-    workers = _workers(grid.backend, grid.scheduler, grid.n_jobs)
-    with watch(configs) if watch else nullcontext(), workers as run_all:
-        name = uuid4().hex
-        cells = (
-            delayed(_run_cell)(name, c, *places, grid.memory_limit) for c in configs
+    name = uuid4().hex
+    with ExitStack() as stack:
+        stack.callback(forget_loads)
+        if watch:
+            stack.enter_context(watch(configs))
+        stack.enter_context(workers(grid.backend, grid.scheduler, grid.n_jobs))
+        errors = call_all(
+            _run_cell,
+            lambda number: (name, configs[number], *places, grid.memory_limit),
+            len(configs),
         )
-        errors = run_all(cells)
     failures = [(c, error) for c, error in zip(configs, errors, strict=True) if error]
     failed = [c for c, _ in failures]
     paths = [RunFolder(grid.out, c).path for c in configs if c not in failed]
@@ -180,41 +181,3 @@ def _run_cell(grid, config, out, data_root, cache, limit):
         except Exception:  # its class or its arguments cannot be pickled
             return RuntimeError(f"{type(error).__name__}: {error}")
     return None
-
-
-@contextmanager
-def _workers(backend, scheduler, n_jobs):
-    """Yield what runs delayed calls and lists their results."""
-    n_local = None if scheduler else cpu_count() if n_jobs == -1 else n_jobs
-    with ExitStack() as stack:
-        stack.callback(forget_loads)
-        try:
-            if backend == "dask":
-                from distributed import Client
-
-                # No dashboard: nobody looks, and its port may be taken.
-                local = {"threads_per_worker": 1, "dashboard_address": None}
-                local = {} if scheduler else {"n_workers": n_local, **local}
-                stack.enter_context(Client(scheduler, **local))
-            if backend == "ray":
-                import ray
-                from ray.util.joblib import register_ray
-
-                # "local": never a cluster that happens to run here.
-                ray.init(address=scheduler or "local", num_cpus=n_local)
-                stack.callback(ray.shutdown)
-                register_ray()
-        except ImportError as error:
-            raise UsageError(
-                f"--backend {backend} needs more packages: pip install "
-                f"'skal[{backend}]'."
-            ) from error
-        except Exception as error:  # each engine raises others
-            if scheduler is None:
-                raise
-            raise UsageError(
-                f"--scheduler {scheduler!r} cannot be reached ({error}); give the "
-                "HOST:PORT of a cluster that runs, or leave it out to start one here."
-            ) from error
-        stack.enter_context(parallel_config(backend=backend))
-        yield Parallel(n_jobs=n_jobs if backend == "loky" else -1)

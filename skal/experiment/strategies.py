@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skal.experiment.options import UsageError, unknown
 from skal.posterior import DeepEnsemble, MCDropout
-from skal.query import StochasticQuery
+from skal.query import PartitionedQuery, StochasticQuery, SubsampleQuery
 from skal.utils import all_strategies, command_line_name
 from skal.utils.validation import check_params
 
@@ -108,6 +108,12 @@ def build_strategy(config):
         check_params(strategy)
     except ValueError as error:
         raise UsageError(f"--strategy-option: {error}") from error
+    if not strategy.requires:  # what reads nothing has all pools alike
+        return strategy
+    if config.n_parts is not None:
+        strategy = PartitionedQuery(strategy, n_parts=config.n_parts)
+    if config.max_rows is not None:
+        strategy = SubsampleQuery(strategy, max_rows=config.max_rows)
     return strategy
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from skorch import NeuralNet
 from skal.experiment import compare
 from skal.experiment import data as data_module
 from skal.experiment import grid as grid_module
+from skal.experiment import workers as workers_module
 from skal.experiment.config import GridConfig, RunConfig
 from skal.experiment.names import STRATEGIES
 from skal.experiment.options import UsageError
@@ -213,6 +215,10 @@ def test_percentages(tmp_path):
         (["margin"], 1, {"lr": "fast"}, "--lr must be a number above 0, got 'fast'"),
         (["margin"], 1, {"batch_size": "0%"}, "--batch-size must be a percentage"),
         (["margin"], 1, {"n_jobs": 0}, "--n-jobs .* got 0; or -1 for one a core"),
+        (["margin"], 1, {"scheduler": "nonsense"}, "--scheduler must be HOST:PORT, as"),
+        (["margin"], 1, {"scheduler": "a:b"}, "--scheduler must be HOST:PORT, as in 1"),
+        (["margin"], 1, {"max_rows": 19}, "--max-rows 19 is less than --batch-size 20"),
+        (["margin"], 1, {"n_parts": 0}, "--n-parts must be a whole number of at le"),
         (["margin"], 1, {"scheduler": "h:1"}, "--scheduler 'h:1' needs --backend dask"),
         (["margin"], 1, {"seed": 3}, "no option 'seed'; did you mean 'seeds'"),
         (["margin"], 1, {"strategy_options": {"first": 1}}, "none of random, margin"),
@@ -235,11 +241,25 @@ def test_requests_that_cannot_be_met(strategies, seeds, options, message, tmp_pa
     assert not (tmp_path / "new").exists()
 
 
-def test_a_cluster_that_cannot_be_reached(tmp_path):
+def test_a_cluster_that_cannot_be_reached(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
-    with pytest.raises(UsageError, match="--scheduler 'nonsense' cannot be reached"):
-        run_grid(tmp_path / "new", backend="dask", scheduler="nonsense")
+    with socket.socket() as free:  # a port at which nobody listens
+        free.bind(("127.0.0.1", 0))
+        gone = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(grid_module, "plan", None)  # nothing is loaded before
+    for address in (gone, f"tcp://{gone}"):
+        message = f"--scheduler '{address}' cannot be reached .* leave it out"
+        with pytest.raises(UsageError, match=message):
+            run_grid(tmp_path / "new", backend="dask", scheduler=address)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_a_backend_that_is_not_installed(tmp_path, monkeypatch, backend):
+    monkeypatch.setattr(workers_module, "find_spec", lambda name: None)
+    message = rf"--backend {backend} needs .* pip install 'skal\[{backend}\]'"
+    with pytest.raises(UsageError, match=message):
+        run_grid(tmp_path / "new", backend=backend)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
