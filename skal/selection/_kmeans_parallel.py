@@ -3,20 +3,18 @@
 import numpy as np
 import torch
 
-from skal.selection._distances import Cover, closest, working_dtype
+from skal.selection._distances import closest, working_dtype
 
 N_PASSES = 5  # as in the paper's experiments
 
 
-def candidates(factors, start, n_select, oversampling, weights, rng):
+def candidates(cover, n_select, oversampling, weights, rng):
     """Draw candidates in a few passes, and count the rows nearest to each.
 
     Parameters
     ----------
-    factors : list of one or two tensors
-        The rows.
-    start : int
-        The first candidate.
+    cover : Cover
+        The rows, of which the first candidate is picked.
     n_select : int
         Rows that will be drawn of the candidates.
     oversampling : float
@@ -28,12 +26,9 @@ def candidates(factors, start, n_select, oversampling, weights, rng):
     Returns
     -------
     rows : int64 array of shape (n_candidates,)
-        Ascending but for `start`, which is first; at least `n_select` where so many
-        rows differ.
+        That picked first; at least `n_select` where so many rows differ.
     weights : float64 array of shape (n_candidates,)
     """
-    cover = Cover(factors, "factors")
-    cover.add([start])
     n_passes = 0
     while n_passes < N_PASSES or len(cover.picked) < n_select:
         cover.refresh()
@@ -47,12 +42,13 @@ def candidates(factors, start, n_select, oversampling, weights, rng):
         cover.add(np.flatnonzero(rng.random(len(chance)) < chance).tolist())
         n_passes += 1
     rows = np.array(cover.picked)
-    return rows, _counts(factors, cover, rows, weights)
+    return rows, _counts(cover, rows, weights)
 
 
-def _counts(factors, cover, rows, weights):
+def _counts(cover, rows, weights):
     """Weigh of the rows those that are nearest to each candidate."""
-    chosen, dtype = cover.take(rows.tolist()), working_dtype(factors[0])
+    factors, chosen = cover.factors, cover.take(rows.tolist())
+    dtype = working_dtype(factors[0])
     counts = np.zeros(len(rows))
     for start in range(0, len(factors[0]), 1024):
         x = [factor[start : start + 1024] for factor in factors]

@@ -1,5 +1,7 @@
 """k-means++ seeding (D^2 sampling), exact, by blocks of candidates."""
 
+from numbers import Real
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +15,7 @@ from skal.selection._distances import (
     differences,
     lower_bounds,
 )
+from skal.selection._kmeans_parallel import candidates
 from skal.utils.seeds import SeedLike, check_generator
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 256
@@ -26,6 +29,7 @@ def kmeans_plusplus(
     *,
     first: str = "norm",
     weights: ArrayLike | torch.Tensor | None = None,
+    oversampling: float | None = None,
     random_state: SeedLike = None,
 ) -> NDArray[np.int64]:
     """Draw rows with probability proportional to the squared distance to those drawn.
@@ -43,9 +47,15 @@ def kmeans_plusplus(
     weights : array or tensor of shape (n_rows,), default=None
         Of how many rows each stands for, positive: what the probabilities of draws are
         multiplied by. None is 1 each.
+    oversampling : float, default=None
+        Draw in few passes over the rows, where these are slow to read: k-means|| [3]_.
+        In each of five passes (more until there are enough) about `oversampling` times
+        `n_select` candidates are drawn at once, 2 is usual; those wanted are drawn
+        among them, each standing for the rows nearest to it. None passes over the rows
+        as often as the draws need, `n_select` / 100 times or more.
     random_state : None, int, Generator or RandomState, default=None
         The source of the draws. Equal seeds give equal rows on one device, and a
-        larger `n_select` only appends to them.
+        larger `n_select` only appends to them, unless there is `oversampling`.
 
     Returns
     -------
@@ -75,6 +85,8 @@ def kmeans_plusplus(
     .. [1] Arthur and Vassilvitskii (2007). k-means++: the advantages of careful
        seeding. SODA.
     .. [2] Raff (2021). Exact acceleration of k-means++ and k-means||. IJCAI.
+    .. [3] Bahmani, Moseley, Vattani, Kumar and Vassilvitskii (2012). Scalable
+       k-means++. VLDB.
 
     Examples
     --------
@@ -88,6 +100,7 @@ def kmeans_plusplus(
     if first not in ("norm", "uniform"):
         raise ValueError(f"first must be 'norm' or 'uniform', got {first!r}.")
     weights = check_weights(weights, factors[0], "factors")
+    _check_oversampling(oversampling)
     rng = check_generator(random_state)
     with torch.no_grad():
         cover = Cover(factors, "factors")
@@ -98,10 +111,34 @@ def kmeans_plusplus(
             share = weights.cumsum(0).cpu().numpy()
             start = np.searchsorted(share, rng.random() * share[-1], side="right")
         cover.add([int(start)])
-        _sample(cover, n_select, weights, rng)
-    rest = np.delete(np.arange(n_rows), cover.picked)
-    fill = rng.permutation(rest)[: n_select - len(cover.picked)]
-    return np.concatenate([cover.picked, fill]).astype(np.int64)
+        if oversampling is None:
+            _sample(cover, n_select, weights, rng)
+            picked = cover.picked
+        else:
+            among = candidates(cover, n_select, oversampling, weights, rng)
+            picked = _drawn_among(factors, *among, n_select, rng)
+    rest = np.delete(np.arange(n_rows), picked)
+    fill = rng.permutation(rest)[: n_select - len(picked)]
+    return np.concatenate([picked, fill]).astype(np.int64)
+
+
+def _check_oversampling(oversampling):
+    valid = isinstance(oversampling, Real) and not isinstance(oversampling, bool)
+    if oversampling is not None and not (valid and 0 < oversampling < np.inf):
+        raise ValueError(
+            f"oversampling must be a positive number or None, got {oversampling!r}."
+        )
+
+
+def _drawn_among(factors, rows, weights, n_select, rng):
+    """Draw of candidates, of which the first is taken, by their weights."""
+    index = torch.from_numpy(rows).to(factors[0].device)
+    cover = Cover(tuple(factor[index] for factor in factors), "factors")
+    cover.add([0])
+    _sample(
+        cover, min(n_select, len(rows)), torch.from_numpy(weights).to(index.device), rng
+    )
+    return rows[cover.picked]
 
 
 def _check_factors(factors):

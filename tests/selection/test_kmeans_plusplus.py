@@ -267,3 +267,76 @@ def test_nothing_to_select():
     picks = kmeans_plusplus(np.ones((3, 2)), 0)
     assert picks.shape == (0,) and picks.dtype == np.int64
     assert kmeans_plusplus(np.ones((0, 2)), 0).shape == (0,)
+
+
+def blobs(n_rows=3000, n_blobs=40, n_columns=6, seed=0):
+    rng = np.random.default_rng(seed)
+    centers = 10 * rng.standard_normal((n_blobs, n_columns))
+    return centers[rng.integers(n_blobs, size=n_rows)] + rng.standard_normal(
+        (n_rows, n_columns)
+    )
+
+
+def mean_potential(X, n_select, **options):
+    found = []
+    for seed in range(10):
+        picks = kmeans_plusplus(X, n_select, random_state=seed, **options)
+        assert len(set(picks.tolist())) == n_select
+        gaps = ((X[:, None] - X[picks][None]) ** 2).sum(2)
+        found.append(gaps.min(1).sum())
+    return np.mean(found)
+
+
+def test_few_passes_give_about_the_potential_of_many():
+    X = blobs()
+    few = mean_potential(X, 40, first="uniform", oversampling=2)
+    assert few < 1.1 * mean_potential(X, 40, first="uniform")
+
+
+def test_few_passes_over_pairs_are_those_over_their_products():
+    rng = np.random.default_rng(0)
+    a, h = rng.standard_normal((200, 2)), rng.standard_normal((200, 3))
+    points = np.einsum("ni,nj->nij", a, h).reshape(200, 6)
+    for seed in range(3):
+        options = {"oversampling": 1.5, "random_state": seed}
+        np.testing.assert_array_equal(
+            kmeans_plusplus((a, h), 12, **options),
+            kmeans_plusplus(points, 12, **options),
+        )
+
+
+def test_few_passes_over_few_distinct_rows():
+    X = np.repeat(np.eye(3), 5, axis=0)
+    for n_select in (0, 1, 2, 3, 9, 15):
+        picks = kmeans_plusplus(X, n_select, oversampling=2, random_state=0)
+        assert len(set(picks.tolist())) == n_select
+        assert len(np.unique(X[picks], axis=0)) == min(n_select, 3)
+
+
+@pytest.mark.parametrize("oversampling", [0, -1, np.inf, np.nan, True, "2"])
+def test_oversampling_is_a_positive_number(oversampling):
+    with pytest.raises(ValueError, match="oversampling must be a positive number"):
+        kmeans_plusplus(np.eye(3), 2, oversampling=oversampling)
+
+
+@pytest.mark.parametrize("oversampling", [None, 2])
+def test_weights_are_numbers_of_copies(oversampling):
+    """The second draw falls on each row as often as its weight and distance say."""
+    X, weights = np.array([[9.0], [0.0], [6.0], [8.0]]), np.array([1.0, 1.0, 5.0, 3.0])
+    if oversampling is None:
+        mass = weights * (X[:, 0] - 9) ** 2
+        counts = np.zeros(4)
+        for seed in range(2000):
+            options = {"weights": weights, "random_state": seed}
+            counts[kmeans_plusplus(X, 2, **options)[1]] += 1
+        np.testing.assert_allclose(counts / 2000, mass / mass.sum(), atol=0.03)
+    uniform = {"first": "uniform", "weights": weights, "oversampling": oversampling}
+    firsts = [kmeans_plusplus(X, 1, random_state=s, **uniform)[0] for s in range(2000)]
+    shares = np.bincount(firsts, minlength=4) / 2000
+    np.testing.assert_allclose(shares, weights / weights.sum(), atol=0.03)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1, 1, 0], [1, 1, np.nan], [[1, 1, 1]]])
+def test_wrong_weights(weights):
+    with pytest.raises(ValueError, match="weights must"):
+        kmeans_plusplus(np.eye(3), 2, weights=np.array(weights))
