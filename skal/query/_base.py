@@ -42,11 +42,14 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         The outputs of a `PoolView` that the strategy reads, so that they come in one
         pass: "proba", "log_proba", "logits", "embeddings", "head_bias", "features",
         "labeled.embeddings", ...
+    weighs : bool
+        Whether it counts the `weights` of a `PoolView`.
     training_note : str
         How `prepare` lets the network learn from more than labels, or "".
     """
 
     requires: tuple[str, ...] = ()
+    weighs = False
     training_note = ""
     _parameter_constraints = {
         "random_state": [
@@ -428,6 +431,11 @@ class WrappingQuery(QueryStrategy):
         return self.active_strategy.requires
 
     @property
+    def weighs(self) -> bool:
+        """Whether the strategy does."""
+        return self.active_strategy.weighs
+
+    @property
     def training_note(self) -> str:
         """That of the strategy."""
         return self.active_strategy.training_note
@@ -484,6 +492,7 @@ class HerdingQuery(QueryStrategy):
         See `QueryStrategy`.
     """
 
+    weighs = True
     _parameter_constraints = {
         **QueryStrategy._parameter_constraints,
         "space": [StrOptions({"embeddings", "features"})],

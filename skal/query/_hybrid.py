@@ -90,6 +90,7 @@ class BadgeQuery(QueryStrategy):
     random_state: int | None = None
 
     requires = ("proba", "decision_values", "embeddings", "head_bias")
+    weighs = True
     _parameter_constraints = {
         **QueryStrategy._parameter_constraints,
         "first": [StrOptions({"norm", "uniform"})],

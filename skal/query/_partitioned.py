@@ -36,9 +36,11 @@ class PartitionedQuery(WrappingQuery):
     Each random part gives as many rows as are wanted, and the strategy takes from their
     union what is wanted: GreeDi [1]_ (algorithm 2). Two things are added, without which
     much is lost. The first part, half as large as the others, joins the union whole, as
-    the union alone lacks the density of the pool. And a strategy that looks at labelled
-    rows first takes three quarters of what is wanted from the first part; these count
-    as labelled for the other parts and the union, which give the last quarter.
+    the union alone lacks the density of the pool; its rows count as many times as they
+    stand for others in `BadgeQuery` and where there is herding. Any other strategy that
+    looks at labelled rows first takes three quarters of what is wanted from the first
+    part; these count as labelled for the other parts and the union, which give the last
+    quarter.
 
     Parts are seen, and chosen from, wherever `joblib.parallel_config` says: in this
     process one after another, in others by joblib's loky, on a cluster by dask or ray.
@@ -196,6 +198,8 @@ class PartitionedQuery(WrappingQuery):
 
     def _sees_chosen(self, pool):
         """Tell whether rows that are chosen already may count as labelled."""
+        if self.strategy.weighs:  # what it takes of the first part stands for others
+            return False
         compares = {n for n in self.requires if n.startswith("labeled.")}
         if not pool.has_labeled:  # what reads predictions, too, may do otherwise then
             return set(self.requires) == {"embeddings", *compares} and bool(compares)
