@@ -17,6 +17,7 @@ from skal.net.dropout import sample_dropout
 from skal.net.evaluation import (
     check_has_layers,
     check_has_proba,
+    check_precision,
     has_method,
     predict_batches,
     running,
@@ -76,6 +77,10 @@ class PoolView(Parts):
         Bytes of outputs in memory, as "500M" or "2G"; what is beyond goes to files
         without a name in the folder for temporary ones (TMPDIR, else /var/tmp where
         there is one), and picks are the same. None keeps all in memory.
+    precision : {None, "bfloat16", "float16"}, default=None
+        What a network multiplies in while it predicts (`torch.autocast`): faster on a
+        GPU, and picks may be others. None computes as `predict_proba` does. Outputs are
+        float32 all the same, gradients of the input and training as without it.
 
     Attributes
     ----------
@@ -122,6 +127,7 @@ class PoolView(Parts):
         embedding_layer: str = "auto",
         random_state: int | None = None,
         memory_limit: int | str | None = None,
+        precision: str | None = None,
     ):
         self.estimator = estimator
         self.embedding_layer = embedding_layer
@@ -134,6 +140,7 @@ class PoolView(Parts):
         self._classes = None if classes is None else np.asarray(classes)
         self._cache = {}
         self._scratch = Scratch(memory_limit)
+        self.precision = check_precision(precision)
 
     @classmethod
     def of_rows(
@@ -181,6 +188,7 @@ class PoolView(Parts):
             embedding_layer=self.embedding_layer,
             random_state=self.random_state,
             run_seed=self.run_seed,
+            precision=self.precision,
         )
         view._scratch = self._scratch
         return view
@@ -487,9 +495,9 @@ class PoolView(Parts):
         if self._net is not self._final:  # finds out how to cast, not while it draws
             with running(self._net, seed):
                 self._net.evaluation_step(next(self._batches()), training=False)
-        sample_dropout(
-            self._net, self._batches(), len(self), n_draws, seed, self._classes, each
-        )
+        net, batches, n_rows, *_ = self._pass()
+        more = seed, self.precision, self._classes, each
+        sample_dropout(net, batches, n_rows, n_draws, *more)
 
     def under(self, estimator: BaseEstimator) -> Self:
         """View the same rows under another model, to read its `proba`.
@@ -691,7 +699,8 @@ class PoolView(Parts):
 
     def _pass(self):
         seed = self.random_state or 0
-        return self._net, self._batches(), len(self), seed, self._scratch
+        places = seed, self._scratch, self.precision
+        return self._net, self._batches(), len(self), *places
 
     def _batches(self):
         if transformers_of(self.estimator):

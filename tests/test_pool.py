@@ -22,6 +22,7 @@ from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from skal.models import ConvNet, ResNet18
 from skal.pool import PoolView
+from skal.posterior import MCDropout
 
 N_ROWS, N_FEATURES, N_CLASSES = 45, 6, 3
 
@@ -1331,6 +1332,76 @@ def test_what_cannot_be_differentiated_is_said(estimator, X, message):
         gradients(PoolView(estimator, X))
 
 
+# -- mixed precision ----------------------------------------------------------------
+
+
+class ConvMaps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6)
+        self.drop, self.head = nn.Dropout(0.5), nn.Linear(6 * 36, N_CLASSES)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.conv(x)))
+        return self.head(self.drop(x.flatten(1)))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_is_close_and_outputs_are_float32(precision):
+    net, X = untrained(ConvMaps), rows(shape=(1, 8, 8))
+    seen = []
+    net.module_.conv.register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    whole, pool = PoolView(net, X), PoolView(net, X, precision=precision)
+    posterior = MCDropout(n_draws=5)
+    for name in READS:
+        one, other = getattr(whole, name), getattr(pool, name)
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(other, one, atol=0.1, rtol=0.02)
+    assert set(seen) == {torch.float32, getattr(torch, precision)}
+    assert (pool.proba != whole.proba).any()
+    torch.testing.assert_close(pool.logits.softmax(1), pool.proba)
+    torch.testing.assert_close(pool.proba.sum(1), torch.ones(N_ROWS))
+    seen.clear()
+    samples = [p.sample_proba(posterior, random_state=0) for p in (whole, pool)]
+    torch.testing.assert_close(*samples, atol=0.02, rtol=0)
+    assert samples[1].dtype == torch.float32
+    assert set(seen) == {torch.float32, getattr(torch, precision)}
+    means = pool.hidden_means(["conv"])["conv"]
+    assert means.dtype == torch.float32
+    torch.testing.assert_close(
+        means, whole.hidden_means(["conv"])["conv"], atol=0.02, rtol=0.02
+    )
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_mixed_precision_goes_with_a_view():
+    net, X = untrained(Net), rows()
+    pool = PoolView(net, X, X_labeled=X[:5], y_labeled=labels(5), precision="bfloat16")
+    assert torch.equal(pool.labeled.proba, pool.of_others(X[:5]).proba)
+    assert (pool.labeled.proba != PoolView(net, X[:5]).proba).any()
+    before = PoolView(net, X).proba
+    with pool.input_gradients() as (batches, logits):
+        assert logits(next(batches)).dtype == torch.float32
+    assert torch.equal(PoolView(net, X).proba, before)
+
+
+def test_mixed_precision_leaves_double_nets_and_other_estimators():
+    X = rows()
+    net = untrained(Net)
+    net.module_.double()
+    forest = RandomForestClassifier(5, random_state=0).fit(X, labels())
+    for estimator in (net, forest):
+        pool = PoolView(estimator, X, precision="bfloat16")
+        assert pool.proba.dtype == torch.float64
+        assert pool.log_proba.dtype == torch.float64
+
+
+@pytest.mark.parametrize("precision", ["half", 16, torch.bfloat16])
+def test_precision_that_is_none(precision):
+    with pytest.raises(ValueError, match="precision must be None, 'bfloat16' or"):
+        PoolView(untrained(Net), rows(), precision=precision)
+
+
 # -- GPU ----------------------------------------------------------------------------
 
 
@@ -1345,6 +1416,25 @@ def test_outputs_lie_on_the_device_of_the_net():
     state = torch.cuda.get_rng_state()
     assert PoolView(untrained(Drawing, device="cuda"), X).proba is not None
     assert torch.equal(torch.cuda.get_rng_state(), state)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", [None, "bfloat16", "float16"])
+def test_a_gpu_gives_what_the_cpu_gives(precision):
+    here, there = (untrained(ConvMaps, device=device) for device in ("cpu", "cuda"))
+    there.module_.load_state_dict(here.module_.state_dict())
+    X = rows(shape=(1, 8, 8))
+    expected, pool = PoolView(here, X), PoolView(there, X, precision=precision)
+    close = {"rtol": 1e-3, "atol": 1e-4} if precision is None else {"atol": 0.1}
+    close = {"rtol": 0.02, **close}
+    for name in ("proba", "logits", "embeddings", "log_proba"):
+        found = getattr(pool, name)
+        assert found.is_cuda
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.cpu(), getattr(expected, name), **close)
+    draws = [p.sample_proba(MCDropout(5), random_state=0) for p in (pool, expected)]
+    assert draws[0].is_cuda
+    torch.testing.assert_close(draws[0].cpu(), draws[1], **close)
 
 
 def test_head_is_a_copy(fitted_net, pool):

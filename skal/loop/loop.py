@@ -16,7 +16,7 @@ from skal.loop.checkpoint import open_checkpoint, resume
 from skal.loop.codes import Labels
 from skal.loop.data_checks import check_data
 from skal.loop.initial import buy_second_class, first_rows, initial_order, initial_size
-from skal.loop.model import print_round, score_model, train_model
+from skal.loop.model import print_round, print_training, score_model, train_model
 from skal.loop.prediction import CodedClassifierMixin
 from skal.loop.stateless import behind, in_front
 from skal.loop.trial import check_choices, named_strategy, try_estimator
@@ -108,6 +108,9 @@ class ActiveLearningLoop(
     memory_limit : int or str, default=None
         Bytes of the pool's outputs in memory, as "500M" or "2G"; what is beyond goes to
         files without a name, and purchases are the same. See `PoolView`.
+    precision : {None, "bfloat16", "float16"}, default=None
+        What a network multiplies in while the strategy looks at the pool, for a GPU;
+        training and scores are as without it. See `PoolView`.
     random_state : int, RandomState instance or None, default=None
         An int makes everything reproducible, bit for bit on a CPU with the same number
         of threads.
@@ -231,6 +234,7 @@ class ActiveLearningLoop(
         "warm_start": ["boolean"],
         "checkpoint": [str, PathLike, None],
         "memory_limit": [Integral, str, None],
+        "precision": [StrOptions({"bfloat16", "float16"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -254,6 +258,7 @@ class ActiveLearningLoop(
         warm_start: bool = False,
         checkpoint: str | PathLike | None = None,
         memory_limit: int | str | None = None,
+        precision: str | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ):
@@ -271,6 +276,7 @@ class ActiveLearningLoop(
         self.warm_start = warm_start
         self.checkpoint = checkpoint
         self.memory_limit = memory_limit
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -613,6 +619,7 @@ class ActiveLearningLoop(
             random_state=self._seed("query"),
             run_seed=derive_seed(self.seed_, 0, "query"),
             memory_limit=self.memory_limit,
+            precision=self.precision,
         )
         self.pool_.prefetch(self.strategy_.requires)
 
@@ -625,10 +632,6 @@ class ActiveLearningLoop(
         self.strategy_.fit(self.pool_)
         aux = getattr(self.strategy_, "aux_", None)
         if self.verbose and aux is not known and len(aux.history):
-            print(
-                f"[ActiveLearningLoop] {type(self.strategy_).__name__} trained its "
-                f"{type(aux.module_).__name__}: {len(aux.history)} epochs, train_loss "
-                f"{aux.history[-1, 'train_loss']:.4f}, {perf_counter() - start:.1f} s"
-            )
+            print_training(self.strategy_, aux, perf_counter() - start)
         picks = self.strategy_.query(self.pool_, n_samples)
         return self.pool_.indices[picks], perf_counter() - start

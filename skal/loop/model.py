@@ -108,6 +108,23 @@ def score_model(loop, X_test, y_test, seed):
     return {f"test_{name}": score for name, score in scores.items()}
 
 
+def print_training(strategy, aux, seconds):
+    """Print that a strategy trained a network of its own.
+
+    Parameters
+    ----------
+    strategy : QueryStrategy
+    aux : skorch net
+        Fitted, with at least one epoch.
+    seconds : float
+    """
+    print(
+        f"[ActiveLearningLoop] {type(strategy).__name__} trained its "
+        f"{type(aux.module_).__name__}: {len(aux.history)} epochs, train_loss "
+        f"{aux.history[-1, 'train_loss']:.4f}, {seconds:.1f} s"
+    )
+
+
 def print_round(record):
     """Print what is in `history_` of a round.
 

@@ -12,7 +12,7 @@ from skorch.utils import to_device
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from skal.net.evaluation import check_count, running
+from skal.net.evaluation import check_count, mixed, running
 from skal.net.heads import Hooks, check_distribution, scores_of
 from skal.net.inputs import map_tensors
 from skal.utils.seeds import derive_seed
@@ -41,7 +41,7 @@ def active_dropouts(module):
     return [p for p in module.modules() if isinstance(p, _DROPOUTS) and p.p > 0]
 
 
-def sample_dropout(net, batches, n_rows, n_draws, seed, classes, each):
+def sample_dropout(net, batches, n_rows, n_draws, seed, precision, classes, each):
     """Run a net over batches once, and what follows its first dropout for each draw.
 
     Parameters
@@ -52,15 +52,18 @@ def sample_dropout(net, batches, n_rows, n_draws, seed, classes, each):
         As of `skal.net.evaluation.predict_batches`.
     n_rows, n_draws, seed : int
         See `DropoutDraws`.
+    precision : {None, "bfloat16", "float16"}
+        Of the network's products.
     classes : array or None
         As many as the net has outputs, at most.
     each : callable
         Gets the probabilities in pieces; see `skal.PoolView.sample_proba`.
     """
     nonlinearity, count, differ = net._get_predict_nonlinearity(), 0, False
-    with running(net, seed), DropoutDraws(net.module_, n_draws, seed) as draws:
+    draws = DropoutDraws(net.module_, n_draws, seed)
+    with running(net, seed), mixed(net, precision) as whole, draws:
         for batch in batches:
-            outputs = draws.outputs(partial(_scores, net, batch))
+            outputs = draws.outputs(partial(_scores, net, batch, whole))
             first, done = next(outputs), 0
             outputs = chain([first], outputs)
             rows = slice(count, count := count + len(first))
@@ -90,8 +93,8 @@ def sample_dropout(net, batches, n_rows, n_draws, seed, classes, each):
         )
 
 
-def _scores(net, batch):
-    return scores_of(net.evaluation_step(batch))
+def _scores(net, batch, whole):
+    return whole(scores_of(net.evaluation_step(batch)))
 
 
 class DropoutDraws(Hooks):

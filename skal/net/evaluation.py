@@ -75,6 +75,40 @@ def check_count(net, n_outputs, n_rows):
         )
 
 
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_precision(precision):
+    """Raise where a precision is none; returns it."""
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(
+            f"precision must be None, 'bfloat16' or 'float16', got {precision!r}."
+        )
+    return precision
+
+
+@contextmanager
+def mixed(net, precision):
+    """Let a net multiply in a lower precision, where that is not None.
+
+    Parameters
+    ----------
+    net : skorch net
+    precision : {None, "bfloat16", "float16"}
+
+    Yields
+    ------
+    whole : callable
+        Turns what the network gives into float32 where it is of that precision.
+    """
+    if precision is None:
+        yield lambda tensor: tensor
+        return
+    lower = PRECISIONS[precision]
+    with torch.autocast(torch.device(net.device).type, dtype=lower):
+        yield lambda tensor: tensor.float() if tensor.dtype == lower else tensor
+
+
 @contextmanager
 def running(net, seed):
     """Leave generators, training flags and compiled code as they are.

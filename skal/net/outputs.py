@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from skorch.utils import to_device
 
-from skal.net.evaluation import check_count, running
+from skal.net.evaluation import check_count, mixed, running
 from skal.net.gradients import (
     differentiable_logits,
     input_batch,
@@ -50,7 +50,9 @@ class Collected:
         self.count += len(batch)
 
 
-def read_outputs(net, batches, n_rows, seed, scratch, *, layer, classes, embeddings):
+def read_outputs(
+    net, batches, n_rows, seed, scratch, precision, *, layer, classes, embeddings
+):
     """Read what one pass gives.
 
     Parameters
@@ -65,6 +67,8 @@ def read_outputs(net, batches, n_rows, seed, scratch, *, layer, classes, embeddi
         Of the global generators.
     scratch : Scratch
         Where tensors go.
+    precision : {None, "bfloat16", "float16"}
+        Of the network's products.
     layer : str
         Name of the layer whose input is the embedding, or "auto".
     classes : array of shape (n_classes,) or None
@@ -87,19 +91,19 @@ def read_outputs(net, batches, n_rows, seed, scratch, *, layer, classes, embeddi
     probe = HeadProbe(net.module_, layer)
     probas, outputs, heads, inputs = (Collected(n_rows, scratch) for _ in range(4))
 
-    def read(output):
+    def read(output, whole):
         # The nonlinearity runs on the CPU, as in skorch's predict_proba.
-        proba = nonlinearity(to_device(output, "cpu"))
+        proba = nonlinearity(to_device(whole(output), "cpu"))
         check_distribution(proba, net, classes)
         probas.add(proba)
-        outputs.add(output)
+        outputs.add(whole(output))
         embedding, head_output = probe.read(output)
         if head_output is not None and head_output is not output:
-            heads.add(head_output)
+            heads.add(whole(head_output))
         if embeddings and embedding is not None:
-            inputs.add(embedding)
+            inputs.add(whole(embedding))
 
-    _run(net, batches, n_rows, seed, probe, read)
+    _run(net, batches, n_rows, seed, precision, probe, read)
     scores = [z.rows for z in (heads, outputs) if z.count]
     found = {
         "logits": _find_logits(scores, probas.rows, scratch),
@@ -120,15 +124,15 @@ def _find_logits(candidates, proba, scratch):
     return scratch.by_rows(log_of, proba).to(candidates[0].device)
 
 
-def hidden_means(net, batches, n_rows, seed, scratch, layers):
+def hidden_means(net, batches, n_rows, seed, scratch, precision, layers):
     """Average what inner layers give; see `PoolView.hidden_means`."""
     probe, means = HiddenMeans(net.module_, layers), {}
 
-    def read(output):
+    def read(output, whole):
         for name, rows in probe.read(len(output)).items():
-            means.setdefault(name, Collected(n_rows, scratch)).add(rows)
+            means.setdefault(name, Collected(n_rows, scratch)).add(whole(rows))
 
-    _run(net, batches, n_rows, seed, probe, read)
+    _run(net, batches, n_rows, seed, precision, probe, read)
     return {name: collected.rows for name, collected in means.items()}
 
 
@@ -142,12 +146,12 @@ def input_gradients(net, batches, seed, layer):
         yield inputs, differentiable_logits(net, probe)
 
 
-def _run(net, batches, n_rows, seed, hooks, take_output):
+def _run(net, batches, n_rows, seed, precision, hooks, take_output):
     """Run the network over all batches in order, handing on what it gives."""
     count = 0
-    with running(net, seed), hooks:
+    with running(net, seed), mixed(net, precision) as whole, hooks:
         for batch in batches:
             output = scores_of(net.evaluation_step(batch, training=False))
             count += len(output)
-            take_output(output)
+            take_output(output, whole)
     check_count(net, count, n_rows)

@@ -100,7 +100,8 @@ def _farthest_from_mean(points, order):
     parts = points.split(N_CANDIDATES)
     mean = sum(x.sum(0, dtype=torch.float64) for x in parts) / len(points)
     distances = torch.cat([(x.double() - mean).square().sum(1) for x in parts])
-    return int(order[int(distances[order].cpu().numpy().argmax())])
+    farthest = torch.nonzero(distances[order] == distances.amax())
+    return int(order[farthest[0, 0]])
 
 
 def _candidates(cover, order):

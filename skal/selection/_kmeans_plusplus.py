@@ -161,7 +161,7 @@ def _largest_norm(factors):
     for factor in factors:
         for norm, x in zip(norms.split(N_ROWS), factor.split(N_ROWS), strict=True):
             norm *= torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
-    return np.argmax(norms.cpu().numpy())
+    return torch.nonzero(norms == norms.amax())[0, 0]
 
 
 def _sample(cover, n_select, weights, rng):

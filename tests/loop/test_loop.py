@@ -771,6 +771,22 @@ def test_unknown_embedding_layer_is_named():
         loop.fit(X_DIGITS, Y_DIGITS)
 
 
+def test_precision_is_that_of_the_pool():
+    views = []
+
+    class Looks(BadgeQuery):
+        def _query(self, pool, n_samples, rng):
+            views.append(pool)
+            return super()._query(pool, n_samples, rng)
+
+    loop = make_loop(make_net(), Looks(), n_rounds=1, precision="bfloat16")
+    loop.fit(X_DIGITS, Y_DIGITS)
+    assert [view.precision for view in views] == ["bfloat16"]
+    assert views[0].embeddings.dtype == torch.float32
+    with pytest.raises(ValueError, match="'precision' parameter of ActiveLearningLoop"):
+        make_loop(make_net(), Looks(), precision="half").fit(X_DIGITS, Y_DIGITS)
+
+
 @pytest.mark.gpu
 def test_loop_on_a_gpu():
     loop = make_loop(make_net(device="cuda"), BadgeQuery()).fit(X_DIGITS, Y_DIGITS)
