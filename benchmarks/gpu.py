@@ -6,8 +6,8 @@
 Prints one table: BADGE, k-center greedy and herding, 1,000 picks of 50,000 rows of 512
 numbers, then of a million rows of 256, and on the CPU the first three again; and images
 a second of ResNet-18 on images of 3 x 32 x 32: a bare loop that trains it, skal's loop
-that trains it, and the pool pass in full and mixed precision. Where there is no GPU it
-says so, and ends with status 2.
+that trains it, and the pool pass in full and, on a GPU, in mixed precision. Where there
+is no GPU it says so, and ends with status 2.
 """
 
 import argparse
@@ -101,8 +101,8 @@ class Bench:
             seconds = self.seconds(train)
             row(f"ResNet-18, an epoch of {name}", seconds, "", f"{n / seconds:,.0f}")
         net = self._net().initialize()
-        lower = ["bfloat16", "float16"] if self.device.type == "cuda" else ["bfloat16"]
-        for precision in (None, *lower):
+        lower = ["bfloat16", "float16"] if self.device.type == "cuda" else []
+        for precision in (None, *lower):  # slow where a processor has no such products
             seconds = self.seconds(
                 lambda precision=precision: PoolView(net, X, precision=precision).proba
             )
