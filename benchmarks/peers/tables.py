@@ -11,7 +11,7 @@ SHOWN = [
     ("k-center", 50_000, 1_000),
     ("MaxHerding", 10_000, 100),
     ("BatchBALD", 2_000, 10),
-    ("margin", 50_000, 1_000),
+    ("margin", 50_000, 100),
     ("loop", 0, 0),
     ("import", 0, 0),
 ]
