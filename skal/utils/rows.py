@@ -128,7 +128,7 @@ def as_rows(X):
             "DataFrame (collected, if it is lazy), a torch Dataset, or, of Parquet "
             "files, skal.datasets.ParquetRows(files)."
         )
-    if len(X) and all(map(_is_parquet, X)):
+    if isinstance(X, list | tuple) and X and all(map(_is_parquet, X)):
         raise TypeError(
             f"X holds names of Parquet files, such as {str(X[0])!r}, not rows; pass "
             "skal.datasets.ParquetRows(files)."
