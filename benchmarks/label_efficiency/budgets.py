@@ -53,6 +53,7 @@ SETTINGS = {
     "shirts 10": ("shirts", 10_000, 10, 10, 9),
     "toy": ("letter", 400, 40, 20, 2),
 }
+USUAL, N_SEEDS = [name for name in SETTINGS if name != "toy"], 5
 COMMON = {"random": RandomQuery(), "margin": MarginQuery(), "badge": BadgeQuery()}
 TRAINED = {
     "learning-loss": LearningLossQuery(),
@@ -66,7 +67,7 @@ TRAINED = {
 }
 GENERATING = {
     "asal": AsalQuery(),
-    "asal, on the shell": AsalQuery(prior_weight=0.1),
+    "asal, no prior": AsalQuery(prior_weight=0.0),
 }
 
 
@@ -225,17 +226,35 @@ def tables(scores):
             cells += [f"{seconds.loc[name, key]:.0f}" for key in ("fit_s", "query_s")]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *missing(scores)])
+
+
+def missing(scores):
+    """Say which runs of five seeds have not been made."""
+    done, lines = set(scores[RUN].itertuples(index=False, name=None)), []
+    for setting in USUAL:
+        wanted = product([setting], strategies(setting), range(N_SEEDS))
+        left = {}
+        for _, strategy, seed in sorted(set(wanted) - done):
+            left.setdefault(strategy, []).append(str(seed))
+        if len(left) == len(strategies(setting)) and setting not in set(scores.setting):
+            lines.append(f"* {setting}: all")
+        elif left:
+            runs = [f"{name} {' '.join(seeds)}" for name, seeds in left.items()]
+            lines.append(f"* {setting}, strategy and seeds: {'; '.join(runs)}")
+    if not lines:
+        return []
+    busy = "The seconds of letter 1000 were taken on a busy machine."
+    return [busy, "", "Not run yet:", "", *lines, ""]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-root", help="folder of the data sets")
     parser.add_argument("--out", default="save", help="folder of the runs")
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    parser.add_argument("--seeds", type=int, default=N_SEEDS, help="number of seeds")
     parser.add_argument("--n-jobs", type=int, default=2, help="processes")
-    usual = [name for name in SETTINGS if name != "toy"]
-    parser.add_argument("--settings", nargs="+", default=usual, choices=SETTINGS)
+    parser.add_argument("--settings", nargs="+", default=USUAL, choices=SETTINGS)
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
     out = str(Path(args.out, "trained"))

@@ -103,7 +103,7 @@ def test_a_vote_of_one_net_is_that_net():
 def test_columns_are_those_of_the_classes_seen(training_seed, margin):
     X, y = blobs()
     X, y = X[y != 1], y[y != 1]
-    voting = private_clone(WRAPPED["calibrated"](make_net()), N_CLASSES)
+    voting = private_clone(WRAPPED["calibrated"](make_net(max_epochs=30)), N_CLASSES)
     (net,) = nets_inside(voting)
     assert isinstance(net, SeenClasses)
     net = fit_isolated(net, X.astype(np.float32), y, training_seed)
