@@ -103,7 +103,8 @@ class BlockRows:
         numbers = self._numbers(rows)
         order = np.argsort(numbers, kind="stable")
         found, starts = np.unique(numbers[order], return_index=True)
-        yield from zip(found, np.split(order, starts[1:]), strict=True)
+        places = np.split(order, starts[1:]) if len(found) else []
+        yield from zip(found, places, strict=True)
 
     def _block(self, number):
         if self._last[0] != number:
