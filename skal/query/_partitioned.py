@@ -81,8 +81,9 @@ class PartitionedQuery(WrappingQuery):
 
     Of a strategy that scores each row for itself, such as `EntropyQuery`, the picks are
     those it would make of the whole. What others lose is measured in
-    ``benchmarks/large_pools``: with 8 parts of 200,000 rows less than 2 % of the
-    coverage, the potential and the radius. What a strategy would keep over rounds, as
+    ``benchmarks/large_pools``: with 8 parts of 200,000 rows less than 1 % of the radius
+    of k-center and of the potential of k-means++, on average, or nothing.
+    What a strategy would keep over rounds, as
     `ClusterMarginQuery` its clusters, is made anew in each part and round. A part whose
     worker process ended is chosen from again.
 
