@@ -28,7 +28,7 @@ def conv():
 
 @pytest.mark.parametrize("strategy", [RandomQuery(), MarginQuery()], ids=type)
 @pytest.mark.parametrize("case", [mlp, conv])
-def test_a_run_of_the_loop(case, strategy, medians_in_turn, table):
+def test_a_run_of_the_loop(case, strategy, benchmarked, table):
     net, X, y = case()
     loop = ActiveLearningLoop(
         net,
@@ -53,7 +53,6 @@ def test_a_run_of_the_loop(case, strategy, medians_in_turn, table):
                 pool = np.setdiff1d(np.arange(N_ROWS), labeled)
                 PoolView.of_rows(model, X, pool).log_proba  # noqa: B018
 
-    runs = {"loop": lambda: loop.fit(X, y), "bare": bare}
-    seconds, fits = medians_in_turn(runs).values()
+    seconds, fits = benchmarked(lambda: loop.fit(X, y), bare)
     name = f"loop, {case.__name__}, {type(strategy).__name__}"
     table(name, seconds, "bare fits and passes", fits, goal="<= 1.1x")

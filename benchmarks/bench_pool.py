@@ -52,7 +52,7 @@ def conv_dataset():
 
 
 @pytest.mark.parametrize("case", [mlp_rows, mlp_dataset, conv_images, conv_dataset])
-def test_outputs_of_a_pool(case, medians_in_turn, table):
+def test_outputs_of_a_pool(case, benchmarked, table):
     net, X = case()
     seen = []
     hook = net.module_.register_forward_pre_hook(
@@ -68,7 +68,6 @@ def test_outputs_of_a_pool(case, medians_in_turn, table):
     np.testing.assert_array_equal(read_all()[0], expected)
     assert sum(seen) == len(X)
     hook.remove()
-    runs = {"pool": read_all, "bare": lambda: net.predict_proba(X)}
-    seconds, bare = medians_in_turn(runs).values()
+    seconds, bare = benchmarked(read_all, lambda: net.predict_proba(X))
     name = f"pool, {case.__name__}"
     table(name, seconds, "predict_proba", bare, goal="<= 1.15x")

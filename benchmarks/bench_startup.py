@@ -14,11 +14,10 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_startup(name, medians_in_turn, table):
+def test_startup(name, benchmarked, table):
     def start():
         command = [sys.executable, *COMMANDS[name]]
         subprocess.run(command, check=True, capture_output=True)
 
-    start()
     goal = "<= 0.5 s" if "skal" in name else None
-    table(name, medians_in_turn({"start": start})["start"], goal=goal)
+    table(name, benchmarked(start)[0], goal=goal)

@@ -1,6 +1,8 @@
 """Profiles, threads, measurements and the table that all benchmarks share."""
 
 from functools import partial
+from statistics import median
+from time import perf_counter
 
 import measuring
 import pytest
@@ -9,6 +11,7 @@ from measuring import Row
 
 # Seconds after which a benchmark measures no further round.
 BUDGETS = {"fast": 0.5, "regular": 20, "large": 60}
+N_ROUNDS = {"fast": 2, "regular": 7, "large": 7}
 ROWS = pytest.StashKey()
 
 
@@ -81,6 +84,27 @@ def two_threads():
 def medians_in_turn(profile):
     """Seconds of each function, see `measuring.medians_in_turn`."""
     return partial(measuring.medians_in_turn, budget=BUDGETS[profile])
+
+
+@pytest.fixture
+def benchmarked(benchmark, profile):
+    """Seconds of a function, timed by pytest-benchmark, and of another one in turn."""
+
+    def run(function, beside=lambda: None):
+        seconds = []
+
+        def run_beside():
+            start = perf_counter()
+            beside()
+            seconds.append(perf_counter() - start)
+
+        n_rounds = N_ROUNDS[profile]
+        benchmark.pedantic(function, setup=run_beside, rounds=n_rounds, warmup_rounds=1)
+        if benchmark.stats is None:
+            pytest.skip("pytest-benchmark is disabled")
+        return benchmark.stats.stats.median, median(seconds[-n_rounds:])
+
+    return run
 
 
 @pytest.fixture(scope="session")
