@@ -392,7 +392,13 @@ def test_ray_changes_no_pick(tmp_path):
     ray = pytest.importorskip("ray")
     from ray.util.joblib import register_ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False)
+    found = {"PYTHONPATH": os.pathsep.join(sys.path)}  # by its workers, this file, too
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        runtime_env={"env_vars": found},
+    )
     try:
         register_ray()
         with parallel_config("ray", n_jobs=2):
