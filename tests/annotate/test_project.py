@@ -330,7 +330,7 @@ def test_a_backbone_sees_the_images(photos, truth, monkeypatch):
 
     monkeypatch.setattr(
         "skal.models.FrozenFeatures",
-        lambda backbone, cache: FrozenFeatures(
+        lambda backbone, cache, changed_files: FrozenFeatures(
             Backbone(), preprocess=_small, cache=cache
         ),
     )
