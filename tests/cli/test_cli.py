@@ -277,6 +277,42 @@ def test_a_module_of_the_present_folder(tmp_path):
     assert (tmp_path / "save/digits/nets-small/20+1x28/u-herding/seed=0/DONE").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("--backend dask", "one run need --n-parts"),
+        ("--scheduler a:1", "one run need --n-parts"),
+        ("--n-parts 4 --scheduler a:1", "needs --backend dask"),
+        ("--n-parts 4 --backend dask --scheduler a", "must be HOST:PORT"),
+        ("--n-parts 4 --backend dusk", "did you mean 'dask'?"),
+        ("--n-parts 0", "--n-parts must be a whole number of at least 1"),
+        ("--max-rows 3", "--max-rows 3 is less than --batch-size 20"),
+        ("--memory-limit 2X", "--memory-limit must be a positive number of bytes"),
+    ],
+)
+def test_parts_that_cannot_be_met(arguments, message, capsys, tmp_path):
+    assert main(["run", *arguments.split(), "--out", str(tmp_path / "o")]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_where_parts_of_a_run_are_worked_at_changes_no_round(tmp_path, capsys):
+    command = "run --strategy badge --n-parts 4 --n-rounds 2 --epochs 2 --out"
+    rounds = []
+    for name, more in (("here", ""), ("there", "--backend loky --n-jobs 2")):
+        assert main([*command.split(), str(tmp_path / name), *more.split()]) == 0
+        (path,) = (tmp_path / name).glob("**/rounds.jsonl")
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        rounds.append(
+            [{k: v for k, v in r.items() if not k.endswith("_s")} for r in records]
+        )
+        capsys.readouterr()
+    assert len(rounds[0]) == 3
+    assert rounds[0] == rounds[1]
+
+
 def test_a_run_that_fails_stops_no_other(tmp_path, capsys):
     command = "compare --strategies bald --seeds 1 --dropout 0 --n-rounds 1 --epochs 1"
     assert main([*command.split(), "--out", str(tmp_path)]) == 2
