@@ -352,16 +352,16 @@ def dask_processes():
             env=env,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # with what it starts itself, one group
         )
         for command in commands
     ]
     try:
         yield address
     finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            process.wait(30)
+        for process in started:  # a worker that is asked to end may wait for minutes
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @pytest.fixture(scope="module")
