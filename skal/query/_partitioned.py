@@ -35,7 +35,7 @@ class PartitionedQuery(WrappingQuery):
 
     Each random part gives as many rows as are wanted, and the strategy takes from their
     union what is wanted: GreeDi [1]_ (algorithm 2). Two things are added, without which
-    much is lost. The first part, half as large as the others, joins the union whole, as
+    much is lost. A first part, half as large as the others, joins the union whole, as
     the union alone lacks the density of the pool; its rows count as many times as they
     stand for others in `BadgeQuery` and where there is herding. Any other strategy that
     looks at labelled rows first takes three quarters of what is wanted from the first
@@ -51,7 +51,8 @@ class PartitionedQuery(WrappingQuery):
         Chooses. Its parameters are set as in ``strategy__first``. One that trains a net
         of its own is refused; see `SubsampleQuery`.
     n_parts : int, default=8
-        Fewer are made where a part would have less than twice the rows wanted.
+        As many are made beside the first, and fewer where one would have less than
+        twice the rows wanted.
     n_jobs : int, default=None
         Parts at a time. None is one, in this process, or what a surrounding
         `joblib.parallel_config` says.
@@ -163,7 +164,7 @@ class PartitionedQuery(WrappingQuery):
         if self.n_parts_ == 1:
             return clone(self.strategy).query(pool, n_samples)
         parts = _cut(pool.spread(rng), self.n_parts_)
-        seeds = rng.integers(2**32, size=self.n_parts_ + 1).tolist()
+        seeds = rng.integers(2**32, size=self.n_parts_ + 2).tolist()
         first, chosen, labeled = pool.part(parts[0], random_state=seeds[0]), [], None
         if self._sees_chosen(pool):
             n_last = math.ceil(n_samples / 4)
@@ -177,8 +178,7 @@ class PartitionedQuery(WrappingQuery):
             view = pool.part(place, random_state=seed, labeled=labeled)
             return clone(self.strategy), view, n_samples
 
-        n_others = self.n_parts_ - 1
-        found = call_all(_choose, arguments, n_others, n_jobs=self.n_jobs)
+        found = call_all(_choose, arguments, self.n_parts_, n_jobs=self.n_jobs)
         rest = np.delete(np.arange(len(first)), chosen)
         known = [first.known(rest), *(known for _, known in found)]
         others = [
@@ -218,9 +218,9 @@ class PartitionedQuery(WrappingQuery):
 
 
 def _cut(order, n_parts):
-    """Cut an order of rows in parts, the first half as large as the others."""
-    size = len(order) / (2 * n_parts - 1)
-    cuts = [round(size * (2 * number + 1)) for number in range(n_parts - 1)]
+    """Cut an order of rows in parts, and a first one that is half as large."""
+    size = len(order) / (2 * n_parts + 1)
+    cuts = [round(size * (2 * number + 1)) for number in range(n_parts)]
     return [np.sort(part) for part in np.split(order, cuts)]
 
 

@@ -1,6 +1,7 @@
 """Rows of a dask array, of which one block at a time is in memory."""
 
 import math
+import sys
 
 import numpy as np
 
@@ -15,7 +16,8 @@ class BlockRows:
 
     A block is what the array has of one chunk of rows, all columns. The last one is
     kept, so that rows taken in order cost each block once. How blocks are computed is
-    up to dask: here, or on the workers of the client that is active.
+    up to dask: here, or on the workers of the client that is active. A task of a
+    worker computes its blocks itself, unless the cluster holds them already.
 
     Parameters
     ----------
@@ -44,6 +46,8 @@ class BlockRows:
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
         self.starts = np.cumsum([0, *array.chunks[0]])
         self._last = None, None
+        distributed = sys.modules.get("distributed")
+        self.is_persisted = bool(distributed and distributed.futures_of(array))
 
     def __len__(self):
         return self.shape[0]
@@ -86,6 +90,7 @@ class BlockRows:
         left = [(number, places) for number, places in self._by_block(rows)]
         (array,) = optimize(self.array.blocks[[number for number, _ in left]])
         blocks, moved = BlockRows(array), np.empty_like(rows)
+        blocks.is_persisted = self.is_persisted  # which the graph no longer says
         for start, (number, places) in zip(blocks.starts, left, strict=False):
             moved[places] = rows[places] - self.starts[number] + start
         return blocks, moved
@@ -108,7 +113,10 @@ class BlockRows:
 
     def _block(self, number):
         if self._last[0] != number:
-            block = self.array.blocks[int(number)].compute()
+            block = self.array.blocks[int(number)]
+            # A task that asked its cluster would leave its place to another meanwhile.
+            here = _is_worker() and not self.is_persisted
+            block = block.compute(**({"scheduler": "synchronous"} if here else {}))
             if not isinstance(block, np.ndarray):
                 raise TypeError(
                     f"block {number} of X is a {type(block).__name__}, no array; "
@@ -116,3 +124,14 @@ class BlockRows:
                 )
             self._last = number, block
         return self._last[1]
+
+
+def _is_worker():
+    """Tell whether this is a task of a worker of dask."""
+    if "distributed" not in sys.modules:
+        return False
+    try:
+        sys.modules["distributed"].get_worker()
+    except ValueError:
+        return False
+    return True

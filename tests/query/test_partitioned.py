@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
 
 import numpy as np
 import pytest
@@ -40,6 +40,7 @@ from skal import (
 from skal.posterior import MCDropout
 from skal.query import QueryStrategy
 from skal.testing._pools import N_CLASSES, N_FEATURES, make_estimator
+from skal.utils.blocks import BlockRows
 
 N_ROWS = 600
 
@@ -132,12 +133,12 @@ def test_each_row_of_a_union_stands_for_as_many_as_it_should():
             return rng.permutation(len(pool))[:n_samples]
 
     PartitionedQuery(Weighing(), n_parts=3).query(wide_pool(), 10)
-    (first, none), (_, also_none), (n_union, weights) = Weighing.seen
-    assert (first, none, also_none) == (240, None, None)
-    assert n_union == 120 + 2 * 10
+    *parts, (n_union, weights) = Weighing.seen
+    assert parts == [(171, None), (172, None), (171, None)]
+    assert n_union == 86 + 3 * 10
     assert weights.sum() == pytest.approx(N_ROWS)
-    assert (weights[-20:] == 1).all()
-    np.testing.assert_allclose(weights[:120], (N_ROWS - 20) / 120)
+    assert (weights[-30:] == 1).all()
+    np.testing.assert_allclose(weights[:86], (N_ROWS - 30) / 86)
 
 
 def test_chosen_rows_count_as_labelled_in_the_other_parts():
@@ -149,7 +150,7 @@ def test_chosen_rows_count_as_labelled_in_the_other_parts():
             return super()._query(pool, n_samples, rng)
 
     PartitionedQuery(Looking(), n_parts=3).query(wide_pool(), 20)
-    assert Looking.seen == [(15, 30), (5, 45), (5, 45), (5, 45)]
+    assert Looking.seen == [(15, 30), *(4 * [(5, 45)])]
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 3, 7])
@@ -334,8 +335,9 @@ def test_a_part_whose_worker_always_ends_is_given_up(tmp_path):
             picks_of(dying(tmp_path, always=True))
 
 
-@contextmanager
-def dask_processes():
+@pytest.fixture(scope="module")
+def dask_address():
+    pytest.importorskip("distributed")
     """A scheduler and two workers; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -364,13 +366,13 @@ def dask_processes():
             process.wait()
 
 
-@pytest.fixture(scope="module")
-def dask_client():
-    distributed = pytest.importorskip("distributed")
-    with dask_processes() as address:
-        with distributed.Client(address, timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
-            yield client
+@pytest.fixture
+def dask_client(dask_address):
+    import distributed
+
+    with distributed.Client(dask_address, timeout=60) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
 
 
 @pytest.mark.slow
@@ -406,6 +408,25 @@ def test_ray_changes_no_pick(tmp_path):
             assert picks_of(dying(tmp_path)) == picks_of(KCenterGreedyQuery(), n_jobs=1)
     finally:
         ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_worker_computes_the_blocks_of_its_parts_itself(dask_client):
+    da = pytest.importorskip("dask.array")
+
+    def load(block):
+        return np.full_like(block, threading.get_ident(), dtype=float)
+
+    blocks = da.from_array(make_rows(), chunks=(70, -1)).map_blocks(load, dtype=float)
+
+    def threads(rows):
+        return set(rows[:].ravel()) == {float(threading.get_ident())}
+
+    rows = BlockRows(blocks)
+    assert dask_client.submit(threads, rows, pure=False).result()
+    # What the cluster holds is not computed again.
+    held = blocks.persist()
+    assert not dask_client.submit(threads, BlockRows(held), pure=False).result()
 
 
 # dask arrays
@@ -450,7 +471,7 @@ def test_parts_of_a_dask_array_are_blocks():
     picks = picks_of(EntropyQuery(), wide_pool(blocks))
     assert picks == EntropyQuery().query(wide_pool(), 20).tolist()
     # A block in which a cut falls is in two parts.
-    assert len(computed) <= 12 + 4
+    assert len(computed) <= 12 + 5
 
 
 def test_what_travels_of_a_dask_array_is_the_blocks_of_a_part():
