@@ -9,13 +9,11 @@ Beside it the same picks with all outputs in memory.
 import os
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
 import torch
-from measuring import resident
+from measuring import in_new_process, resident
 from skorch import NeuralNetClassifier
 from torch.utils.data import Dataset
 
@@ -116,9 +114,8 @@ def test_bounded_memory(rows, profile, table, name):
     path, n, d, n_samples = rows
 
     limits = [LIMIT if n > 10**5 else LIMIT // 64, None]
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        run = process.submit(pick, name, path, n_samples, limits)
-        (picks, seconds, trace), (expected, in_memory, whole) = run.result()
+    found = in_new_process(pick, name, path, n_samples, limits)
+    (picks, seconds, trace), (expected, in_memory, whole) = found
     np.testing.assert_array_equal(picks, expected)
     title = f"{name}, {n:,} x {d}, {n_samples:,} picks"
     moments = trace[np.linspace(0, len(trace) - 1, 11).astype(int)[1:]] / 1e6

@@ -5,13 +5,11 @@ which is most of it here. At most 100 MB and five times the input.
 """
 
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
 import torch
-from measuring import peak_growth
+from measuring import in_new_process, peak_growth
 
 from skal.selection import (
     bait,
@@ -63,8 +61,7 @@ def growth(name, n, d):
 @pytest.mark.parametrize("name", KERNELS)
 def test_memory(profile, table, name):
     for n, d in SIZES[profile]:
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            seconds, memory, n_input = process.submit(growth, name, n, d).result()
+        seconds, memory, n_input = in_new_process(growth, name, n, d)
         goal = f"<= {100 + 5 * n_input // 10**6} MB"
         title = f"{name}, {n:,} x {d}"
         table(title, seconds, goal=goal, memory=memory, n_input=n_input)

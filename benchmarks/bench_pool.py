@@ -32,7 +32,7 @@ def rows(n, *shape):
 
 
 def mlp_rows():
-    return make_net(MLP, n_inputs=20, n_classes=N_CLASSES), rows(100_000, 20)
+    return make_net(MLP, n_inputs=20, n_classes=N_CLASSES), rows(30_000, 20)
 
 
 def mlp_dataset():

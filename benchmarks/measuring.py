@@ -3,7 +3,9 @@
 import re
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 HEADING = (
@@ -29,6 +31,14 @@ def resident(key, pid="self"):
         if line.startswith(key):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"/proc/{pid}/status has no {key}")
+
+
+def in_new_process(function, *args):
+    """Call a function in a process that has imported what it needs, and run nothing."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["skal.pool", "skal.query", "skal.models"])
+    with ProcessPoolExecutor(1, context) as process:
+        return process.submit(function, *args).result()
 
 
 def medians_in_turn(functions, *, budget, n_rounds=7):
