@@ -14,7 +14,7 @@ from torch.utils.data import (
 )
 
 from skal.utils.blocks import BlockRows
-from skal.utils.rows import native, take
+from skal.utils.rows import check_mapped, native, take
 
 
 class BatchLoader(DataLoader):
@@ -90,7 +90,11 @@ def batch_of(part, positions):
     """
     if isinstance(part, dict):
         return {name: batch_of(inner, positions) for name, inner in part.items()}
-    rows = part[positions] if isinstance(positions, slice) else take(part, positions)
+    if isinstance(positions, slice):
+        check_mapped(part)
+        rows = part[positions]
+    else:
+        rows = take(part, positions)
     if sparse.issparse(rows):
         rows = rows.toarray()
     if isinstance(rows, np.ndarray):

@@ -8,6 +8,7 @@ from scipy import sparse
 from skorch.helper import SliceDict
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from skal.net.batches import batch_of
 from skal.utils.rows import (
     DatasetRows,
     as_rows,
@@ -296,6 +297,12 @@ def test_a_memory_map_whose_file_has_shrunk(view, tmp_path):
     assert as_rows(held) is held
     with open(path, "r+b") as file:
         file.truncate(20_000)
-    for use in (as_rows, lambda rows: take(rows, [9_000])):
+    last = [9_000]
+    for use in (
+        as_rows,
+        lambda rows: take(rows, last),
+        lambda rows: batch_of(rows, last),
+        lambda rows: batch_of(rows, slice(9_000, 9_010)),
+    ):
         with pytest.raises(ValueError, match="shrunk from 80128 to 20000 bytes"):
             use(held)
