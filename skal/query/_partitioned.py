@@ -10,14 +10,12 @@ References
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from skal.net.pool_features import PoolFeatures
@@ -125,30 +123,9 @@ class PartitionedQuery(WrappingQuery):
         self._check_parts_suffice()
         return estimator
 
-    def fit(self, pool: PoolView) -> Self:
-        """Train nothing: what a strategy needs is made in each part.
-
-        Parameters
-        ----------
-        pool : PoolView
-
-        Returns
-        -------
-        self : PartitionedQuery
-        """
-        return self
-
-    def get_state(self) -> dict[str, NDArray]:
-        """Give nothing: nothing is kept over rounds."""
-        return {}
-
-    def set_state(self, state: Mapping[str, NDArray]) -> None:
-        """Take over nothing.
-
-        Parameters
-        ----------
-        state : dict of str to ndarray
-        """
+    # What a strategy needs is made in each part, and nothing is kept over rounds.
+    fit, get_state = QueryStrategy.fit, QueryStrategy.get_state
+    set_state = QueryStrategy.set_state
 
     def _check_parts_suffice(self):
         if trains(self.strategy):
