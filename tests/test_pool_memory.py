@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -24,8 +25,10 @@ from skal import (
     EntropyQuery,
     FalcunQuery,
     KCenterGreedyQuery,
+    LearningLossQuery,
     MarginQuery,
     MaxHerdingQuery,
+    SubsampleQuery,
     UHerdingQuery,
 )
 from skal.models import MLP
@@ -160,6 +163,36 @@ def test_labelled_rows_share_the_limit():
 def test_a_limit_too_small_for_a_batch():
     with pytest.raises(ValueError, match="memory_limit=500 bytes is less than"):
         make_pool(memory_limit=500).embeddings  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "strategy, n_bytes",
+    [
+        (EntropyQuery(), 90 * 3 * 4),
+        (BadgeQuery(), 90 * 8 * 4),
+        (SubsampleQuery(LearningLossQuery()), 90 * 8 * 4),
+    ],
+)
+def test_a_limit_too_small_for_a_batch_is_said_before_a_label_is_bought(
+    strategy, n_bytes
+):
+    net = clone(make_estimator()).set_params(iterator_valid__batch_size=-1)
+    bought = []
+    loop = ActiveLearningLoop(
+        net,
+        strategy,
+        oracle=lambda rows: bought.append(rows),
+        memory_limit=n_bytes - 1,
+    )
+    message = rf"memory_limit={n_bytes - 1} bytes .* {n_bytes} bytes for 90 rows; raise"
+    with pytest.raises(ValueError, match=message):
+        loop.fit(make_data()[0])
+    assert bought == []
+
+
+def test_a_strategy_that_reads_nothing_has_room_in_any_limit():
+    loop = ActiveLearningLoop(make_estimator(), "random", n_rounds=1, memory_limit=1)
+    assert len(loop.fit(*make_data()[:2]).labeled_indices_) == 20
 
 
 @pytest.mark.parametrize("limit", ["2X", -1, 0, 1.5])

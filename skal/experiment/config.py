@@ -146,6 +146,9 @@ class RunOptions(Options):
         auto, cpu, cuda, ...; auto takes a GPU where there is one.
     threads : int or None, default=None
         Threads of torch; None: one a core, 8 at most.
+    precision : {"bfloat16", "float16"} or None, default=None
+        What the network multiplies in while the strategy looks at the pool, faster on
+        a GPU; None: float32, as in training.
     strategy_options : dict, default={}
         KEY=VALUE, a parameter of the strategy, as in first=uniform; repeatable.
     n_parts : int or None, default=None
@@ -188,6 +191,7 @@ class RunOptions(Options):
     weight_decay: Annotated[float, Check(number(least=0))] | None = None
     device: Text = "auto"
     threads: Threads | None = None
+    precision: Annotated[str, Check(one_of(("bfloat16", "float16")))] | None = None
     strategy_options: Annotated[dict[str, Any], PlainValidator(table)] = {}
     n_parts: Count | None = None
     max_rows: Count | None = None

@@ -77,7 +77,7 @@ def run_experiment(
     checksum = fingerprint(data)
     data = with_features(config, data, rows, cache=backbone_cache, progress=on_features)
     estimator = build_estimator(config, data)
-    _try_embedding(config, estimator, strategy, data)
+    _try_outputs(config, estimator, strategy, data, memory_limit)
     drawn = {"test": data.get("test_indices")}
     images = data.X_train
     if config.pool_size is not None:
@@ -98,6 +98,7 @@ def run_experiment(
             embedding_layer=_layer(config),
             random_state=config.seed,
             memory_limit=memory_limit,
+            precision=config.precision,
         )
         loop.rounds_ = rounds
         try:
@@ -129,7 +130,7 @@ def _layer(config):
     return layer if layer == "auto" else f"network.{layer}"
 
 
-def _try_embedding(config, estimator, strategy, data):
+def _try_outputs(config, estimator, strategy, data, memory_limit):
     """Raise, while there is no folder yet, what the loop would raise in it."""
     try:
         try_estimator(
@@ -139,9 +140,11 @@ def _try_embedding(config, estimator, strategy, data):
             n_classes=len(data.classes),
             embedding_layer=_layer(config),
             random_state=config.seed,
+            memory_limit=memory_limit,
         )
     except (TypeError, ValueError) as error:
         message = str(error).replace("embedding_layer=", "--embedding-layer ")
+        message = message.replace("memory_limit=", "--memory-limit ")
         raise UsageError(
             f"--model {config.model!r} with --strategy {config.strategy}: "
             + message.replace("network.", "")

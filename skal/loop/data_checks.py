@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length, get_tags
 
 from skal.loop.class_params import coded_params
-from skal.loop.initial import check_initial
+from skal.loop.initial import check_initial, initial_size
 from skal.loop.stateless import apply_head, is_frozen
 from skal.models import FrozenFeatures
 from skal.net.training import final_estimator, is_net
@@ -46,6 +46,8 @@ class Data(NamedTuple):
         Steps of a Pipeline that were applied; see `apply_head`.
     given : rows
         `X` in front of the head.
+    n_first : int
+        Rows of the first set.
     """
 
     X: Any
@@ -58,6 +60,7 @@ class Data(NamedTuple):
     test: Any
     head: Any
     given: Any
+    n_first: int
 
     @property
     def first(self):
@@ -133,10 +136,14 @@ def check_data(loop, X, y, *, X_test, y_test, skip, skip_label, params):
     coded_params(loop.estimator, classes, given=loop.classes, fixed=fixed)
     head, rows = [], X
     if not params:  # which may be for the head
-        head, rows, X_test = apply_head(loop.estimator, X, test and test[0])
+        limited = loop.memory_limit is not None
+        head, rows, X_test = apply_head(
+            loop.estimator, X, test and test[0], limited=limited
+        )
         test = test and (X_test, test[1])
+    n_first = initial_size(loop.initial, loop.n_initial, n_samples)
     about = missing, skipped, mode, classes, fixed, test
-    data = Data(rows, labels, *about, head, X)
+    data = Data(rows, labels, *about, head, X, n_first)
     if frozen:
         check_initial(loop.initial, data.first, mode)
     return data

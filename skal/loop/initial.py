@@ -74,7 +74,7 @@ def initial_size(initial, n_initial, n_samples):
     return len(initial) if given else min(n_initial, n_samples)
 
 
-def initial_order(initial, size, X, y, skipped, seed):
+def initial_order(initial, size, X, y, skipped, seed, memory_limit=None):
     """Order all rows for the time before there is a model.
 
     Parameters
@@ -89,6 +89,8 @@ def initial_order(initial, size, X, y, skipped, seed):
     skipped : bool array of shape (n_samples,)
         Rows that are not wanted.
     seed : int
+    memory_limit : int or str, default=None
+        Of a strategy's view of the rows; see `skal.PoolView`.
 
     Returns
     -------
@@ -115,12 +117,9 @@ def initial_order(initial, size, X, y, skipped, seed):
             rank[of_class] = np.arange(len(of_class))
         first = wanted[np.lexsort((rng.permutation(len(wanted)), rank))[:size]]
     elif isinstance(initial, QueryStrategy):
-        if skipped.any():
-            view = PoolView.of_rows(
-                None, X, np.flatnonzero(~skipped), random_state=seed
-            )
-        else:
-            view = PoolView(None, X, random_state=seed)
+        rows = np.flatnonzero(~skipped) if skipped.any() else None
+        options = {"random_state": seed, "memory_limit": memory_limit}
+        view = PoolView.of_rows(None, X, rows, **options)
         first = view.indices[clone(initial).fit(view).query(view, size)]
     else:
         first = np.asarray(initial, dtype=np.int64)

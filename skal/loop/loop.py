@@ -15,7 +15,7 @@ from skal.loop.answers import fingerprint, write_answers
 from skal.loop.checkpoint import open_checkpoint, resume
 from skal.loop.codes import Labels
 from skal.loop.data_checks import check_data
-from skal.loop.initial import buy_second_class, first_rows, initial_order, initial_size
+from skal.loop.initial import buy_second_class, first_rows, initial_order
 from skal.loop.model import print_round, print_training, score_model, train_model
 from skal.loop.prediction import CodedClassifierMixin
 from skal.loop.stateless import behind, in_front
@@ -195,7 +195,8 @@ class ActiveLearningLoop(
     Transformers at the head of a Pipeline that need no fit
     (:class:`skal.models.FrozenFeatures`, Normalizer, ...) are applied once in a `fit`,
     before the rounds, where each row comes out of them the same whatever rows are
-    beside it; `predict` runs the whole Pipeline.
+    beside it; `predict` runs the whole Pipeline. Under a `memory_limit` only
+    `FrozenFeatures` are: what others give of all rows is never in memory.
 
     Inside a Pipeline the test rows must pass the steps before the loop: enable metadata
     routing, call ``loop.set_fit_request(X_test=True, y_test=True)`` and give the
@@ -466,9 +467,8 @@ class ActiveLearningLoop(
             embedding_layer=self.embedding_layer,
             random_state=self.seed_,
             X_test=None if data.test is None else data.test[0],
-            n_first=None
-            if len(labels)
-            else initial_size(self.initial, self.n_initial, len(data.y)),
+            n_first=None if len(labels) else data.n_first,
+            memory_limit=self.memory_limit,
         )
         self.n_iter_, same_codes = 0, False
         if goes_on:
@@ -489,11 +489,12 @@ class ActiveLearningLoop(
         if self._first is None:
             self._first = initial_order(
                 self.initial,
-                initial_size(self.initial, self.n_initial, len(data.y)),
+                data.n_first,
                 data.first,
                 data.y,
                 data.skipped,
                 derive_seed(self.seed_, 0, "initial"),
+                self.memory_limit,
             )
         return self._first
 
@@ -502,8 +503,7 @@ class ActiveLearningLoop(
         labels, planned = self._labels, len(data.y)
         answer = self.oracle if data.mode == "oracle" else lambda rows: data.y[rows]
         if self.n_rounds is not None:
-            size = initial_size(self.initial, self.n_initial, len(data.y))
-            planned = (len(labels) or size) + self.n_rounds * self.batch_size
+            planned = (len(labels) or data.n_first) + self.n_rounds * self.batch_size
         bought, query_time = 0, 0.0
         if self._checkpoint:
             answer, bought, query_time = resume(

@@ -16,7 +16,7 @@ from skal.utils.rows import is_dataset, is_frame, n_rows, take, telling_rows
 from skal.utils.seeds import isolated_rng
 
 
-def apply_head(estimator, X, X_test=None):
+def apply_head(estimator, X, X_test=None, *, limited=False):
     """Apply what needs no fit and looks at each row alone, as far as it goes.
 
     That is `FrozenFeatures`, and others tagged ``requires_fit=False`` where some rows
@@ -28,6 +28,8 @@ def apply_head(estimator, X, X_test=None):
         Never touched. Only of a Pipeline there is something to apply.
     X, X_test : rows
         Never changed.
+    limited : bool, default=False
+        Leave to the rounds what would have all rows in memory: not `FrozenFeatures`.
 
     Returns
     -------
@@ -44,6 +46,8 @@ def apply_head(estimator, X, X_test=None):
     for name, step in estimator.steps[:-1]:
         if step is not None and not isinstance(step, str):  # "passthrough"
             step = clone(step)
+            if limited and not isinstance(step, FrozenFeatures):
+                break
             with isolated_rng(0):
                 found = _applied(step, X, X_test)
             if found is None:

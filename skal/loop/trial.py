@@ -13,9 +13,10 @@ from sklearn.pipeline import Pipeline
 from skorch.dataset import unpack_data
 from torch import nn
 
-from skal.net.evaluation import check_has_layers, check_has_proba
+from skal.net.evaluation import batch_size, check_has_layers, check_has_proba
 from skal.net.few_labels import of_xgboost
 from skal.net.gradients import check_differentiable
+from skal.net.pool_parts import OUTPUTS
 from skal.net.training import (
     check_trainable,
     final_estimator,
@@ -29,7 +30,7 @@ from skal.net.wrapped import warn_of_wrapped_nets
 from skal.pool import OF_HEAD, PoolView
 from skal.posterior import DeepEnsemble, IdenticalMembersError, MCDropout
 from skal.utils import all_strategies, command_line_name
-from skal.utils.discovery import needs_another
+from skal.utils.discovery import innermost, needs_another
 from skal.utils.rows import (
     dense_rows,
     is_dataset,
@@ -39,6 +40,7 @@ from skal.utils.rows import (
     take,
     telling_rows,
 )
+from skal.utils.scratch import Scratch
 from skal.utils.seeds import isolated_rng
 from skal.utils.validation import InvalidParameterError
 
@@ -106,6 +108,7 @@ def try_estimator(
     random_state,
     X_test=None,
     n_first=None,
+    memory_limit=None,
 ):
     """Raise where a fresh clone cannot give what a strategy reads, before any fit.
 
@@ -130,6 +133,8 @@ def try_estimator(
         Shown to a bare net, too.
     n_first : int, default=None
         Rows of the first labelled set, where that is yet to be bought.
+    memory_limit : int or str, default=None
+        Which a batch of each output must be within.
     """
     check_trainable(estimator)
     _check_folds(estimator, n_first)
@@ -174,17 +179,22 @@ def try_estimator(
         embedding_layer=embedding_layer,
         random_state=random_state,
     )
+    kept = []
     if reads or isinstance(net.criterion_, nn.NLLLoss):
         view.prefetch(reads)
         for name in ["proba", *sorted(reads & OF_HEAD)]:
-            getattr(view, name)
+            value = getattr(view, name)
+            kept += [value] if name in OUTPUTS and reads & OUTPUTS else []
         if "rescore" in reads:
             view.rescore(view.embeddings)
         if "hidden_means" in reads:
-            view.hidden_means(strategy.layers)
+            kept += view.hidden_means(innermost(strategy).layers).values()
         if "input_gradients" in reads:
             with view.input_gradients() as (batches, logits):
                 logits(next(batches).requires_grad_())
+    for value in kept:
+        n_batch = min(batch_size(net, n_rows(X)), n_rows(X))
+        Scratch(memory_limit).check_chunk(value, n_batch)
     if "features" in reads:
         with isolated_rng(random_state):
             stack_rows(view.features)

@@ -139,6 +139,12 @@ def _eager(module):
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
+def batch_size(net, n_rows):
+    """How many of the rows a net predicts at once."""
+    size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
+    return n_rows if size == -1 else size
+
+
 def predict_batches(net, X, rows=None):
     """Yield the batches of `net.predict_proba`, those of arrays without a loader.
 
@@ -173,8 +179,7 @@ def predict_batches(net, X, rows=None):
     )
     if plain:
         n = n_rows(X) if rows is None else len(rows)
-        size = options.get("batch_size", net.batch_size)
-        size = n if size == -1 else size
+        size = batch_size(net, n)
         for start in range(0, n, size):
             stop = min(start + size, n)
             batch = batch_of(

@@ -43,7 +43,7 @@ class Collected:
     def add(self, batch):
         """Copy a batch; rows beyond the expected number are only counted."""
         if self.rows is None:
-            self.scratch.check_chunk(batch)
+            self.scratch.check_chunk(batch, len(batch))
             self.rows = self.scratch.empty(batch, self.n_rows, *batch.shape[1:])
         place = self.rows[self.count : self.count + len(batch)]
         place.copy_(batch[: len(place)])

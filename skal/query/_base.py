@@ -17,6 +17,7 @@ from skal.net.training import final_estimator
 from skal.pool import PoolView
 from skal.posterior import DeepEnsemble, MCDropout
 from skal.selection import herding, top_k
+from skal.utils.discovery import innermost
 from skal.utils.seeds import check_seed
 from skal.utils.validation import (
     HasMethods,
@@ -478,9 +479,7 @@ class WrappingQuery(QueryStrategy):
 
 def trains(strategy):
     """Tell whether a strategy, or the one it wraps, has a `fit` that does something."""
-    while isinstance(strategy, WrappingQuery):
-        strategy = strategy.active_strategy
-    return type(strategy).fit is not QueryStrategy.fit
+    return type(innermost(strategy)).fit is not QueryStrategy.fit
 
 
 class HerdingQuery(QueryStrategy):

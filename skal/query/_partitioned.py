@@ -22,6 +22,7 @@ from skal.net.pool_features import PoolFeatures
 from skal.net.pool_parts import OUTPUTS
 from skal.pool import PoolView
 from skal.query._base import QueryStrategy, WrappingQuery, trains
+from skal.utils.discovery import innermost
 from skal.utils.parallel import call_all
 from skal.utils.seeds import check_seed
 from skal.utils.validation import Interval
@@ -129,7 +130,7 @@ class PartitionedQuery(WrappingQuery):
 
     def _check_parts_suffice(self):
         if trains(self.strategy):
-            name = type(self.strategy).__name__
+            name = type(innermost(self.strategy)).__name__
             raise ValueError(
                 f"{name} trains a net on the whole pool, which parts cannot spare; "
                 f"use SubsampleQuery({name}(...), max_rows=...)."
@@ -202,12 +203,13 @@ def _cut(order, n_parts):
 
 
 def _joined(known):
-    """Join what is known of the rows of several parts."""
+    """Join what is known of the rows of several parts, if it is of all of them."""
     return {
         name: torch.cat([part[name] for part in known])
         if isinstance(value, torch.Tensor)
         else value
         for name, value in known[0].items()
+        if all(name in part for part in known)
     }
 
 

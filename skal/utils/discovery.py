@@ -89,6 +89,23 @@ def needs_another(cls: type[Any]) -> bool:
     return parameter is not None and parameter.default is parameter.empty
 
 
+def innermost(strategy: Any) -> Any:
+    """Take a strategy out of those that wrap it.
+
+    Parameters
+    ----------
+    strategy : QueryStrategy
+
+    Returns
+    -------
+    strategy : QueryStrategy
+        Itself where it wraps none.
+    """
+    while hasattr(strategy, "active_strategy"):
+        strategy = strategy.active_strategy
+    return strategy
+
+
 def command_line_name(cls: type[Any]) -> str:
     """Name of a strategy on the command line: `KCenterGreedyQuery`, k-center-greedy.
 

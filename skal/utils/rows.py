@@ -17,6 +17,12 @@ from skal.utils.seeds import isolated_rng
 
 # Up to so many items are all compared with `targets`, and a sample of more.
 N_COMPARED, N_SAMPLED = 5000, 1000
+# Numbers that are looked at at once.
+N_NUMBERS = 2**20
+
+
+class ItemError(RuntimeError):
+    """Raised where a Dataset does not give an item; says which."""
 
 
 class DatasetRows(Dataset):
@@ -49,37 +55,48 @@ class DatasetRows(Dataset):
     def __getitems__(self, positions):
         """Items of a whole batch, which is how a DataLoader asks for them."""
         dataset, rows = self.dataset, np.asarray(self.rows)[positions].tolist()
-        if callable(getattr(dataset, "__getitems__", None)):
-            items = _item(dataset.__getitems__, rows)
-        else:
-            items = [_item(dataset.__getitem__, row) for row in rows]
+        items = _items(dataset, rows)
         if isinstance(items[0], tuple | list):
             items = [item[0] for item in items]
-        if isinstance(items[0], np.ndarray):
-            items = [_plain(x) for x in items]
-        elif isinstance(items[0], Tensor):
-            items = [x.detach() if x.requires_grad else x for x in items]
+        items = [_plain(x) for x in items]
         if self.y is None:
             return [(x, 0) for x in items]
         return [(x, self.y[p]) for x, p in zip(items, positions, strict=True)]
 
 
+def _items(dataset, rows):
+    """Get items of a Dataset; an error says which."""
+    get = dataset.__getitem__
+    if not callable(getattr(dataset, "__getitems__", None)):
+        return [_item(get, row) for row in rows]
+    try:
+        return _item(dataset.__getitems__, rows)
+    except ItemError:
+        if type(dataset).__getitem__ is not Dataset.__getitem__:
+            for row in rows:  # to say which of them it is
+                _item(get, row)
+        raise
+
+
 def _item(get, row):
-    """Get an item, or items; an error says which."""
     try:
         return get(row)
     except Exception as error:  # the user's code may raise anything
         if type(error).__module__.startswith("skal."):  # says what is wrong itself
             raise
-        raise RuntimeError(
+        raise ItemError(
             f"the Dataset raised {type(error).__name__} for item {row}: {error}. "
             "Repair it, or leave it out, as with torch.utils.data.Subset."
         ) from error
 
 
 def _plain(x):
-    """Copy what torch cannot share: read-only memory, negative strides."""
-    return x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy()
+    """Copy what torch cannot share: read-only memory, negative strides; cut graphs."""
+    if isinstance(x, Tensor):
+        return x.detach() if x.requires_grad else x
+    if isinstance(x, np.ndarray):
+        return x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy()
+    return x
 
 
 def is_dataset(X):
@@ -258,7 +275,10 @@ def telling_rows(X, n_rows_at_most=40):
     if hasattr(X, "isna"):
         holes = X.isna().to_numpy().any(axis=1)
     elif isinstance(X, np.ndarray) and X.dtype.kind == "f":
-        holes = ~np.isfinite(X).all(axis=tuple(range(1, X.ndim)))
+        step = max(1, N_NUMBERS // max(1, math.prod(X.shape[1:])))
+        for start in range(0, n, step):  # of a memory map no more are in memory
+            finite = np.isfinite(X[start : start + step])
+            holes[start : start + step] = ~finite.all(axis=tuple(range(1, X.ndim)))
     return np.union1d(rows, np.flatnonzero(holes)[: n_rows_at_most // 2])
 
 

@@ -66,13 +66,21 @@ class Scratch:
         weakref.finalize(tensor, self._forget, n_bytes).atexit = False
         return tensor
 
-    def check_chunk(self, chunk):
-        """Raise where not even one chunk of what is to be kept is within the limit."""
-        n_bytes = chunk.numel() * chunk.itemsize
+    def check_chunk(self, like, n_rows):
+        """Raise where not even one chunk of what is to be kept is within the limit.
+
+        Parameters
+        ----------
+        like : tensor of shape (1 or more, ...)
+            Whose rows those of the chunk are like.
+        n_rows : int
+            Of the chunk.
+        """
+        n_bytes = n_rows * like[:1].numel() * like.itemsize
         if self.limit is not None and n_bytes > self.limit:
             raise ValueError(
                 f"memory_limit={self.limit} bytes is less than one batch of outputs, "
-                f"{n_bytes} bytes for {len(chunk)} rows; raise it, or lower the batch "
+                f"{n_bytes} bytes for {n_rows} rows; raise it, or lower the batch "
                 "size of the net (iterator_valid__batch_size)."
             )
 

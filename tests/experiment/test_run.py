@@ -15,6 +15,7 @@ from skal.datasets import load_dataset
 from skal.experiment.config import RunConfig
 from skal.experiment.options import UsageError
 from skal.experiment.run import run_experiment
+from skal.net import outputs
 from skal.utils import scratch
 
 QUICK = {"n_rounds": 2, "epochs": 3, "device": "cpu", "threads": 1}
@@ -369,3 +370,24 @@ def test_a_memory_limit_changes_no_number(badge, tmp_path, monkeypatch, command)
 def test_what_is_no_memory_limit(limit, capsys):
     assert main(["run", "--memory-limit", str(limit)]) == 2
     assert "--memory-limit must be a positive number" in capsys.readouterr().err
+
+
+def test_a_memory_limit_for_no_batch_is_said_before_there_is_a_folder(tmp_path, capsys):
+    assert main(["run", "--memory-limit", "1K", "--out", str(tmp_path / "a")]) == 2
+    assert "--memory-limit 1024 bytes is less than one" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_precision_of_the_pass_is_an_option(badge, tmp_path, capsys, monkeypatch):
+    found, mixed = [], outputs.mixed
+    monkeypatch.setattr(
+        outputs, "mixed", lambda net, p: found.append(p) or mixed(net, p)
+    )
+    config = RunConfig(**{**QUICK, "n_rounds": 1}, precision="bfloat16")
+    result = run_experiment(config, out=tmp_path)
+    assert "bfloat16" in found
+    assert result.records[0]["nll"] == badge[1].records[0]["nll"]  # trains as ever
+    with pytest.raises(UsageError, match="precision is 'bfloat16' there and None now"):
+        run_experiment(RunConfig(**{**QUICK, "n_rounds": 1}), out=tmp_path)
+    assert main(["run", "--precision", "half"]) == 2
+    assert "--precision cannot be 'half'" in capsys.readouterr().err

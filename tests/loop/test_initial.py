@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from torch.utils.data import Dataset, TensorDataset
 
-from skal import ActiveLearningLoop, KMeansQuery, RandomQuery
+from skal import ActiveLearningLoop, KMeansQuery, PoolView, RandomQuery
 from skal.loop import initial as first_set
 from skal.loop.initial import check_initial, initial_order
 from skal.selection import herding
@@ -151,6 +151,23 @@ def test_rows_after_a_first_set_by_class_are_shuffled():
     y[[0, 1]] = 0
     rows = loop.fit(X, y).next_query_
     assert len(rows) == 30 and (np.diff(rows) < 0).any() and rows.max() > 500
+
+
+def test_a_strategy_for_the_first_set_keeps_to_the_memory_limit(monkeypatch):
+    limits, make = [], PoolView.__init__
+    monkeypatch.setattr(
+        PoolView,
+        "__init__",
+        lambda view, *args, memory_limit=None, **kwargs: (
+            limits.append(memory_limit),
+            make(view, *args, memory_limit=memory_limit, **kwargs),
+        )[1],
+    )
+    for skip in ([], [3]):
+        options = {"initial": KMeansQuery(), "memory_limit": "20K", "n_rounds": 0}
+        make_loop(**options).fit(X, X[:, 0] > 0, skip=skip)
+        assert limits[0] == "20K"
+        limits.clear()
 
 
 # -- herding ------------------------------------------------------------------------

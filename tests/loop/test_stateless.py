@@ -24,6 +24,7 @@ from skal import (
 from skal.loop.stateless import apply_head
 from skal.models import FrozenFeatures
 from skal.posterior import DeepEnsemble
+from skal.utils.scratch import Scratch
 
 SEEN = []
 Y = np.arange(60) % 3
@@ -222,10 +223,30 @@ def test_runs_with_steps_of_scikit_learn_are_unchanged(step, head, monkeypatch):
     once = run(pipeline, X, BadgeQuery() if head is None else None, **test)
     CALLS.clear()
     monkeypatch.setattr(
-        "skal.loop.data_checks.apply_head", lambda estimator, X, X_test: ([], X, X_test)
+        "skal.loop.data_checks.apply_head",
+        lambda estimator, X, X_test, limited: ([], X, X_test),
     )
     each_round = run(pipeline, X, BadgeQuery() if head is None else None, **test)
     assert np.array_equal(once.labeled_indices_, each_round.labeled_indices_)
     assert np.array_equal(once.predict_proba(X), each_round.predict_proba(X))
     scores = [each.history_["test_score"] for each in (once, each_round)]
     assert np.array_equal(*scores)
+
+
+def test_under_a_memory_limit_no_transformed_copy_of_the_rows_is_made(monkeypatch):
+    """Rows pass the step in each round, a chunk at a time; purchases are the same."""
+    monkeypatch.setattr(Scratch, "n_rows", 16)
+    step, loops = FunctionTransformer(doubled), []
+    for limit in (None, "16K"):
+        CALLS.clear()
+        loops.append(run(make_pipeline(step, net()), ROWS[:, :8], memory_limit=limit))
+        largest = max(CALLS)
+    assert largest < 60
+    assert np.array_equal(*(loop.labeled_indices_ for loop in loops))
+    assert np.array_equal(*(loop.predict_proba(ROWS[:, :8]) for loop in loops))
+
+
+def test_a_backbone_is_applied_once_under_a_memory_limit(backbone):
+    pipeline = make_pipeline(backbone, net())
+    run(pipeline, images(), memory_limit="16K")
+    assert len(SEEN) == 60

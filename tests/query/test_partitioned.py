@@ -27,6 +27,7 @@ from skal import (
     DeepFoolQuery,
     EntropyQuery,
     KCenterGreedyQuery,
+    LearningLossQuery,
     MarginQuery,
     MaxHerdingQuery,
     PartitionedQuery,
@@ -222,6 +223,25 @@ def test_what_trains_a_net_is_refused():
         loop.fit(make_rows(), np.arange(N_ROWS) % N_CLASSES)
 
 
+def test_what_is_refused_is_named_within_a_wrapping_strategy():
+    parted = PartitionedQuery(SubsampleQuery(VaalQuery()))
+    with pytest.raises(ValueError, match=r"use SubsampleQuery\(VaalQuery\("):
+        parted.query(wide_pool(), 3)
+
+
+@pytest.mark.parametrize(
+    "strategy", [BadgeQuery(), MarginQuery(), KCenterGreedyQuery()]
+)
+def test_subsets_of_parts_and_parts_of_subsets(strategy):
+    """Of rows of a part that were not drawn nothing is known."""
+    for wrapped in (
+        PartitionedQuery(SubsampleQuery(strategy, max_rows=60), n_parts=3),
+        SubsampleQuery(PartitionedQuery(strategy, n_parts=3), max_rows=200),
+    ):
+        picks = wrapped.query(wide_pool(), 10)
+        assert len(set(picks.tolist())) == 10
+
+
 @pytest.mark.parametrize("wrap", [PartitionedQuery, SubsampleQuery])
 def test_what_is_no_strategy_is_refused(wrap):
     for wrong in ("badge", BadgeQuery, None, LogisticRegression()):
@@ -263,6 +283,18 @@ def test_a_pool_within_max_rows_is_chosen_from_as_it_is():
         np.testing.assert_array_equal(
             wrapped.query(wide_pool(), 9), strategy.query(wide_pool(), 9)
         )
+
+
+def test_what_reads_inner_layers_chooses_from_a_subset_in_a_loop():
+    strategy = SubsampleQuery(LearningLossQuery(layers=["body"]), max_rows=50)
+    loop = ActiveLearningLoop(
+        clone(make_estimator()), strategy, initial="uniform", n_rounds=1, random_state=0
+    )
+    loop.fit(make_rows(), np.arange(N_ROWS) % N_CLASSES)
+    assert loop.strategy_.strategy.layers_ == ("body",)
+    loop.set_params(strategy__strategy__layers=["no"])
+    with pytest.raises(ValueError, match="no"):
+        loop.fit(make_rows(), np.arange(N_ROWS) % N_CLASSES)
 
 
 def test_only_the_drawn_rows_pass_the_network():

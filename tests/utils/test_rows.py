@@ -1,12 +1,14 @@
 """Rows of any container."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy import sparse
 from skorch.helper import SliceDict
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from skal.net.batches import batch_of
 from skal.utils.rows import (
@@ -18,6 +20,7 @@ from skal.utils.rows import (
     is_frame,
     n_rows,
     take,
+    telling_rows,
 )
 
 X = np.arange(20, dtype=np.float32).reshape(10, 2)
@@ -287,6 +290,48 @@ def test_an_item_that_raises_is_named():
     with pytest.raises(RuntimeError, match="item 7: no such") as error:
         next(iter(DataLoader(take(Raising(list(X)), np.array([3, 7])), batch_size=2)))
     assert isinstance(error.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_an_item_that_raises_is_named_whoever_asks_for_whole_batches(inner):
+    """A Subset does, and rows of rows, as parts of a pool are in other processes."""
+    subset = Subset(Raising(list(X)), [1, 2, 7, 5, 6])
+    rows = take(subset, np.array([0, 2, 4]))
+    rows = take(rows, np.array([2, 1])) if inner else rows
+    with pytest.raises(RuntimeError, match="OSError for item 2: no such file. R") as e:
+        rows.__getitems__([0, 1])
+    assert str(e.value).count("raised") == 1
+    assert isinstance(pickle.loads(pickle.dumps(e.value)), RuntimeError)
+
+
+def test_a_batch_that_raises_where_no_item_does():
+    class Batches(Items):
+        def __getitems__(self, rows):
+            raise MemoryError("no room")
+
+    with pytest.raises(RuntimeError, match=r"MemoryError for item \[3, 4\]: no room"):
+        take(Batches(list(X)), np.array([3, 4])).__getitems__([0, 1])
+
+
+@pytest.mark.parametrize("shape", [(100, 3), (100, 3, 2, 1), (100, 0), (100, 2**20)])
+def test_telling_rows_are_spread_and_have_holes(shape, monkeypatch):
+    monkeypatch.setattr("skal.utils.rows.N_NUMBERS", 20)
+    rows = np.broadcast_to(np.float32(0), shape)
+    np.testing.assert_array_equal(telling_rows(rows, 2), [0, 99])
+    if 0 < rows.size < 1000:
+        rows = rows.copy()
+        for row, hole in ((17, np.nan), (18, np.inf), (97, np.nan)):
+            rows[row, -1] = hole
+        np.testing.assert_array_equal(telling_rows(rows, 4), [0, 17, 18, 33, 66, 99])
+
+
+def test_no_mask_of_a_whole_array_is_made_to_find_telling_rows(monkeypatch):
+    sizes, isfinite = [], np.isfinite
+    monkeypatch.setattr(
+        np, "isfinite", lambda rows: sizes.append(rows.size) or isfinite(rows)
+    )
+    telling_rows(np.zeros((70_000, 64), dtype=np.float32))
+    assert sum(sizes) == 70_000 * 64 and max(sizes) <= 2**20
 
 
 @pytest.mark.parametrize("view", [lambda m: m, lambda m: m[3:], np.asarray])

@@ -112,7 +112,7 @@ def test_stack_copies(limit):
 
 def test_one_chunk_must_be_within_the_limit():
     scratch = Scratch(100)
-    scratch.check_chunk(torch.zeros(5, 5))
+    scratch.check_chunk(torch.zeros(5, 5), 5)
     with pytest.raises(ValueError, match=r"memory_limit=100 bytes is less .* 6 rows"):
-        scratch.check_chunk(torch.zeros(6, 5))
-    Scratch().check_chunk(torch.zeros(6, 5))
+        scratch.check_chunk(torch.zeros(1, 5), 6)
+    Scratch().check_chunk(torch.zeros(6, 5), 6)
