@@ -32,8 +32,15 @@ def check_workers(backend, scheduler):
         )
     place = re.fullmatch(r"(?:\w+://)?\[?(.+?)\]?:(\d+)", scheduler or "")
     if place is not None:
+        address = place[1], int(place[2])
         try:
-            socket.create_connection((place[1], int(place[2])), _SECONDS).close()
+            with socket.create_connection(address, _SECONDS) as found:
+                # A scheduler of dask speaks first; what does not, as its dashboard,
+                # would be waited for without end.
+                scheme = scheduler.rpartition("://")[0]
+                if backend == "dask" and scheme in ("", "tcp"):
+                    found.settimeout(4 * _SECONDS)
+                    found.recv(1)
         except (OSError, OverflowError) as error:
             raise _unreachable(scheduler, error) from error
 

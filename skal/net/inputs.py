@@ -60,12 +60,15 @@ def map_tensors(function, value):
     return value
 
 
+_PRINT = PrintLog().sink  # ray puts another print in its place
+
+
 class QuietLog(PrintLog):
     """PrintLog that makes no table where nothing is printed."""
 
     def on_epoch_end(self, net, **kwargs):
         """Print a row of the table, where that is wanted."""
-        if net.verbose or self.sink is not print:
+        if net.verbose or self.sink is not _PRINT:
             super().on_epoch_end(net, **kwargs)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 
 # A call whose process ended is made again, so many times in all.
 N_TRIES = 3
@@ -44,6 +45,8 @@ def call_all(
 
     Raises
     ------
+    ConnectionError
+        Where the scheduler of dask is gone.
     RuntimeError
         Where a worker ended in each of `N_TRIES` tries; what a call raises it raises.
     """
@@ -57,12 +60,22 @@ def call_all(
             return [results[number] for number in range(n_calls)]
         except Exception as raised:
             if _ENDED.isdisjoint(cls.__name__ for cls in type(raised).__mro__):
+                _check_cluster(raised)
                 raise
             error = raised
     raise RuntimeError(
         f"a worker ended while it ran one of {n_calls} calls, {N_TRIES} times, most "
         "likely for want of memory: make the parts smaller, or run fewer at once."
     ) from error
+
+
+def _check_cluster(error):
+    client = getattr(get_active_backend()[0], "client", None)  # of dask
+    if client is not None and client.status != "running":
+        raise ConnectionError(
+            f"the scheduler of dask is gone ({type(error).__name__}: {error}); start a "
+            "cluster again, and do the same again, or choose another backend."
+        ) from error
 
 
 def _runner(n_jobs):

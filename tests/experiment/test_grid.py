@@ -254,6 +254,17 @@ def test_a_cluster_that_cannot_be_reached(tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
+def test_what_listens_but_is_no_scheduler(tmp_path, monkeypatch):
+    """As a dashboard, which waits to be asked: the client would wait without end."""
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(grid_module, "plan", None)
+    monkeypatch.setattr(workers_module, "_SECONDS", 0.02)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UsageError, match=rf"{address}' cannot be reached \(timed"):
+            run_grid(tmp_path / "new", backend="dask", scheduler=address)
+
+
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_a_backend_that_is_not_installed(tmp_path, monkeypatch, backend):
     monkeypatch.setattr(workers_module, "find_spec", lambda name: None)

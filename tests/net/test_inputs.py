@@ -1,5 +1,6 @@
 """Networks see what skorch shows them: types, masks, columns, memory of any kind."""
 
+import builtins
 from collections import namedtuple
 
 import numpy as np
@@ -76,8 +77,12 @@ def test_the_log_is_printed_where_it_is_wanted(capsys):
     assert "train_loss" in lines[0] and len(lines) == 4
 
 
-def test_no_table_is_made_for_nobody(monkeypatch):
+@pytest.mark.parametrize("other_print", [False, True])
+def test_no_table_is_made_for_nobody(monkeypatch, other_print):
     monkeypatch.setattr(PrintLog, "table", None)
+    if other_print:  # as ray has one, in every process that it was started in
+        given = builtins.print
+        monkeypatch.setattr(builtins, "print", lambda *args, **kw: given(*args, **kw))
     X, y = np.eye(6, dtype=np.float32), np.arange(6) % 2
     given = {"module__in_features": 6, "module__out_features": 2}
     net = private_clone(make_net(nn.Linear, **given), 2)

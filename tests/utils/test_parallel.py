@@ -1,7 +1,10 @@
 """Calls by number, in this process and in others."""
 
+from types import SimpleNamespace
+
 import pytest
-from joblib import parallel_config
+from joblib import parallel_config, register_parallel_backend
+from joblib.parallel import SequentialBackend
 
 from skal.utils import parallel
 from skal.utils.parallel import N_TRIES, call_all
@@ -61,3 +64,22 @@ def test_engines_that_give_all_results_at_once(monkeypatch):
 
     monkeypatch.setattr(parallel, "Parallel", plain)
     assert call_all(pow, lambda n: (n, 2), 3) == [0, 1, 4]
+
+
+@pytest.mark.parametrize("status", ["connecting", "closed", "running"])
+def test_a_scheduler_that_is_gone(status):
+    """What joblib raises then is of the engine's insides."""
+
+    class Gone(SequentialBackend):
+        client = SimpleNamespace(status=status)
+
+        def configure(self, *args, **kwargs):
+            raise AttributeError("'NoneType' object has no attribute 'ncores'")
+
+    register_parallel_backend("gone", Gone)
+    kind = AttributeError if status == "running" else ConnectionError
+    with parallel_config("gone"), pytest.raises(kind) as error:
+        call_all(pow, lambda n: (n, 2), 3)
+    if status != "running":
+        assert "the scheduler of dask is gone (AttributeError: 'No" in str(error.value)
+        assert "start a cluster again" in str(error.value)
