@@ -12,6 +12,10 @@ import torch
 from torch.utils.data import Dataset
 
 
+class ParquetError(ValueError):
+    """Raised where rows of a file are not as they should be; says what is wrong."""
+
+
 class ParquetRows(Dataset):
     """Rows of numbers in Parquet files, which may be larger than memory.
 
@@ -44,7 +48,7 @@ class ParquetRows(Dataset):
         Without pyarrow.
     ValueError
         Where there are no files, or they have other columns than the first, or columns
-        that are no numbers.
+        that are no numbers. Later, where a file has changed.
 
     Examples
     --------
@@ -62,6 +66,8 @@ class ParquetRows(Dataset):
         n_kept: int = 20_000,
     ):
         self.files, self.n_kept, self._groups = _list_files(files), n_kept, []
+        if columns is not None and (isinstance(columns, str) or not len(columns)):
+            raise ValueError(f"columns must be a list of names, got {columns!r}.")
         self.columns = None if columns is None else list(columns)
         every = columns is None
         for path in self.files:
@@ -81,7 +87,7 @@ class ParquetRows(Dataset):
                     n_rows = file.metadata.row_group(i).num_rows
                     self._groups += [(path, i, n_rows)] if n_rows else []
         self._starts = [0, *accumulate(n_rows for *_, n_rows in self._groups)]
-        self._read, self._kept = {}, {}
+        self._read, self._kept, self._width = {}, {}, None
         self.targets = None if label_column is None else self._labels(label_column)
 
     def _check_numbers(self, path, schema):
@@ -89,7 +95,8 @@ class ParquetRows(Dataset):
 
         for name in self.columns:
             kind = schema.field(name).type
-            if types.is_list(kind) or types.is_fixed_size_list(kind):
+            lists = types.is_list, types.is_large_list, types.is_fixed_size_list
+            if any(is_one(kind) for is_one in lists):
                 kind = kind.value_type
             numeric = types.is_floating(kind) or types.is_integer(kind)
             if not numeric and not types.is_boolean(kind):
@@ -99,11 +106,15 @@ class ParquetRows(Dataset):
                 )
 
     def _labels(self, name):
+        from pyarrow import types
+
         parts = []
         for path in self.files:
             with _open(path) as file:
-                table = file.read(columns=[name])
-                parts.append(table.column(name).to_numpy())
+                column = file.read(columns=[name]).column(name)
+            if types.is_dictionary(column.type):  # whose holes NumPy would get as names
+                column = column.cast(column.type.value_type)
+            parts.append(column.to_numpy())
         return np.concatenate(parts)
 
     def __len__(self):
@@ -130,14 +141,25 @@ class ParquetRows(Dataset):
         if number not in self._read:
             while len(self._read) > 1:
                 del self._read[next(iter(self._read))]
-            path, index, _ = self._groups[number]
+            path, index, n_rows = self._groups[number]
             with _open(path) as file:
+                data = file.metadata
+                if (
+                    index >= data.num_row_groups
+                    or data.row_group(index).num_rows != n_rows
+                ):
+                    raise ParquetError(
+                        f"{path!r} has changed since its rows were counted; make "
+                        "ParquetRows anew."
+                    )
                 table = file.read_row_group(index, columns=self.columns)
             try:
                 parts = [_numbers(table.column(name)) for name in self.columns]
-                self._read[number] = torch.from_numpy(np.column_stack(parts))
-            except ValueError as error:
-                raise ValueError(
+                rows = torch.from_numpy(np.column_stack(parts))
+                self._width = self._width or rows.shape[1]
+                self._read[number] = rows.view(n_rows, self._width)
+            except (RuntimeError, ValueError) as error:
+                raise ParquetError(
                     f"{path!r}: the lists in columns {self.columns} are not all of one "
                     "length; pad them, or leave them out of columns."
                 ) from error

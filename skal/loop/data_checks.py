@@ -91,12 +91,12 @@ def check_data(loop, X, y, *, X_test, y_test, skip, skip_label, params):
     """
     oracle, missing_label = loop.oracle, loop.missing_label
     parse_size(loop.memory_limit)
-    y = _find_labels(X, y, oracle)
     _check_estimator(loop.estimator, X)
     X = loop._check_rows(X, reset=True)
     n_samples = n_rows(X)
     if n_samples == 0:
         raise ValueError("Found array with 0 sample(s): X has no rows to choose from.")
+    y = _find_labels(X, y, oracle)
     if y is None:
         y = np.full(n_samples, missing_label, dtype=object)
     check_consistent_length(X, y)

@@ -11,6 +11,7 @@ from skorch import NeuralNetClassifier
 from skal import ActiveLearningLoop, PoolView
 from skal.datasets import ParquetRows
 from skal.models import MLP
+from skal.utils.rows import take
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -148,3 +149,50 @@ def test_without_pyarrow(files, monkeypatch):
 def test_names_of_files_are_no_rows(files, kind):
     with pytest.raises(TypeError, match="skal.datasets.ParquetRows"):
         PoolView(None, kind(files))
+
+
+def test_lists_as_polars_writes_them(tmp_path):
+    table = pa.table({"h": pa.array(ROWS.tolist(), pa.large_list(pa.float32()))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    np.testing.assert_array_equal(ParquetRows(tmp_path)[7], ROWS[7])
+
+
+def test_categories_with_holes_are_no_other_categories(tmp_path):
+    """pyarrow's own to_numpy takes a hole for the last one."""
+    labels = [None if i % 5 else str(LABELS[i]) for i in range(50)]
+    table = pa.table({"a": ROWS[:, 0], "y": pa.array(labels).dictionary_encode()})
+    pq.write_table(table, tmp_path / "a.parquet")
+    X = ParquetRows(tmp_path, label_column="y")
+    assert X.targets.tolist() == labels
+
+
+@pytest.mark.parametrize("size", [5, 30])
+def test_a_file_that_has_changed(files, size):
+    X = ParquetRows(files[:1], label_column="y")
+    write(files[0], ROWS[: size + 1], size, y=LABELS[: size + 1])
+    with pytest.raises(ValueError, match="0.parquet' has changed since .* anew") as e:
+        take(X, np.arange(20)).__getitems__([19])
+    assert "item" not in str(e.value)
+
+
+def test_lists_of_another_length_in_another_group(tmp_path):
+    table = pa.table({"h": [[1.0, 2.0], [3.0, 4.0], [5.0], [6.0]]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    X = ParquetRows(tmp_path)
+    X[0]
+    with pytest.raises(ValueError, match="lists in columns .* not all of one"):
+        X[2]
+
+
+@pytest.mark.parametrize("columns", ["abc", []])
+def test_what_are_no_columns(files, columns):
+    with pytest.raises(ValueError, match="columns must be a list of names, got"):
+        ParquetRows(files, columns=columns)
+
+
+def test_no_rows(files):
+    X = ParquetRows(files[1:2], label_column="y")
+    for given in ({}, {"oracle": lambda rows: rows}):
+        loop = ActiveLearningLoop(net(), "margin", **given)
+        with pytest.raises(ValueError, match="X has no rows"):
+            loop.fit(X)
