@@ -10,7 +10,7 @@ from skal.loop.class_params import coded_params
 from skal.loop.initial import check_initial, initial_size
 from skal.loop.stateless import apply_head, is_frozen
 from skal.models import FrozenFeatures
-from skal.net.training import final_estimator, is_net
+from skal.net.training import final_estimator, is_net, transformers_of
 from skal.utils.labels import (
     check_labels,
     encode,
@@ -165,12 +165,21 @@ def _check_estimator(estimator, X):
             f"estimator must be a classifier, got a plain {type(final).__name__}; "
             "use skorch.NeuralNetClassifier."
         )
-    frozen = _begins_with_backbone(estimator)
-    if is_dataset(X) and not is_net(final) and not frozen:
+    if not is_dataset(X) or _begins_with_backbone(estimator):
+        return
+    if not is_net(final):
         raise TypeError(
             "X is a torch Dataset, which only a skorch net can take, got "
             f"estimator {type(final).__name__}."
         )
+    for step in transformers_of(estimator)[:1]:
+        own = type(step).__module__.startswith("sklearn.")
+        if own and not get_tags(step).no_validation:
+            raise TypeError(
+                f"X is a torch Dataset, which {type(step).__name__} before the net "
+                "cannot take; let the Dataset do what it does, or pass an array or a "
+                "memory map."
+            )
 
 
 def _find_labels(X, y, oracle):

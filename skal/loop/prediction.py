@@ -11,7 +11,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
-from skal.net.training import final_estimator, is_net
+from skal.net.training import final_estimator, is_net, transformers_of
 from skal.utils.labels import check_labels, encode, known_labels
 from skal.utils.rows import (
     DatasetRows,
@@ -85,7 +85,10 @@ class CodedClassifierMixin:
             )
 
     def _takes_sparse(self):
-        return is_net(self.estimator) or get_tags(self.estimator).input_tags.sparse
+        steps = transformers_of(self.estimator)
+        if is_net(final_estimator(self.estimator)):  # whose tags know no sparse rows
+            return all(get_tags(step).input_tags.sparse for step in steps)
+        return get_tags(self.estimator).input_tags.sparse
 
     def _check_rows(self, X, *, reset=False):
         return check_rows(

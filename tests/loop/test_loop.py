@@ -16,7 +16,13 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import (
+    Binarizer,
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    StandardScaler,
+)
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
@@ -391,6 +397,30 @@ def test_dataset_of_images_is_read_lazily_and_needs_a_net():
     assert (loop.predict_proba(images) >= 0).all()
     with pytest.raises(TypeError, match="Dataset.*skorch"):
         make_loop().fit(images)
+
+
+def test_a_dataset_before_a_transformer_of_scikit_learn():
+    net, items = make_net(), Items(X_DIGITS, Y_DIGITS)
+    with pytest.raises(TypeError, match="Dataset, which StandardScaler before the net"):
+        make_loop(make_pipeline(StandardScaler(), net), BadgeQuery()).fit(items)
+    # What takes anything may take a Dataset.
+    pipeline = make_pipeline(FunctionTransformer(), net)
+    loop = make_loop(pipeline, MarginQuery(), n_rounds=1).fit(items)
+    assert loop.n_iter_ == 1
+
+
+def test_sparse_rows_before_a_net_behind_transformers():
+    rows = sparse.csr_array(X_DIGITS)
+    loops = [
+        make_loop(make_pipeline(Binarizer(), make_net()), BadgeQuery(), n_rounds=1)
+        for _ in range(2)
+    ]
+    dense, csr = loops[0].fit(X_DIGITS, Y_DIGITS), loops[1].fit(rows, Y_DIGITS)
+    np.testing.assert_array_equal(dense.labeled_indices_, csr.labeled_indices_)
+    np.testing.assert_array_equal(dense.predict(X_DIGITS), csr.predict(rows))
+    pipeline = make_pipeline(MinMaxScaler(), make_net())
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        make_loop(pipeline, BadgeQuery()).fit(rows, Y_DIGITS)
 
 
 def test_augmentation_touches_training_only():
