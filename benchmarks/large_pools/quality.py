@@ -26,6 +26,7 @@ from skal.query import QueryStrategy
 from skal.selection import kmeans_plusplus
 
 N_CLUSTERS, N_COLUMNS, N_PARTS = 500, 64, 8
+KINDS = ["gauss", "tails", "relu"]
 WIDTH = 0.8  # of the kernel, over rows of length 1
 
 
@@ -114,12 +115,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--cases", nargs="+", default=list(CASES))
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     lines = []
     for case in options.cases:
-        for kind in ("gauss", "tails", "relu"):
+        for kind in options.kinds:
             found = [
                 losses(kind, case, options.rows, seed) for seed in range(options.seeds)
             ]
