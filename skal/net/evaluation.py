@@ -188,7 +188,9 @@ def predict_batches(net, X, rows=None):
             yield cast_inputs(batch, net), torch.zeros(stop - start)
         return
     if is_dataset(X):
-        X = DatasetRows(X, np.arange(n_rows(X)) if rows is None else rows)
+        rows = np.arange(n_rows(X)) if rows is None else rows
+        loader = net.iterator_valid in (DataLoader, BatchLoader)
+        X = DatasetRows(X, rows, alike=loader and "collate_fn" not in options)
     elif rows is not None:
         X = take(X, rows)
     X = net_rows(net, X)

@@ -39,12 +39,17 @@ class DatasetRows(Dataset):
         Which items, in which order.
     y : array of shape (n_rows,), default=None
         Labels; None gives 0 for every row.
+    alike : bool, default=False
+        Raise where an item has another shape than the first of its batch.
     """
 
-    def __init__(self, dataset, rows, y=None):
+    def __init__(self, dataset, rows, y=None, alike=False):
+        if isinstance(dataset, DatasetRows):  # so that errors name its items
+            dataset, rows = dataset.dataset, np.asarray(dataset.rows)[rows]
         self.dataset = dataset
         self.rows = rows
         self.y = y
+        self.alike = alike
 
     def __len__(self):
         return len(self.rows)
@@ -59,6 +64,8 @@ class DatasetRows(Dataset):
         if isinstance(items[0], tuple | list):
             items = [item[0] for item in items]
         items = [_plain(x) for x in items]
+        if self.alike:
+            _check_alike(items, rows)
         if self.y is None:
             return [(x, 0) for x in items]
         return [(x, self.y[p]) for x, p in zip(items, positions, strict=True)]
@@ -88,6 +95,17 @@ def _item(get, row):
             f"the Dataset raised {type(error).__name__} for item {row}: {error}. "
             "Repair it, or leave it out, as with torch.utils.data.Subset."
         ) from error
+
+
+def _check_alike(items, rows):
+    shapes = [getattr(x, "shape", None) for x in items]
+    for row, shape in zip(rows, shapes, strict=True):
+        if shape != shapes[0]:
+            raise ItemError(
+                f"item {row} of the Dataset has shape {shape}, unlike item {rows[0]} "
+                f"of shape {shapes[0]}; let all have one, or give the net an "
+                "iterator_valid__collate_fn that makes them alike."
+            )
 
 
 def _plain(x):

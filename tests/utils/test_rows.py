@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from skorch import NeuralNetClassifier
 from skorch.helper import SliceDict
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from skal.net.batches import batch_of
+from skal.net.evaluation import predict_batches
 from skal.utils.rows import (
     DatasetRows,
     as_rows,
@@ -22,6 +25,7 @@ from skal.utils.rows import (
     take,
     telling_rows,
 )
+from skal.utils.seeds import isolated_rng
 
 X = np.arange(20, dtype=np.float32).reshape(10, 2)
 ROWS = np.array([7, 0, 0, 3])
@@ -302,6 +306,23 @@ def test_an_item_that_raises_is_named_whoever_asks_for_whole_batches(inner):
         rows.__getitems__([0, 1])
     assert str(e.value).count("raised") == 1
     assert isinstance(pickle.loads(pickle.dumps(e.value)), RuntimeError)
+
+
+@pytest.mark.parametrize("odd", [np.zeros(3), torch.zeros(2, 1), None])
+def test_an_item_of_another_shape_is_named(odd):
+    def batches(**options):
+        options |= {"module__in_features": 2, "module__out_features": 2}
+        with isolated_rng(0):
+            net = NeuralNetClassifier(nn.Linear, batch_size=4, **options).initialize()
+        items = Items([*X[:4], odd, *X[5:]])
+        return [x for x, _ in predict_batches(net, items, [9, 8, 7, 4, 1, 0])]
+
+    message = r"item 4 of the Dataset has shape .*, unlike item 9 of shape \(2,\)"
+    with pytest.raises(RuntimeError, match=message):
+        batches()
+    # Which may well make something of them.
+    collated = batches(iterator_valid__collate_fn=lambda items: (len(items), 0))
+    assert collated == [4, 2]
 
 
 def test_a_batch_that_raises_where_no_item_does():
