@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from skal.selection import herding, kmeans_plusplus
+from skal.selection import _herding, herding, kmeans_plusplus
 from skal.selection._herding import _Coverage
 
 
@@ -70,6 +70,13 @@ DISTINCT = ["plain", "clusters", "offset", "one far row"]
 TIED = ["duplicates", "near duplicates", "binary", "far rows on all sides"]
 
 
+@pytest.fixture(params=["kept", "not kept"])
+def kernels(request, monkeypatch):
+    """Whether kernels are kept, as those of few rows are, or computed again."""
+    monkeypatch.setattr(_herding, "N_KEPT", 2**24 if request.param == "kept" else 0)
+
+
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("width", [1.0, 4.0])
 @pytest.mark.parametrize("n_centers", [0, 40])
 @pytest.mark.parametrize("kind", [*DISTINCT, *TIED, "far groups"])
@@ -191,6 +198,7 @@ def test_median_width_without_centres():
     assert herding(points, 20, random_state=1).tolist() == expected
 
 
+@pytest.mark.usefixtures("kernels")
 def test_sampled_references():
     rng = np.random.default_rng(10)
     points = make("clusters", rng)
@@ -253,6 +261,7 @@ def test_bad_input(changed, message):
         herding(known.pop("points"), known.pop("n_select"), **known)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bounds_and_losses_hold_and_are_tight(dtype):
     """What rows add is within bounds, and they lost at least what is said."""
