@@ -34,6 +34,7 @@ from skal import (
 from skal.models import MLP
 from skal.pool import PoolView
 from skal.posterior import MCDropout
+from skal.selection import k_center_greedy, kmeans_plusplus
 from skal.testing._pools import make_data, make_estimator, make_pool
 from skal.utils.seeds import isolated_rng
 
@@ -265,6 +266,15 @@ def growth(function):
         done.set()
         watcher.join()
     return max(trace) - trace[0]
+
+
+@pytest.mark.parametrize("kernel", [k_center_greedy, kmeans_plusplus])
+def test_blocks_of_a_kernel_leave_no_holes_in_memory(kernel):
+    """They take a few MB; one a hole each, as small results would, twice the rows."""
+    points = torch.randn(100_000, 256, generator=torch.Generator().manual_seed(0))
+    kernel(points[:3000], 10, random_state=0)  # loads what it needs
+    for seed in range(3):
+        assert growth(lambda seed=seed: kernel(points, 20, random_state=seed)) < 50e6
 
 
 SLOW = [

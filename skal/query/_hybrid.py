@@ -396,15 +396,14 @@ class DropQuery(QueryStrategy):
         classes = (pool.proba if values is None else values).argmax(1)
         # Drawn on the CPU, so that every device has the same.
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        changes = []
-        for rows, old in zip(h.split(N_ROWS), classes.split(N_ROWS), strict=True):
-            change = torch.zeros_like(old)
+        changes = torch.zeros_like(classes)
+        for start in range(0, len(h), N_ROWS):
+            place = slice(start, start + N_ROWS)
             for _ in range(self.n_draws):
-                kept = torch.rand(rows.shape, generator=generator) >= self.p
-                dropped = rows * kept.to(rows) / (1 - self.p)
-                change += pool.rescore(dropped).argmax(1) != old
-            changes.append(change)
-        return torch.cat(changes).cpu().numpy()
+                kept = torch.rand(h[place].shape, generator=generator) >= self.p
+                dropped = h[place] * kept.to(h) / (1 - self.p)
+                changes[place] += pool.rescore(dropped).argmax(1) != classes[place]
+        return changes.cpu().numpy()
 
 
 def _in_turn(groups, rng=None):

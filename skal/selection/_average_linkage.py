@@ -16,6 +16,7 @@ from skal.selection._distances import (
     step_for,
     working_dtype,
 )
+from skal.utils.scratch import Scratch
 
 N_BYTES = 2**24  # of one block of distances
 N_DENSE = 1024  # so many clusters always have a matrix of their distances
@@ -262,13 +263,13 @@ class _Clusters:
 
     def _distances(self, slots, others):
         """Distances of pairs of clusters, from differences."""
-        squares = [
-            (self._means(b) - self._means(a)).square_().sum(1)
-            for a, b in zip(
-                slots.split(self._step), others.split(self._step), strict=True
-            )
-        ]
-        return torch.cat(squares) + (self.spread[slots] + self.spread[others])
+
+        def squares(place):
+            gap = self._means(others[place]) - self._means(slots[place])
+            return gap.square_().sum(1)
+
+        found = Scratch().gather(len(slots), self._step, squares)
+        return found + (self.spread[slots] + self.spread[others])
 
 
 def _chain(distance, size):

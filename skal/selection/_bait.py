@@ -8,6 +8,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from skal.selection._base import check_norms, check_points
+from skal.utils.scratch import Scratch
 from skal.utils.seeds import SeedLike, check_generator
 
 # One block of rows in double precision: what a processor keeps at hand.
@@ -110,8 +111,11 @@ def _check_number(value, name, least, strict=False):
 
 def _blocks(rows):
     """Split a matrix in double precision."""
-    step = max(N_ROWS, N_NUMBERS // max(1, rows.shape[1]))
-    return (part.double() for part in rows.split(step))
+    return (part.double() for part in rows.split(_step(rows)))
+
+
+def _step(rows):
+    return max(N_ROWS, N_NUMBERS // max(1, rows.shape[1]))
 
 
 def _squares(rows):
@@ -171,5 +175,7 @@ class _Traces:
 
     def _by_row(self, pair):
         """Compute two numbers for each row."""
-        parts = [pair(part) for part in _blocks(self._points)]
-        return (torch.cat(column) for column in zip(*parts, strict=True))
+        points = self._points
+        return Scratch().gather(
+            len(points), _step(points), lambda place: pair(points[place].double())
+        )

@@ -13,6 +13,7 @@ import torch
 
 from skal.selection._base import check_norms
 from skal.selection._tiles import MOST_LEFT, N_ROWS_OF_TILE, tiles
+from skal.utils.scratch import Scratch
 
 # One product of this many rows and columns stays in a processor's cache.
 N_ROWS, N_COLUMNS = 1024, 512
@@ -153,11 +154,12 @@ def contenders(lower, row_width, column_width, k=1, bound=None):
 def at_pairs(x, c, i, j):
     """Squared distances of row `i[0]` of `x` to `j[0]` of `c`, and so on, exact."""
     step = max(1, N_NUMBERS // max(1, sum(factor.shape[1] for factor in c)))
-    parts = [
-        differences([f[a].double() for f in x], [f[b].double() for f in c])
-        for a, b in zip(i.split(step), j.split(step), strict=True)
-    ]
-    return torch.cat(parts)
+
+    def some(place):
+        pairs = [[f[k[place]].double() for f in rows] for rows, k in ((x, i), (c, j))]
+        return differences(*pairs)
+
+    return Scratch().gather(len(i), step, some)
 
 
 def closest(x, c, origin, k=1, *, bound=None, offset=None, dtype=torch.float64):
@@ -214,11 +216,11 @@ def nearest(points, centers, *, offset=None, dtype=torch.float64):
     centers = centers.to(points.device).double()
     origin = origin_of(centers)
     step = max(32, N_PAIRS // max(1, *centers.shape))
-    parts = [
-        closest([x], [centers], origin, offset=offset, dtype=dtype)
-        for x in points.split(step)
-    ]
-    distances, owners = (torch.cat(part) for part in zip(*parts, strict=True))
+
+    def some(place):
+        return closest([points[place]], [centers], origin, offset=offset, dtype=dtype)
+
+    distances, owners = Scratch().gather(len(points), step, some)
     return distances[:, 0].cpu().numpy(), owners[:, 0].cpu().numpy()
 
 
@@ -377,17 +379,16 @@ class Cover:
         return [torch.cat([given, picked[0]])] if n_given else picked
 
     def _raised_norms(self, factors, name):
-        norms = [
-            _norms(_centered(rows, self.origin, self._dtype))
-            for rows in self._chunks(factors)
-        ]
+        def some(place):
+            return _norms(
+                _centered([x[place] for x in factors], self.origin, self._dtype)
+            )
+
         slack, floor = rounding(self.factors, self._dtype)
-        norms = torch.cat(norms) * (1 + slack) + floor
+        norms = Scratch().gather(len(factors[0]), self._step, some)
+        norms = norms * (1 + slack) + floor
         check_norms(norms, name)
         return norms
-
-    def _chunks(self, factors):
-        return zip(*(x.split(self._step) for x in factors), strict=True)
 
 
 def _centered(rows, origin, dtype, out=None):

@@ -20,6 +20,7 @@ from skal.selection._distances import (
     working_dtype,
 )
 from skal.selection._kmeans_plusplus import kmeans_plusplus
+from skal.utils.scratch import Scratch
 from skal.utils.seeds import SeedLike, check_generator
 
 TIE = 1e-11  # Gains that differ by less of themselves count as equal.
@@ -304,12 +305,14 @@ class _Coverage:
     def exact(self, row):
         """Sum up what a row adds, 0 if within rounding; also its kernel column."""
         c = self.points[row].double()
+
+        def squares(place):
+            x = self.points[self._references[place]]
+            return differences([x.double()], [c])
+
         step = max(1, N_NUMBERS // max(1, len(c)))
-        kernel = [
-            differences([self.points[index].double()], [c])
-            for index in self._references.split(step)
-        ]
-        kernel = torch.cat(kernel).div_(-self._square).exp_()
+        kernel = Scratch().gather(len(self._references), step, squares)
+        kernel.div_(-self._square).exp_()
         gain = self._weights @ (kernel - self._covered).clamp_(min=0)
         noise = 16 * torch.finfo(torch.float64).eps * (self._weights @ kernel)
         return float(gain) if gain > noise else 0.0, kernel

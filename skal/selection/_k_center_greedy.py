@@ -11,6 +11,7 @@ from skal.selection._distances import (
     differences,
     lower_bounds,
 )
+from skal.utils.scratch import Scratch
 from skal.utils.seeds import SeedLike, check_generator
 
 
@@ -99,7 +100,11 @@ def k_center_greedy(
 def _farthest_from_mean(points, order):
     parts = points.split(N_CANDIDATES)
     mean = sum(x.sum(0, dtype=torch.float64) for x in parts) / len(points)
-    distances = torch.cat([(x.double() - mean).square().sum(1) for x in parts])
+
+    def squares(place):
+        return (points[place].double() - mean).square().sum(1)
+
+    distances = Scratch().gather(len(points), N_CANDIDATES, squares)
     farthest = torch.nonzero(distances[order] == distances.amax())
     return int(order[farthest[0, 0]])
 

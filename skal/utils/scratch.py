@@ -88,7 +88,10 @@ class Scratch:
         self.n_bytes -= n_bytes
 
     def gather(self, n_rows, step, part_of):
-        """Join parts that are made one after the other.
+        """Join parts that are made one after the other, each copied when it is made.
+
+        A list of small results, with large temporary tensors in between, may cost the
+        memory of all of these: each result lies where the next of them would fit.
 
         Parameters
         ----------
