@@ -159,7 +159,7 @@ class _Traces:
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(known))
         effect = self._inverse @ mean @ self._inverse
         self.a, self.c = self._by_row(
-            lambda g: [((g @ m) * g).sum(1) for m in (self._inverse, effect)]
+            lambda g: tuple(((g @ m) * g).sum(1) for m in (self._inverse, effect))
         )
 
     def change(self, row, sign):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skal.selection import bait
+from skal.selection import _bait, bait
 
 
 def trace(points, rows, centers, ridge):
@@ -33,7 +33,9 @@ def inverting(points, n_select, centers, ridge, n_taken):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("oversample", [1, 1.5, 2])
 @pytest.mark.parametrize("n_centers", [0, 4])
-def test_equals_inverting_every_matrix(n_centers, oversample, dtype):
+def test_equals_inverting_every_matrix(n_centers, oversample, dtype, monkeypatch):
+    for size in ("N_ROWS", "N_NUMBERS"):  # several blocks
+        monkeypatch.setattr(_bait, size, 16)
     rng = np.random.default_rng(n_centers)
     for ridge in (1e-2, 1.0, 30.0):
         points = rng.normal(size=(40, 5)) * rng.random((40, 1))
