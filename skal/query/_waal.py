@@ -61,9 +61,10 @@ class WaalQuery(AuxiliaryQuery, ScoreQuery):
     Notes
     -----
     It did no better than random rows with a plain training of as many steps: at 500 + 4
-    x 500 labels of Fashion-MNIST, pool 20,000, the mean accuracy over three seeds was
-    +.004, -.003 and -.002 from theirs; on average .000 with `alpha` .01, and -.005 with
-    .03. `MarginQuery` with the steps of a plain fit was .014 ahead.
+    x 500 labels of Fashion-MNIST, pool 20,000, the mean accuracy of five seeds was
+    -.001 from theirs, -.002 with `alpha` .01 and -.008 with .03; at 1,000 + 4 x 500 of
+    letter -.001, +.002 and -.003. `MarginQuery` with the steps of a plain fit was .014
+    and .027 ahead.
 
     Training is semi-supervised: the network sees unlabelled rows, and its labelled ones
     several times an epoch. Compare its accuracy with that of random rows and the same
