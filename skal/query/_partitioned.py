@@ -138,7 +138,8 @@ class PartitionedQuery(WrappingQuery):
 
     def _query(self, pool, n_samples, rng):
         self._check_parts_suffice()
-        self.n_parts_ = min(self.n_parts, max(1, len(pool) // (2 * n_samples)))
+        most = max(1, (len(pool) // n_samples - 1) // 2)
+        self.n_parts_ = min(self.n_parts, most)
         if self.n_parts_ == 1:
             return clone(self.strategy).query(pool, n_samples)
         parts = _cut(pool.spread(rng), self.n_parts_)

@@ -142,6 +142,24 @@ def test_each_row_of_a_union_stands_for_as_many_as_it_should():
     np.testing.assert_allclose(weights[:86], (N_ROWS - 30) / 86)
 
 
+@pytest.mark.parametrize("n_samples", [40, 85, 100, 119, 120, 200, 201, 600])
+def test_no_part_has_less_than_twice_the_rows_wanted(n_samples):
+    class Counting(QueryStrategy):
+        seen = []
+
+        def _query(self, pool, n_samples, rng):
+            self.seen.append(len(pool))
+            return rng.permutation(len(pool))[:n_samples]
+
+    strategy = PartitionedQuery(Counting(), n_parts=50)
+    strategy.query(wide_pool(), n_samples)
+    *parts, _ = Counting.seen
+    n_parts = max(1, (N_ROWS / n_samples - 1) // 2)  # and the first, half as large
+    assert strategy.n_parts_ == n_parts
+    assert len(parts) == (n_parts if n_parts > 1 else 0)
+    assert all(n_rows >= 2 * n_samples - 1 for n_rows in parts)
+
+
 def test_chosen_rows_count_as_labelled_in_the_other_parts():
     class Looking(KCenterGreedyQuery):
         seen = []
@@ -167,7 +185,7 @@ def test_few_rows_are_found_in_order_of_their_distance(n_samples, labeled):
 
 def test_a_pool_too_small_for_parts_is_chosen_from_as_a_whole():
     strategy = PartitionedQuery(KCenterGreedyQuery(), n_parts=8)
-    for n_samples, n_parts in [(200, 1), (100, 3), (10, 8)]:
+    for n_samples, n_parts in [(200, 1), (100, 2), (10, 8)]:
         picks = strategy.query(wide_pool(), n_samples)
         assert strategy.n_parts_ == n_parts
         assert len(np.unique(picks)) == n_samples
@@ -369,8 +387,8 @@ def test_a_part_whose_worker_always_ends_is_given_up(tmp_path):
 
 @pytest.fixture(scope="module")
 def dask_address():
+    """Address of a scheduler that has two workers."""
     pytest.importorskip("distributed")
-    """A scheduler and two workers; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
