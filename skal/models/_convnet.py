@@ -6,6 +6,16 @@ import torch
 from torch import nn
 
 
+class _MaxPool2d(nn.MaxPool2d):
+    """A pooling that a CPU does several times faster, as it reads channels last."""
+
+    def forward(self, x):
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return super().forward(x)
+        x = x.contiguous(memory_format=torch.channels_last)
+        return super().forward(x).contiguous()
+
+
 class ConvNet(nn.Module):
     """Two convolution blocks, a hidden layer and dropout, for small square images.
 
@@ -59,10 +69,10 @@ class ConvNet(nn.Module):
         self.convolutions = nn.Sequential(
             nn.Conv2d(n_channels, first, kernel_size=3, padding=1),
             nn.ReLU(),
-            nn.MaxPool2d(2),
+            _MaxPool2d(2),
             nn.Conv2d(first, second, kernel_size=3, padding=1),
             nn.ReLU(),
-            nn.MaxPool2d(2),
+            _MaxPool2d(2),
             nn.Flatten(),
         )
         n_values = second * (image_size // 4) ** 2

@@ -52,6 +52,19 @@ def test_mlp_without_hidden_layer_is_linear():
     torch.testing.assert_close(model(x), model.head(x))
 
 
+@pytest.mark.parametrize("size", [4, 7, 28])
+def test_convnet_gives_the_same_bits_with_and_without_gradients(size):
+    net = ConvNet(2, 3, image_size=size).eval()
+    x = torch.randn(5, 2, size, size).round()  # many equal pixels
+    x[0, 0, 0, 0] = torch.nan
+    pool = nn.MaxPool2d(2)
+    with torch.no_grad():
+        pooled, logits = net.convolutions[2](x), net(x)
+    assert pooled.is_contiguous()
+    torch.testing.assert_close(pooled, pool(x), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(logits, net(x).detach(), rtol=0, atol=0, equal_nan=True)
+
+
 def test_convnet_refuses_tiny_images():
     with pytest.raises(ValueError, match="image_size must be at least 4, got 3"):
         ConvNet(1, 3, image_size=3)
