@@ -25,7 +25,7 @@ from skal.net.dropout import active_dropouts
 from skal.net.pickling import Parcel, learned_bytes
 from skal.net.training import final_estimator, fit_isolated, is_net
 from skal.utils.seeds import derive_seed, isolated_rng
-from skal.utils.validation import Interval, StrOptions, check_params
+from skal.utils.validation import N_JOBS, Interval, StrOptions, check_params
 
 
 @dataclass(eq=False, repr=False)
@@ -165,7 +165,7 @@ class DeepEnsemble(BaseEstimator):
 
     _parameter_constraints = {
         "n_members": [Interval(Integral, 2, None, closed="left")],
-        "n_jobs": [Integral, None],
+        "n_jobs": N_JOBS,
         "predict": [StrOptions({"mean"}), None],
     }
 

@@ -391,6 +391,7 @@ class TestDeepEnsemble:
         pool = make_pool()
         for posterior, message in [
             (DeepEnsemble(1), "'n_members' parameter of DeepEnsemble.* Got 1"),
+            (DeepEnsemble(n_jobs=0), "'n_jobs' parameter of DeepEnsemble.* Got 0"),
             (DeepEnsemble(predict="vote"), "'predict' parameter of DeepEnsemble"),
         ]:
             with pytest.raises(ValueError, match=message):

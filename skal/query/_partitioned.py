@@ -25,7 +25,7 @@ from skal.query._base import QueryStrategy, WrappingQuery, trains
 from skal.utils.discovery import innermost
 from skal.utils.parallel import call_all
 from skal.utils.seeds import check_seed
-from skal.utils.validation import Interval
+from skal.utils.validation import N_JOBS, Interval
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -113,7 +113,7 @@ class PartitionedQuery(WrappingQuery):
         **QueryStrategy._parameter_constraints,
         "strategy": [QueryStrategy],
         "n_parts": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": [Integral, None],
+        "n_jobs": N_JOBS,
     }
 
     def prepare(

@@ -361,7 +361,15 @@ def _learns_from(estimator, entry, frame):
     return True
 
 
+# Of a parameter `n_jobs`: processes, or with -1 and below all cores but some.
+N_JOBS = [
+    Interval(Integral, 1, None, closed="left"),
+    Interval(Integral, None, -1, closed="right"),
+    None,
+]
+
 __all__ = [
+    "N_JOBS",
     "CallbackSupportMixin",
     "HasMethods",
     "Interval",

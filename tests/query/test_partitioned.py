@@ -260,6 +260,17 @@ def test_subsets_of_parts_and_parts_of_subsets(strategy):
         assert len(set(picks.tolist())) == 10
 
 
+class Untrainable(LogisticRegression):
+    def fit(self, X, y):
+        raise AssertionError("trained")
+
+
+def test_no_processes_are_refused_before_anything_is_trained():
+    loop = ActiveLearningLoop(Untrainable(), PartitionedQuery(MarginQuery(), n_jobs=0))
+    with pytest.raises(ValueError, match="'n_jobs' parameter of Partitioned.* Got 0"):
+        loop.fit(make_rows(), np.arange(N_ROWS) % N_CLASSES)
+
+
 @pytest.mark.parametrize("wrap", [PartitionedQuery, SubsampleQuery])
 def test_what_is_no_strategy_is_refused(wrap):
     for wrong in ("badge", BadgeQuery, None, LogisticRegression()):
