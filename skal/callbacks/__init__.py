@@ -11,13 +11,12 @@ from skal.callbacks._logging import (
     TensorBoardLogger,
     WandbLogger,
 )
+from skal.callbacks._score_rules import ExpectedGain, ScorePlateau
 from skal.callbacks._stopping import (
-    ExpectedGain,
     LabelBudget,
     MaximumUncertainty,
     OverallUncertainty,
     Round,
-    ScorePlateau,
     StabilizingPredictions,
     StoppingRule,
 )

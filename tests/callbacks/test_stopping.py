@@ -26,7 +26,8 @@ from skal.callbacks import (
     StabilizingPredictions,
     StoppingRule,
 )
-from skal.callbacks._stopping import agreement, cross_validated, expected_gain
+from skal.callbacks._score_rules import cross_validated, expected_gain
+from skal.callbacks._stopping import agreement
 
 X, Y = load_digits(return_X_y=True)
 X, Y = (X[:300] / 16).astype(np.float32), Y[:300]
