@@ -92,7 +92,8 @@ class AsalQuery(AuxiliaryQuery):
     column, the generated rows are of the first round.
 
     The logarithm of the entropy ascends, which has the same maximum, but also a
-    gradient where the prediction is certain.
+    gradient where the prediction is certain, and of each draw the best on its way is
+    kept. Values beyond the range of the rows are cut off, and lead back into it.
 
     What else differs from the paper: the critic is linear at its end and has a gradient
     penalty, as the authors' best, but with 3 steps for one of the generator, and all
@@ -245,35 +246,48 @@ class AsalQuery(AuxiliaryQuery):
             x = [self._ascend(z, logits, as_input) for z in noise.split(N_AT_ONCE)]
         x = torch.cat(x)
         targets, points_of = self._in_space(pool, x, as_input)
-        if not bool(torch.isfinite(targets).all()):
-            raise ValueError(
-                "the generated rows are not finite, because gradients of the network "
-                f"are not; lower step_size={self.step_size}."
-            )
         near = _nearest(points_of, len(pool), targets, rng)
         return near[nearest_distinct(points_of(near), targets, random_state=rng)]
 
     def _ascend(self, z, logits, as_input):
-        """Generate rows from noise that ascends the entropy of the prediction."""
+        """Generate rows from noise that ascends the entropy of the prediction.
+
+        For each row the best noise on the way, as the last may have less.
+        """
         self.aux_._set_training(False)
         z = z.clone().to(self.aux_.device).requires_grad_()
+        best, least = z.detach().clone(), torch.full_like(z[:, 0].detach(), torch.inf)
         optimizer = torch.optim.Adam([z], lr=self.step_size)
-        for _ in range(self.n_steps):
+        for _ in range(self.n_steps + 1):
             with torch.enable_grad():
                 log_proba = logits(as_input(self._generate(z))).log_softmax(1)
-                loss = -_log_entropy(log_proba).sum()
                 beyond = z.norm(dim=1) - z.shape[1] ** 0.5
-                loss = loss + self.prior_weight / 2 * beyond.square().sum().to(loss)
-                (z.grad,) = torch.autograd.grad(loss, z)
+                prior = self.prior_weight / 2 * beyond.square()
+                losses = prior.to(log_proba) - _log_entropy(log_proba)
+                (z.grad,) = torch.autograd.grad(losses.sum(), z)
+            losses, better = losses.detach(), losses < least
+            least = torch.where(better, losses, least)
+            best = torch.where(better[:, None], z.detach(), best)
             optimizer.step()
+        if not bool(torch.isfinite(z).all()):
+            raise ValueError(
+                "the noise is not finite, because gradients of the network are not; "
+                f"lower step_size={self.step_size}."
+            )
         with torch.no_grad():
-            return self._generate(z)
+            return self._generate(best)
 
     def _generate(self, z):
+        """Generate rows within the bounds; beyond, those gradients that lead back."""
         x = self.aux_.module_(z)
+        values = x.flatten(1)
         low, high = self.low_.to(x.device), self.high_.to(x.device)
-        within = x.detach().flatten(1).clamp(low, high).reshape(x.shape)
-        return within + (x - x.detach())  # beyond the bounds, too, z has a gradient
+        within = values.detach().clamp(low, high)
+        excess = values.detach() - within
+        values = within + (values - values.detach())
+        if values.requires_grad:  # of a loss, which is descended
+            values.register_hook(lambda gradient: gradient * (gradient * excess >= 0))
+        return values.reshape(x.shape)
 
     def _as_input(self, x, like):
         """Give generated rows the scale, shape and type of those the network takes."""
