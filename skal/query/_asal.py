@@ -93,7 +93,7 @@ class AsalQuery(AuxiliaryQuery):
 
     The logarithm of the entropy ascends, which has the same maximum, but also a
     gradient where the prediction is certain, and of each draw the best on its way is
-    kept. Values beyond the range of the rows are cut off, and lead back into it.
+    kept: the last may have less entropy than the first, where the generator collapsed.
 
     What else differs from the paper: the critic is linear at its end and has a gradient
     penalty, as the authors' best, but with 3 steps for one of the generator, and all
@@ -278,16 +278,10 @@ class AsalQuery(AuxiliaryQuery):
             return self._generate(best)
 
     def _generate(self, z):
-        """Generate rows within the bounds; beyond, those gradients that lead back."""
         x = self.aux_.module_(z)
-        values = x.flatten(1)
         low, high = self.low_.to(x.device), self.high_.to(x.device)
-        within = values.detach().clamp(low, high)
-        excess = values.detach() - within
-        values = within + (values - values.detach())
-        if values.requires_grad:  # of a loss, which is descended
-            values.register_hook(lambda gradient: gradient * (gradient * excess >= 0))
-        return values.reshape(x.shape)
+        within = x.detach().flatten(1).clamp(low, high).reshape(x.shape)
+        return within + (x - x.detach())  # beyond the bounds, too, z has a gradient
 
     def _as_input(self, x, like):
         """Give generated rows the scale, shape and type of those the network takes."""
