@@ -85,9 +85,10 @@ class VaalQuery(SubsetQuery):
     -----
     It stays within half a point of random: at 500 + 4 x 500 labels of Fashion-MNIST,
     pool 20,000, the mean accuracy of five seeds was -.001, +.004, -.001, +.002 and
-    +.002 from random's (`MarginQuery` .012 to .019 above it), and at 1,000 + 4 x 500
-    of letter -.006 to +.001. Of use where the pool has kinds of rows that no label
-    shows.
+    +.002 from random's (`MarginQuery` .012 to .019 above it), at 2,000 + 4 x 1,000
+    -.002, +.002, +.003, +.003 and -.001 (`MarginQuery` .009 to .014), and at 1,000 + 4
+    x 500 of letter -.006 to +.002. Of use where the pool has kinds of rows that no
+    label shows.
 
     The error of the reconstruction is summed over a row, as the divergence is over a
     code. The authors' code has its mean, whereby the divergence wins and all codes
