@@ -167,7 +167,7 @@ class ExpectedGain(_ScoreRule):
     Examples
     --------
     >>> import numpy as np
-    >>> from skal.callbacks._stopping import expected_gain
+    >>> from skal.callbacks._score_rules import expected_gain
     >>> n = np.array([10, 20, 30, 40, 50])
     >>> gain = expected_gain(n, 0.9 - 2 / n, 10)
     >>> print(f"{gain:.4f} {2 / 50 - 2 / 60:.4f}")
