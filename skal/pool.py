@@ -24,7 +24,7 @@ from skal.net.evaluation import (
     running,
 )
 from skal.net.gradients import check_differentiable
-from skal.net.heads import missing_head
+from skal.net.heads import OddRowError, missing_head
 from skal.net.outputs import hidden_means, input_gradients, read_outputs
 from skal.net.pool_parts import Parts
 from skal.net.training import casting_view, final_estimator, is_net, transformers_of
@@ -446,7 +446,8 @@ class PoolView(Parts, Derived):
                 self._net.evaluation_step(next(self._batches()), training=False)
         net, batches, n_rows, *_ = self._pass()
         more = seed, self.precision, self._classes, each
-        sample_dropout(net, batches, n_rows, n_draws, *more)
+        with self._naming_rows():
+            sample_dropout(net, batches, n_rows, n_draws, *more)
 
     def under(self, estimator: BaseEstimator) -> Self:
         """View the same rows under another model, to read its `proba`.
@@ -571,14 +572,26 @@ class PoolView(Parts, Derived):
         """Read everything that one pass of the network gives."""
         self._check_ready()
         keep = self._expected is None or bool(OF_HEAD & self._expected)
-        self._cache.update(
-            read_outputs(
+        with self._naming_rows():
+            found = read_outputs(
                 *self._pass(),
                 layer=self.embedding_layer,
                 classes=self._classes,
                 embeddings=keep,
             )
-        )
+        self._cache.update(found)
+
+    @contextmanager
+    def _naming_rows(self):
+        """Say which row of X has no finite probabilities."""
+        try:
+            yield
+        except OddRowError as error:
+            raise ValueError(
+                f"{type(self._final).__name__} gives NaN or infinite probabilities for "
+                f"row {self.indices[error.position]} of X, and finite ones for others: "
+                "does it hold NaN, infinite or huge entries? Clean it."
+            ) from None
 
     def hidden_means(
         self,

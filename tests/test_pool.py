@@ -886,6 +886,17 @@ def test_outputs_that_are_not_finite(value):
         PoolView(net, rows()).proba  # noqa: B018
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_whose_outputs_are_not_finite_is_named(value):
+    X = rows()
+    X[[12, 30], 2] = value
+    pool = PoolView.of_rows(untrained(Net), Loading(X), np.arange(40, 10, -1))
+    with pytest.raises(ValueError, match="row 30 of X.* Clean it"):
+        pool.proba  # noqa: B018
+    with pytest.raises(ValueError, match="row 30 of X.* Clean it"):
+        pool.sample_proba(MCDropout(n_draws=3), random_state=0)
+
+
 def test_fewer_outputs_than_classes():
     pool = PoolView(untrained(Net), rows(), classes=np.arange(5))
     with pytest.raises(ValueError, match="3 outputs, but there are 5 classes"):

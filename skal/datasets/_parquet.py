@@ -3,6 +3,7 @@
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ class ParquetRows(Dataset):
         Without pyarrow.
     ValueError
         Where there are no files, or they have other columns than the first, or columns
-        that are no numbers. Later, where a file has changed.
+        that are no numbers. Later, where a file has changed, as its footer tells by the
+        sizes of its parts and, where they were written, the ranges of its columns.
 
     Examples
     --------
@@ -69,9 +71,10 @@ class ParquetRows(Dataset):
         if columns is not None and (isinstance(columns, str) or not len(columns)):
             raise ValueError(f"columns must be a list of names, got {columns!r}.")
         self.columns = None if columns is None else list(columns)
-        every = columns is None
+        every, self._footers = columns is None, {}
         for path in self.files:
             with _open(path) as file:
+                self._footers[path] = _footer(path)
                 names = file.schema_arrow.names
                 if self.columns is None:
                     self.columns = [name for name in names if name != label_column]
@@ -143,11 +146,7 @@ class ParquetRows(Dataset):
                 del self._read[next(iter(self._read))]
             path, index, n_rows = self._groups[number]
             with _open(path) as file:
-                data = file.metadata
-                if (
-                    index >= data.num_row_groups
-                    or data.row_group(index).num_rows != n_rows
-                ):
+                if _footer(path) != self._footers[path]:
                     raise ParquetError(
                         f"{path!r} has changed since its rows were counted; make "
                         "ParquetRows anew."
@@ -191,6 +190,15 @@ def _open(path):
         return ParquetFile(path)
     except ArrowInvalid as error:
         raise ValueError(f"{path!r} is damaged or no Parquet file: {error}.") from error
+
+
+def _footer(path):
+    """Digest what a file says of its groups: their sizes, and the range of columns."""
+    with open(path, "rb") as file:
+        file.seek(-8, os.SEEK_END)
+        n_bytes = int.from_bytes(file.read(4), "little")
+        file.seek(-8 - n_bytes, os.SEEK_END)
+        return blake2b(file.read(n_bytes), digest_size=16).digest()
 
 
 def _numbers(column):

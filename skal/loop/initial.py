@@ -144,6 +144,12 @@ def _herded(X, shuffled, size, rng):
     n_chosen = min(size, N_CHOSEN, len(shuffled))
     rows = shuffled[: max(n_chosen, min(N_HERDED, N_NUMBERS // max(n_columns, 1)))]
     points = stack_rows(take(X, rows)).double().flatten(1).numpy(force=True)
+    odd = rows[~np.isfinite(points).all(axis=1)]
+    if len(odd):
+        raise ValueError(
+            f"initial='herding' compares rows, but row {odd.min()} of X holds NaN or "
+            "infinite entries; clean X, or pass initial='uniform'."
+        )
     chosen = rows[herding(_scaled(points), n_chosen, random_state=rng)]
     others = shuffled[~np.isin(shuffled, chosen)]
     return np.concatenate([chosen, others[: size - n_chosen]])

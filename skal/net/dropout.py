@@ -72,7 +72,8 @@ def sample_dropout(net, batches, n_rows, n_draws, seed, precision, classes, each
                 differ = differ or any(not z.equal(first) for z in group)
                 # The nonlinearity runs on the CPU, as in skorch's predict_proba.
                 proba = nonlinearity(to_device(torch.cat(group), "cpu"))
-                check_distribution(proba, net, classes)
+                at = [*range(rows.start, rows.stop)] * len(group)
+                check_distribution(proba, net, classes, at)
                 piece = proba.to(first.device).unflatten(0, (len(group), -1))
                 place = rows, slice(done, done := done + len(group))
                 if count <= n_rows:

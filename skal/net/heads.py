@@ -155,15 +155,41 @@ def log_of(proba):
     return proba.clamp_min(torch.finfo(proba.dtype).tiny).log()
 
 
-def check_distribution(proba, estimator, classes=None):
-    """Raise where rows are no finite distributions, or lack columns for `classes`."""
+class OddRowError(ValueError):
+    """Raised where some rows, not all, have no finite probabilities.
+
+    Parameters
+    ----------
+    position : int
+        Where the first of them stands.
+    """
+
+    def __init__(self, position: int):
+        super().__init__(position)
+        self.position = position
+
+
+def check_distribution(proba, estimator, classes=None, positions=None):
+    """Raise where rows are no finite distributions, or lack columns for `classes`.
+
+    Parameters
+    ----------
+    proba : tensor of shape (n_rows, n_classes)
+    estimator : estimator
+    classes : array, default=None
+    positions : sequence of int, default=None
+        Where the rows stand, for an OddRowError; None raises none.
+    """
     name = type(estimator).__name__
     if proba.ndim != 2:
         raise ValueError(
             f"{name} must give one row of probabilities a sample, got outputs of shape "
             f"{tuple(proba.shape)}."
         )
-    if not bool(torch.isfinite(proba).all()):
+    finite = torch.isfinite(proba).all(1)
+    if not bool(finite.all()):
+        if positions is not None and bool(finite.any()):
+            raise OddRowError(positions[int(finite.int().argmin())])
         raise ValueError(
             f"{name} gives NaN or infinite probabilities: X holds NaN, or training "
             "diverged; clean X or lower the learning rate."

@@ -84,6 +84,8 @@ def read_outputs(
 
     Raises
     ------
+    OddRowError
+        Where some rows have no finite probabilities.
     ValueError
         Where the outputs are no distributions.
     """
@@ -94,7 +96,8 @@ def read_outputs(
     def read(output, whole):
         # The nonlinearity runs on the CPU, as in skorch's predict_proba.
         proba = nonlinearity(to_device(whole(output), "cpu"))
-        check_distribution(proba, net, classes)
+        at = range(probas.count, probas.count + len(proba))
+        check_distribution(proba, net, classes, at)
         probas.add(proba)
         outputs.add(whole(output))
         embedding, head_output = probe.read(output)

@@ -166,10 +166,11 @@ def test_categories_with_holes_are_no_other_categories(tmp_path):
     assert X.targets.tolist() == labels
 
 
-@pytest.mark.parametrize("size", [5, 30])
-def test_a_file_that_has_changed(files, size):
+@pytest.mark.parametrize("again", [{"size": 5}, {"size": 30}, {"sign": -1}])
+def test_a_file_that_has_changed(files, again):
     X = ParquetRows(files[:1], label_column="y")
-    write(files[0], ROWS[: size + 1], size, y=LABELS[: size + 1])
+    size, sign = again.get("size", 19), again.get("sign", 1)
+    write(files[0], sign * ROWS[: size + 1], again.get("size", 7), y=LABELS[: size + 1])
     with pytest.raises(ValueError, match="0.parquet' has changed since .* anew") as e:
         take(X, np.arange(20)).__getitems__([19])
     assert "item" not in str(e.value)

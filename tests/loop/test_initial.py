@@ -266,8 +266,8 @@ def test_herding_finds_the_classes_of_digits():
     assert min(seen) >= 8 > np.mean(drawn)
 
 
-class Sizes(list, Dataset):
-    """Images of several sizes."""
+class Items(list, Dataset):
+    """A list whose items are read one by one."""
 
 
 def test_herding_of_what_is_no_numbers_is_refused():
@@ -277,11 +277,16 @@ def test_herding_of_what_is_no_numbers_is_refused():
         loop.fit(rows, np.arange(50) % 2)
     with pytest.raises(ValueError, match="herding' compares rows, but the rows are no"):
         check_initial("herding", np.array([["a"], ["b"]]), "simulate")
-    sizes = Sizes([torch.zeros(1, 2, 2), torch.zeros(1, 3, 3)])
+    sizes = Items([torch.zeros(1, 2, 2), torch.zeros(1, 3, 3)])
     with pytest.raises(ValueError, match="of one shape.*pass initial='uniform'"):
         check_initial("herding", sizes, "simulate")
     with pytest.raises(ValueError, match="'herding'"):
         make_loop(initial="herd").fit(X, RARE)
+    items = Items(torch.from_numpy(np.float32(X)))
+    items[77][0] = np.nan  # A few rows that are looked at do not tell.
+    for initial in (None, "herding"):
+        with pytest.raises(ValueError, match="row 77 of X holds NaN .*='uniform'"):
+            first(items, initial)
 
 
 def test_labels_given_need_no_first_set(monkeypatch):
