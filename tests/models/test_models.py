@@ -65,6 +65,13 @@ def test_convnet_gives_the_same_bits_with_and_without_gradients(size):
     torch.testing.assert_close(logits, net(x).detach(), rtol=0, atol=0, equal_nan=True)
 
 
+def test_images_one_by_one_under_vmap():
+    net, images = ConvNet(2, 3, image_size=8).eval(), torch.randn(4, 5, 2, 8, 8)
+    with torch.no_grad():
+        outputs = torch.vmap(net)(images)
+        assert torch.allclose(outputs, torch.stack([net(some) for some in images]))
+
+
 def test_convnet_refuses_tiny_images():
     with pytest.raises(ValueError, match="image_size must be at least 4, got 3"):
         ConvNet(1, 3, image_size=3)
