@@ -223,7 +223,7 @@ def _thin(weights, n, uniform):
     Those above a threshold stay; the others are sampled systematically, each with
     probability proportional to its weight, and get the threshold as weight.
     """
-    heaviest = weights.sort(descending=True).values
+    heaviest = _descending_values(weights)
     tails = heaviest.flip(0).cumsum(0).flip(0)[:n]
     thresholds = tails / torch.arange(n, 0, -1, device=weights.device)
     n_heavy = int((heaviest[:n] <= thresholds).int().argmax())
@@ -233,6 +233,12 @@ def _thin(weights, n, uniform):
     hit = steps.diff(prepend=steps.new_zeros(1)) > 0
     chosen = (~light | hit).nonzero().squeeze(1)
     return chosen, weights[chosen].clamp_(min=threshold)
+
+
+def _descending_values(values):
+    if values.device.type != "cpu":
+        return values.sort(descending=True).values
+    return torch.from_numpy(np.sort(values.numpy())).flip(0)  # several times faster
 
 
 def _descending(values):
