@@ -71,7 +71,8 @@ class ParquetRows(Dataset):
         if columns is not None and (isinstance(columns, str) or not len(columns)):
             raise ValueError(f"columns must be a list of names, got {columns!r}.")
         self.columns = None if columns is None else list(columns)
-        every, self._footers = columns is None, {}
+        every = columns is None
+        self._footers = {}
         for path in self.files:
             with _open(path) as file:
                 self._footers[path] = _footer(path)
