@@ -903,6 +903,13 @@ def test_fewer_outputs_than_classes():
         pool.proba  # noqa: B018
 
 
+class OneMore(Net):
+    """Gives a row too many, which is not finite."""
+
+    def forward(self, x):
+        return F.pad(super().forward(x), (0, 0, 0, 1), value=torch.nan)
+
+
 class FirstRow(Net):
     def forward(self, x):
         return super().forward(x)[:1]
@@ -915,12 +922,16 @@ class FirstRow(Net):
         ({"iterator_valid__sampler": range(3)}, 3),
         ({"iterator_valid__sampler": [*range(N_ROWS), 0]}, 46),
         ({"module": FirstRow}, 3),
+        ({"module": OneMore, "iterator_valid__batch_size": N_ROWS}, 46),
     ],
 )
 def test_outputs_of_fewer_or_more_rows(params, count):
     net = untrained(**{"module": Net, **params})
-    with pytest.raises(ValueError, match=f"{count} rows of outputs for a pool of 45"):
-        PoolView(net, rows()).proba  # noqa: B018
+    pool, said = PoolView(net, rows()), f"{count} rows of outputs for a pool of 45"
+    with pytest.raises(ValueError, match=said):
+        pool.proba  # noqa: B018
+    with pytest.raises(ValueError, match=said):
+        pool.sample_proba(MCDropout(n_draws=3), random_state=0)
 
 
 @pytest.mark.parametrize("name", ["proba", "logits", "embeddings"])

@@ -65,8 +65,8 @@ def sample_dropout(net, batches, n_rows, n_draws, seed, precision, classes, each
         for batch in batches:
             outputs = draws.outputs(partial(_scores, net, batch, whole))
             first, done = next(outputs), 0
-            outputs = chain([first], outputs)
             rows = slice(count, count := count + len(first))
+            outputs = chain([first], outputs) if count <= n_rows else ()
             size = max(1, PIECE // max(1, first.numel()))
             while group := list(islice(outputs, size)):
                 differ = differ or any(not z.equal(first) for z in group)
@@ -76,8 +76,7 @@ def sample_dropout(net, batches, n_rows, n_draws, seed, precision, classes, each
                 check_distribution(proba, net, classes, at)
                 piece = proba.to(first.device).unflatten(0, (len(group), -1))
                 place = rows, slice(done, done := done + len(group))
-                if count <= n_rows:
-                    each(piece.transpose(0, 1).contiguous(), place, n_draws)
+                each(piece.transpose(0, 1).contiguous(), place, n_draws)
     check_count(net, count, n_rows)
     if not draws.applied:
         raise ValueError(

@@ -41,12 +41,11 @@ class Collected:
         self.rows = None
 
     def add(self, batch):
-        """Copy a batch; rows beyond the expected number are only counted."""
+        """Copy a batch."""
         if self.rows is None:
             self.scratch.check_chunk(batch, len(batch))
             self.rows = self.scratch.empty(batch, self.n_rows, *batch.shape[1:])
-        place = self.rows[self.count : self.count + len(batch)]
-        place.copy_(batch[: len(place)])
+        self.rows[self.count : self.count + len(batch)] = batch
         self.count += len(batch)
 
 
@@ -156,5 +155,6 @@ def _run(net, batches, n_rows, seed, precision, hooks, take_output):
         for batch in batches:
             output = scores_of(net.evaluation_step(batch, training=False))
             count += len(output)
-            take_output(output, whole)
+            if count <= n_rows:
+                take_output(output, whole)
     check_count(net, count, n_rows)
