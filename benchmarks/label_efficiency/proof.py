@@ -8,7 +8,8 @@ that was stopped goes on, and several processes may share it. Seed k gives every
 strategy the same pool, first labels and first network. The tables go to
 proof_tables.md and the scores to proof.csv, beside this file, and what `skal list` says
 to skal/experiment/measured.csv; --table makes them of what is there. What is in
-proof.csv counts as done; --fresh forgets it.
+proof.csv counts as done; --fresh forgets it. The network that gives features rounds
+otherwise on another processor: a seed of a set of features has to run on one machine.
 """
 
 import argparse
@@ -53,6 +54,7 @@ SLOW = (
     "least-confidence-dropout least-confidence-ensemble margin-dropout margin-ensemble "
     "power-bald power-entropy uncertain-gcn vaal waal"
 ).split()
+OWN_TRAINING = ("learning-loss", "waal")  # of the classifier, from the start
 TABLES = {
     "letter": ("letter-recognition.data", {"label_column": 0}),
     "pendigits": ("pendigits.tra", {"test_path": "pendigits.tes"}),
@@ -251,8 +253,23 @@ def read(out, fresh):
         run = {**where, "strategy": strategy, "seed": int(seed), **rounds}
         runs.append({**run, "n_first": record["n_labeled"][0], "query_s": query_s})
     runs = pd.concat([pd.DataFrame(runs), stored]).drop_duplicates(key)
+    check_pairs(runs)
     order = {name: place for place, name in enumerate([*SETS, *BUDGETS])}
     return runs.sort_values(key, key=lambda x: x.map(order).fillna(x), kind="stable")
+
+
+def check_pairs(runs):
+    """Raise where the first models of a block, which are one and the same, differ."""
+    other = runs["strategy"].str.endswith(UNIFORM) | runs["strategy"].isin(OWN_TRAINING)
+    first = runs[~other].groupby(["set", "budget", "seed"])["accuracy 0"]
+    gap = first.max() - first.min()
+    if (gap > 0.005).any():
+        name, budget, seed = gap.idxmax()
+        raise ValueError(
+            f"the runs of {name}, {budget}, seed {seed} are not paired: their first "
+            f"models differ by {gap.max():.3f}; remove them from --out and "
+            f"{SCORES.name}, and run them again."
+        )
 
 
 def areas(runs):
