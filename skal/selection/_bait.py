@@ -14,6 +14,8 @@ from skal.utils.seeds import SeedLike, check_generator
 # One block of rows in double precision: what a processor keeps at hand.
 N_ROWS, N_NUMBERS = 256, 2**16
 TIE = 1e-9  # Gains that differ by less of themselves count as equal.
+DOUBT = 1e-8  # Of gains, by bounds that are far too wide, before all is computed anew.
+LONGEST = 1e12  # What a row may be of the root of the ridge.
 
 
 def bait(
@@ -55,7 +57,8 @@ def bait(
     Raises
     ------
     ValueError
-        If a parameter has the wrong shape, type or range, or an entry is not finite.
+        If a parameter has the wrong shape, type or range, an entry is not finite, or a
+        row is longer than 1e12 times the root of the ridge.
 
     Notes
     -----
@@ -63,11 +66,13 @@ def bait(
     ``c = g^T M^-1 F M^-1 g``. With ``u = M^-1 g_s``, ``k = 1 / (1 + a_s)`` and
     ``v = F u`` a pick s changes them by ``a -= k P^2`` and
     ``c -= 2 k P Q - k^2 (u^T v) P^2``, where ``P = G u`` and ``Q = G M^-1 v``. Rows
-    are turned into double precision block by block, so that no rounding adds up, which
-    takes no longer than single precision: a pick reads the rows once.
+    are turned into double precision block by block, which takes no longer than single
+    precision: a pick reads the rows once. Where the rounding of these updates might
+    decide, since rows are long beside the ridge, all is computed anew from triangular
+    factors of M and F, at the cost of `n_columns` updates.
 
-    Memory beyond the input: four numbers a row, six matrices of the square of
-    `n_columns`, and blocks of rows: 4 MB at 20,000 x 64, 2 MB at 20,000 x 256.
+    Memory beyond the input: four numbers a row, some twenty matrices of the square
+    of `n_columns`, and blocks of rows: 5 MB at 20,000 x 64, 15 MB at 20,000 x 256.
 
     References
     ----------
@@ -82,22 +87,26 @@ def bait(
     [0, 2]
     """
     points, centers, n_select = check_points(points, centers, n_select)
-    n_rows = len(points)
+    n_rows, n_columns = points.shape
     _check_number(ridge, "ridge", 0, strict=True)
     _check_number(oversample, "oversample", 1)
     rng = check_generator(random_state)
     with torch.no_grad():
         for name, rows in (("points", points), ("centers", centers)):
             for part in _blocks(rows):
-                check_norms(part.square().sum(1), name)
-        mean, known = _squares(points) / max(1, n_rows), _squares(centers)
-        known.diagonal().add_(float(ridge))
+                norms = part.square().sum(1)
+                check_norms(norms, name)
+                _check_lengths(norms, name, ridge)
+        if n_select == 0:
+            return np.empty(0, dtype=np.int64)
         n_taken = min(n_rows, math.ceil(oversample * n_select))
         order = torch.from_numpy(rng.permutation(n_rows)).to(points.device)
-        picks = _forward(_Traces(points, known, mean), n_taken, order)
+        one = torch.eye(n_columns, dtype=torch.float64, device=points.device)
+        wanted = _with_rows(0 * one, points) / math.sqrt(n_rows)
+        known = _with_rows(math.sqrt(ridge) * one, centers)
+        picks = _forward(_Traces(points, known, wanted), n_taken, order)
         if n_taken > n_select:
-            chosen = points[picks].double()
-            traces = _Traces(chosen, known + chosen.T @ chosen, mean)
+            traces = _Traces(points[picks], known, wanted, range(n_taken))
             picks = [picks[i] for i in _backward(traces, n_select)]
         return np.array(picks, dtype=np.int64)
 
@@ -118,59 +127,111 @@ def _step(rows):
     return max(N_ROWS, N_NUMBERS // max(1, rows.shape[1]))
 
 
-def _squares(rows):
-    """Sum the outer products of rows with themselves."""
-    n_columns = rows.shape[1]
-    total = rows.new_zeros(n_columns, n_columns, dtype=torch.float64)
-    for part in _blocks(rows):
-        total.addmm_(part.T, part)
-    return total
+def _check_lengths(norms, name, ridge):
+    """Raise where the ridge would be lost in the rounding of rows so long."""
+    longest = math.sqrt(float(norms.max())) if len(norms) else 0.0
+    if longest > LONGEST * math.sqrt(ridge):
+        raise ValueError(
+            f"{name} has a row of length {longest:.1g}, beside which ridge={ridge!r} "
+            "is lost in rounding: standardise the columns, or raise ridge above "
+            f"{(longest / LONGEST) ** 2:.1g}."
+        )
+
+
+def _with_rows(root, rows):
+    """Make, of an R, one whose ``R^T R`` has the outer products of rows added.
+
+    Sums of products would keep but half of the digits.
+    """
+    for part in rows.split(max(_step(rows), 4 * rows.shape[1])):
+        root = torch.linalg.qr(torch.cat([root, part.double()]), mode="r").R
+    return root
 
 
 def _forward(traces, n_taken, order):
     """Take rows that lower the trace most, of ties the first in an order."""
-    picks = []
     for _ in range(n_taken):
-        gains = traces.c / (1 + traces.a)
-        gains[picks] = -torch.inf
+        gains = traces.gains()
         best = gains.max()
+        if traces.doubt_c + best * traces.doubt_a > DOUBT * best:
+            traces.compute()
+            gains = traces.gains()
+            best = gains.max()
         tied = gains[order] >= best * (1 - TIE)
-        picks.append(int(order[tied.int().argmax()]))
-        traces.change(picks[-1], 1)
-    return picks
+        traces.change(int(order[tied.int().argmax()]), 1)
+    return traces.added
 
 
 def _backward(traces, n_left):
     """Give back rows that raise the trace least; of ties the last goes."""
-    left = list(range(len(traces.a)))
-    while len(left) > n_left:
-        losses = (traces.c / (1 - traces.a))[left]
-        tied = losses <= losses.min() * (1 + TIE)
-        worst = left.pop(int(torch.nonzero(tied)[-1]))
-        traces.change(worst, -1)
-    return left
+    while len(traces.added) > n_left:
+        losses, room = traces.losses()
+        least = losses.min()
+        if traces.doubt_c + least * traces.doubt_a > DOUBT * least * room.min():
+            traces.compute()
+            losses, _ = traces.losses()
+            least = losses.min()
+        tied = losses <= least * (1 + TIE)
+        traces.change(traces.added[int(torch.nonzero(tied)[-1])], -1)
+    return traces.added
 
 
 class _Traces:
-    """``a = g^T M^-1 g`` and ``c = g^T M^-1 F M^-1 g`` of each row while M changes."""
+    """``a = g^T M^-1 g`` and ``c = g^T M^-1 F M^-1 g`` of each row while M changes.
 
-    def __init__(self, points, known, mean):
-        self._points, self._mean = points, mean
-        self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(known))
-        effect = self._inverse @ mean @ self._inverse
-        self.a, self.c = self._by_row(
-            lambda g: tuple(((g @ m) * g).sum(1) for m in (self._inverse, effect))
-        )
+    `known` and `wanted` are R of ``M = R^T R``, without what is `added`, and of F.
+    `doubt_a` and `doubt_c` grow with the rounding of a and c since all was computed.
+    """
+
+    def __init__(self, points, known, wanted, added=()):
+        self._points, self._known, self._wanted = points, known, wanted
+        self.added = list(added)
+        self._longest = max(part.norm(dim=1).max() for part in _blocks(points))
+        self.compute()
+
+    def compute(self):
+        """Compute all anew."""
+        root = _with_rows(self._known, self._points[self.added])
+        one = torch.eye(len(root)).to(root)
+        inverse = torch.linalg.solve_triangular(root, one, upper=True)
+        effect = (self._wanted @ inverse).T
+        self._inverse = inverse @ inverse.T
+
+        def pair(g):
+            z = g @ inverse
+            return z.square().sum(1), (z @ effect).square().sum(1)
+
+        self.a, self.c = self._by_row(pair)
+        self.doubt_a = self.doubt_c = 0.0
+
+    def gains(self):
+        """Say what each row that is not added would lower the trace by."""
+        gains = self.c / (1 + self.a)
+        gains[self.added] = -torch.inf
+        return gains
+
+    def losses(self):
+        """Say what each row that is added keeps from the trace, and their 1 - a."""
+        room = 1 - self.a[self.added]
+        return self.c[self.added] / room, room
 
     def change(self, row, sign):
         """Add a row to M, or with -1 take it away."""
-        u = self._inverse @ self._points[row].double()
-        v = self._mean @ u
+        self.added.append(row) if sign > 0 else self.added.remove(row)
+        g = self._points[row].double()
+        u = self._inverse @ g
+        v = self._wanted.T @ (self._wanted @ u)
         w = self._inverse @ v
         p, q = self._by_row(lambda g: (g @ u, g @ w))
         k = sign / (1 + sign * self.a[row])
-        self.c.sub_(k * p * (2 * q - k * (u @ v) * p)).clamp_(min=0)
+        r = k * (u @ v)
+        self.c.sub_(k * p * (2 * q - r * p)).clamp_(min=0)
         self.a.sub_(k * p.square()).clamp_(min=0)
+        # A product with u or w is off by its lengths, as these are by that of M^-1.
+        error = 2 * torch.finfo(torch.float64).eps * self._longest * abs(k)
+        size, p, q = self._inverse.diagonal().max(), p.abs().max(), q.abs().max()
+        self.doubt_a += error * size * g.norm() * p
+        self.doubt_c += error * size * (g.norm() * (q + abs(r) * p) + v.norm() * p)
         self._inverse.sub_(k * torch.outer(u, u))
 
     def _by_row(self, pair):

@@ -108,6 +108,56 @@ def test_rounding_does_not_add_up(kind):
     assert gains[last] >= gains.max() * (1 - 1e-5)
 
 
+def precise_gains(points, rows, ridge):
+    """What each row lowers the trace by, with sixty digits."""
+    mpmath = pytest.importorskip("mpmath")  # torch brings it
+    with mpmath.workdps(60):
+        points = [mpmath.matrix(row.tolist()) for row in points.astype(float)]
+        squares = [g * g.T for g in points]
+        known = ridge * mpmath.eye(len(points[0]))
+        for row in rows:
+            known += squares[row]
+        inverse = known**-1
+        effect = inverse * sum(squares[1:], squares[0]) * inverse / len(points)
+        return np.array([
+            float((g.T * effect * g)[0] / (1 + (g.T * inverse * g)[0])) for g in points
+        ])  # fmt: skip
+
+
+@pytest.mark.parametrize("ridge", [1.0, 1e-8])
+@pytest.mark.parametrize("kind", ["long", "columns", "nearly parallel"])
+def test_rows_that_are_long_beside_the_ridge(kind, ridge):
+    """Each pick is the best, however many digits a rank one update would lose."""
+    rng = np.random.default_rng(7)
+    points = rng.normal(size=(25, 5)) * rng.random((25, 1))
+    if kind == "long":
+        points *= 3e4
+    elif kind == "columns":  # such as an income that nobody standardised
+        points[:, 3:] = rng.uniform(2e4, 2e5, size=(25, 2))
+    else:
+        points = 1e4 * (points[:1] + 1e-3 * points)
+    picks = bait(points, 10, ridge=ridge)
+    for count, pick in enumerate(picks):
+        gains = precise_gains(points, picks[:count], ridge)
+        gains[picks[:count]] = 0
+        assert gains[pick] >= gains.max() * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_pruning_of_long_rows(scale):
+    """What is given back raises the trace least, of what is left."""
+    points = scale * np.random.default_rng(8).normal(size=(20, 4))
+    for n_select in range(3, 8):
+        left = bait(points, 8, random_state=0).tolist()  # with ties
+        while len(left) > n_select:
+            without = [left[:i] + left[i + 1 :] for i in range(len(left))]
+            losses = [precise_gains(points, rest, 1.0)[row]
+                      for rest, row in zip(without, left, strict=True)]  # fmt: skip
+            del left[int(np.argmin(losses))]
+        pruned = bait(points, n_select, oversample=8 / n_select, random_state=0)
+        assert pruned.tolist() == left
+
+
 def test_blocks_change_nothing(monkeypatch):
     points = np.random.default_rng(5).normal(size=(120, 7))
     picks = bait(points, 30, centers=points[:9], oversample=2)
@@ -142,6 +192,7 @@ def test_input_is_left_alone_and_tensors_do():
     [
         ({"ridge": 0}, "ridge must be a number above 0, got 0"),
         ({"ridge": np.nan}, "ridge"),
+        ({"ridge": 1e-300}, "ridge=1e-300 is lost in rounding: standardise"),
         ({"oversample": 0.5}, "oversample must be a number of at least 1, got 0.5"),
         ({"oversample": np.inf}, "oversample"),
         ({"centers": np.ones((2, 3))}, "centers must have 2 columns"),
