@@ -27,7 +27,13 @@ from skal.net.gradients import check_differentiable
 from skal.net.heads import OddRowError, missing_head
 from skal.net.outputs import hidden_means, input_gradients, read_outputs
 from skal.net.pool_parts import Parts
-from skal.net.training import casting_view, final_estimator, is_net, transformers_of
+from skal.net.training import (
+    casting_view,
+    final_estimator,
+    is_net,
+    label_dtype,
+    transformers_of,
+)
 from skal.utils.blocks import BlockRows
 from skal.utils.labels import check_labels, encode, read_labels
 from skal.utils.rows import (
@@ -487,8 +493,10 @@ class PoolView(Parts, Derived):
         return view
 
     def training_set(self) -> tuple[Any, Any]:
-        """Give labelled rows and labels as they were given, or (None, None)."""
+        """Give labelled rows and labels, of the type a net wants, or (None, None)."""
         X, rows, y = self._labeled_data
+        if y is not None and is_net(self._final) and np.asarray(y).dtype.kind in "biuf":
+            y = np.asarray(y, dtype=label_dtype(self._final))
         if rows is None:
             return X, y
         return DatasetRows(X, rows, y) if is_dataset(X) else take(X, rows), y

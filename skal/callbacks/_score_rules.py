@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
 from skal.callbacks._stopping import StoppingRule
-from skal.net.training import fit_isolated, label_dtype
+from skal.net.training import fit_isolated
 from skal.pool import PoolView
 from skal.utils.rows import DatasetRows, is_dataset, take
 from skal.utils.validation import Interval
@@ -265,15 +265,15 @@ def cross_validated(pool: PoolView, n_folds: int) -> float:
     kept = np.flatnonzero(np.isin(y, codes[counts > 1]))
     y, n_folds = np.asarray(y)[kept], min(n_folds, counts[counts > 1].min())
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=pool.random_state)
-    y_net, n_right = y.astype(label_dtype(pool.estimator)), 0
+    n_right = 0
 
     def part(places):
         if is_dataset(X):
-            return DatasetRows(X, kept[places], y_net[places])
+            return DatasetRows(X, kept[places], y[places])
         return take(X, kept[places])
 
     for train, test in folds.split(y, y):
         model = clone(pool.estimator)
-        fit_isolated(model, part(train), y_net[train], pool.random_state)
+        fit_isolated(model, part(train), y[train], pool.random_state)
         n_right += int((np.asarray(model.predict(part(test))) == y[test]).sum())
     return n_right / len(y)

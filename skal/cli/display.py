@@ -228,7 +228,9 @@ def print_strategy(each):
     each : Description
     """
     options = (
-        f"  --strategy-option {name}={value}" for name, value in each.options.items()
+        f"  --strategy-option {name}={value}"
+        for name, value in each.options.items()
+        if not any(other.startswith(f"{name}__") for other in each.options)
     )
     lines = (
         f"{each.name}: {each.doc}",

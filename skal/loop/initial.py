@@ -106,7 +106,7 @@ def initial_order(initial, size, X, y, skipped, seed, memory_limit=None):
     if initial is None:
         kind = "herding" if _has_features(X) else "uniform"
     if kind == "herding":
-        first = _herded(X, wanted, size, rng)
+        first = _herded(X, wanted, size, rng, required=initial is not None)
     elif kind == "uniform":
         first = wanted[:size]
     elif kind == "balanced":
@@ -138,13 +138,15 @@ def _has_features(X):
     return rows.ndim == 2 and bool(rows.isfinite().all())
 
 
-def _herded(X, shuffled, size, rng):
-    """Choose rows that cover the others."""
+def _herded(X, shuffled, size, rng, required):
+    """Choose rows that cover the others, or where it is not required any."""
     n_columns = stack_rows(take(X, shuffled[:1])).numel()
     n_chosen = min(size, N_CHOSEN, len(shuffled))
     rows = shuffled[: max(n_chosen, min(N_HERDED, N_NUMBERS // max(n_columns, 1)))]
     points = stack_rows(take(X, rows)).double().flatten(1).numpy(force=True)
     odd = rows[~np.isfinite(points).all(axis=1)]
+    if len(odd) and not required:
+        return shuffled[:size]
     if len(odd):
         raise ValueError(
             f"initial='herding' compares rows, but row {odd.min()} of X holds NaN or "
@@ -161,10 +163,14 @@ def _scaled(points):
     Then nine of ten columns keep their sizes, of which features and pixels that hardly
     vary are the least, and rows are of length 1.
     """
-    scaler = StandardScaler().fit(points)
-    if points.shape[1] > N_WIDE:
+    wide = points.shape[1] > N_WIDE
+    # By powers of two first, so that squares of huge entries can be summed.
+    largest = np.abs(points).max(axis=None if wide else 0)
+    points = np.ldexp(points, -np.frexp(largest)[1])
+    scaler = StandardScaler(copy=False).fit(points)
+    if wide:
         scaler.scale_ = np.maximum(scaler.scale_, np.quantile(points.std(0), 0.9))
-        return normalize(scaler.transform(points)).astype(np.float32)
+        return normalize(scaler.transform(points), copy=False).astype(np.float32)
     return scaler.transform(points).astype(np.float32)
 
 

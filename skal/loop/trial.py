@@ -253,11 +253,17 @@ def check_comparable(rows, name):
     except ValueError as error:
         raise ValueError(f"{name} compares rows, but {error}") from error
     if not finite:
+        remedy = (
+            "pass initial='uniform', which compares none: the first set is chosen "
+            "before any transformer is fitted"
+            if name.startswith("initial")
+            else "put a SimpleImputer before the classifier in a Pipeline where the "
+            "strategy sees rows behind it, or take one that compares none, such as "
+            "MarginQuery()"
+        )
         raise ValueError(
-            f"{name} compares rows, but X holds NaN or infinite entries; clean X, put "
-            "a SimpleImputer before the classifier in a Pipeline where the strategy "
-            "sees rows behind it, or take one that compares none, such as "
-            f"{'RandomQuery' if name.startswith('initial') else 'MarginQuery'}()."
+            f"{name} compares rows, but X holds NaN or infinite entries; clean X, or "
+            f"{remedy}."
         )
 
 

@@ -137,11 +137,12 @@ class Backbone:
     def _explained(self, what):
         try:
             yield
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a network may raise
             raise ValueError(
-                f"the backbone {type(self.module).__name__} fails on {what}: {error}. "
+                f"the backbone {type(self.module).__name__} fails on {what}: "
+                f"{type(error).__name__}: {error}. "
                 "Let preprocess make of a row what the network takes."
             ) from error
 
@@ -160,10 +161,10 @@ class Backbone:
     def _prepared(self, x, row):
         try:
             x = self.prepare(x)
-        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except Exception as error:  # whatever a function may raise
             raise ValueError(
                 f"preprocess fails on row {row} of X, a tensor of {x.dtype} of shape "
-                f"{tuple(x.shape)}: {error}"
+                f"{tuple(x.shape)}: {type(error).__name__}: {error}"
             ) from error
         if not isinstance(x, torch.Tensor):
             raise ValueError(
@@ -219,7 +220,7 @@ def _stacked(items, rows):
 def _as_image(x, row):
     """Make a colour image of bytes of what may be grey or of floats."""
     x = x[None] if x.ndim == 2 else x
-    if x.ndim != 3 or x.shape[0] not in (1, 3):
+    if x.ndim != 3 or x.shape[0] not in (1, 3) or x.numel() == 0:
         raise ValueError(
             f"row {row} of X has shape {tuple(x.shape)} and is no image, of shape "
             "(n_channels, height, width) with one or three channels."

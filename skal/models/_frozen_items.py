@@ -37,10 +37,14 @@ def find_items(X, takes):
             raise ValueError("X must be a list of texts, got a Dataset.")
         return _DatasetItems(X)
     if is_frame(X):
-        X = frame_to_array(X) if takes == "rows" else np.asarray(X)
+        cells = np.asarray(X)
+        names = cells.shape[1:] == (1,) and cells.dtype.kind in "OUT"
+        X = frame_to_array(X) if takes == "rows" and not names else cells
     elif not isinstance(X, list | tuple):
         refuse_sparse(X)
         X = as_rows(X)
+        if getattr(X, "shape", None) == ():
+            raise ValueError(f"X must have rows, got the one number {X!r}.")
     if getattr(X, "shape", ())[1:] == (1,) and X.dtype.kind in "OUT":
         X = X[:, 0]
     names = len(X) > 0 and isinstance(X[0], str | os.PathLike)

@@ -75,7 +75,7 @@ def _of_torchvision(model, layer):
             f"the weights of torchvision:{model} cannot be downloaded ({error}); fetch "
             f"{weights.url} where there is a network, and put it at {str(file)!r}."
         ) from error
-    except (EOFError, RuntimeError, UnpicklingError) as error:
+    except (EOFError, RuntimeError, TypeError, UnpicklingError) as error:
         raise ValueError(
             f"the weights of torchvision:{model} in {str(file)!r} are damaged or of "
             f"another network ({_first_line(error)}). Remove the file, or replace it "

@@ -55,8 +55,8 @@ def check_has_proba(final, *, or_decisions=False):
         raise ValueError(
             f"{name} has no predict_proba, which this strategy needs; wrap it in "
             "CalibratedClassifierCV, or use a strategy that takes decision values "
-            "instead: MarginQuery, LeastConfidenceQuery, BadgeQuery or "
-            "ClusterMarginQuery, without a posterior."
+            "instead, such as UHerdingQuery, MarginQuery, LeastConfidenceQuery or "
+            "BadgeQuery, without a posterior."
         )
     if getattr(final, "decision_function_shape", "ovr") == "ovo":
         raise ValueError(

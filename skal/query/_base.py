@@ -557,8 +557,18 @@ def pool_margins(pool):
     values = pool.decision_values
     if values is None:
         return pool.by_rows(margin_scores, pool.log_proba)
-    first, second = values.topk(2, dim=1).values.unbind(1)
+    first, second = two_largest(values)[0].unbind(1)
     return second - first
+
+
+def two_largest(scores):
+    """Find the two largest scores of each row, and their classes."""
+    if scores.shape[1] < 2:
+        raise ValueError(
+            "the model knows one class alone, to which there is no margin; train it on "
+            "rows of two, or pass classes to PoolView."
+        )
+    return scores.topk(2, dim=1)
 
 
 def margin_scores(log_proba):
@@ -567,7 +577,7 @@ def margin_scores(log_proba):
     They keep an order where the first probability rounds to 1 and `m` with it.
     """
     log_proba = log_proba.double()
-    values, classes = log_proba.topk(2, dim=1)
+    values, classes = two_largest(log_proba)
     first, second = values.unbind(1)
     others = log_proba.scatter(1, classes[:, :1], -torch.inf).logsumexp(1)
     return others.logaddexp(second) - first - (-(second - first).expm1()).log()

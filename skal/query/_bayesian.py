@@ -245,14 +245,30 @@ class EpigQuery(_BayesianQuery, ScoreQuery):
     def _score(self, pool):
         rng = self._generator(pool)
         seed, posterior = check_seed(rng), self.active_posterior
-        samples = pool.sample_proba(posterior, random_state=seed)
-        n_there = len(pool) if self.target is None else n_rows(as_rows(self.target))
+        n_there = len(pool) if self.target is None else self._count_targets()
         drawn = np.arange(n_there)
         if n_there > self.n_targets:
             drawn = np.sort(rng.choice(n_there, self.n_targets, replace=False))
+        samples = pool.sample_proba(posterior, random_state=seed)
         if self.target is None:
-            targets = samples[drawn]
-        else:
+            return predictive_information(samples, samples[drawn])
+        try:
             others = pool.of_others(self.target, drawn)
             targets = others.sample_proba(posterior, random_state=seed)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"target must be rows like those of X, which the model takes, but with "
+                f"them it fails: {error}"
+            ) from error
         return predictive_information(samples, targets)
+
+    def _count_targets(self):
+        try:
+            n_there = n_rows(as_rows(self.target))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"target must be rows like those of X, got {self.target!r:.60}: {error}"
+            ) from error
+        if n_there == 0:
+            raise ValueError("target has no rows; pass some, or None for the pool's.")
+        return n_there

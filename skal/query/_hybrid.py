@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
-from torch.nn.functional import normalize
 
 from skal.net.calibration import best_temperature, stratified
-from skal.net.training import final_estimator, fit_isolated, is_net, label_dtype
+from skal.net.training import fit_isolated
 from skal.query._base import (
     HerdingQuery,
     QueryStrategy,
     other_proba,
     pool_margins,
     same_rows,
+    unit_rows,
 )
 from skal.selection import (
     bait,
@@ -386,7 +386,7 @@ class DropQuery(QueryStrategy):
         if len(candidates) <= n_samples:
             others = rng.permutation(np.flatnonzero(changes <= threshold))
             return np.concatenate([rng.permutation(candidates), others])[:n_samples]
-        points = pool.by_rows(normalize, pool.embeddings, rows=candidates)
+        points = pool.by_rows(unit_rows, pool.embeddings, rows=candidates)
         options = {"spare": pool.stack(points), "random_state": rng}
         return candidates[nearest_to_centroids(points, n_samples, **options)]
 
@@ -531,8 +531,6 @@ def _calibrated_temperature(pool, rng):
         return 1.0
     (X, y), rest = pool.training_set(), np.flatnonzero(~held_out)
     y = np.asarray(y)[rest]
-    if is_net(final_estimator(pool.estimator)):
-        y = y.astype(label_dtype(pool.estimator))
     X = DatasetRows(X, rest, y) if is_dataset(X) else take(X, rest)
     model = fit_isolated(clone(pool.estimator), X, y, check_seed(rng))
     scores = _scores(pool.labeled.under(model))

@@ -31,6 +31,7 @@ from skal.query._base import (
     margin_scores,
     other_proba,
     pool_margins,
+    two_largest,
 )
 from skal.selection import top_k
 from skal.utils.validation import Interval, StrOptions, check_params
@@ -274,7 +275,7 @@ class FalcunQuery(QueryStrategy):
 
 
 def _closeness(proba):
-    first, second = proba.double().topk(2, dim=1).values.unbind(1)
+    first, second = two_largest(proba.double())[0].unbind(1)
     return (1 - (first - second)).clamp_(min=0)
 
 

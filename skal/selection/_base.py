@@ -5,6 +5,7 @@ from numbers import Integral
 
 import numpy as np
 import torch
+from scipy import sparse
 
 
 def check_n_select(n_select, n_rows, name):
@@ -19,12 +20,19 @@ def check_n_select(n_select, n_rows, name):
 
 
 def check_matrix(matrix, name, ndim=2):
-    """Return an array or tensor as a float tensor; float32 and float64 uncopied."""
+    """Return an array or tensor as a float tensor; float32 and float64 uncopied.
+
+    Integers that float32 cannot hold become float64.
+    """
+    if sparse.issparse(matrix):
+        raise ValueError(f"{name} must be dense, got a sparse matrix; pass toarray().")
     if not isinstance(matrix, torch.Tensor):
         matrix = np.asarray(matrix)
         if matrix.dtype.kind not in "biuf":
             raise ValueError(f"{name} must be numeric, got dtype {matrix.dtype}.")
-        double = matrix.dtype.kind == "f" and matrix.dtype.itemsize >= 8
+        double = matrix.dtype.itemsize >= 8
+        if matrix.dtype.kind != "f" and matrix.size:
+            double = max(-int(matrix.min()), int(matrix.max())) > 2**24
         matrix = np.asarray(matrix, dtype=np.float64 if double else np.float32)
         if any(s < 0 or s % matrix.itemsize for s in matrix.strides):
             matrix = matrix.copy()
@@ -38,7 +46,9 @@ def check_matrix(matrix, name, ndim=2):
     if matrix.ndim != ndim:
         raise ValueError(f"{name} must be {ndim}-D, got shape {tuple(matrix.shape)}.")
     if matrix.dtype not in (torch.float32, torch.float64):
-        matrix = matrix.float()
+        whole = not matrix.is_floating_point() and matrix.numel() > 0
+        large = whole and max(-int(matrix.min()), int(matrix.max())) > 2**24
+        matrix = matrix.double() if large else matrix.float()
     return matrix.cpu() if matrix.device.type == "mps" else matrix  # MPS: no float64
 
 

@@ -69,7 +69,7 @@ def herding(
     positions : ndarray of int64, of shape (n_select,)
         In the order of the picks, distinct. Of copies that may be picked the first
         is; other ties (within 1e-11) fall always the same way. Rows that add nothing,
-        such as copies of a centre, come last, in ascending order.
+        such as copies of a centre, come last, by weight and then in ascending order.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def herding(
             drawn = rng.choice(len(references), max_references, replace=False)
             references = references[torch.from_numpy(np.sort(drawn)).to(points.device)]
         coverage = _Coverage(points, references, weights, float(width), distances)
-        return np.array(_greedy(coverage, n_select), dtype=np.int64)
+        return np.array(_greedy(coverage, n_select, weights), dtype=np.int64)
 
 
 def _check_max_references(max_references):
@@ -167,8 +167,9 @@ def _width(points, n_select, centers, kind, distances, rng):
         distinct = torch.unique(centers.double(), dim=0)
         if len(distinct) < 2:
             raise ValueError(
-                "width='smallest' needs two distinct centers; pass more, or "
-                "width='median' or a number."
+                "width='smallest' needs two distinct centers, of a strategy the "
+                f"labelled rows, and has {len(distinct)}; pass more, or width='median' "
+                "or a number."
             )
         origin = origin_of(distinct)
         parts = [
@@ -328,7 +329,7 @@ def _slack(dtype):
     return error.eps * (2 * N_ROWS**0.5 - 2 * math.log(error.tiny))
 
 
-def _greedy(coverage, n_select):
+def _greedy(coverage, n_select, weights):
     n_rows = len(coverage.points)
     upper = torch.full((n_rows,), torch.inf, dtype=torch.float64)
     picked, settled = [], None
@@ -337,7 +338,8 @@ def _greedy(coverage, n_select):
         gain, row, kernel = _best(coverage, rows)
         rest = torch.nonzero(upper > -torch.inf).squeeze(1)
         if gain == 0:  # So it is for all others, from now on.
-            return picked + rest[: n_select - len(picked)].tolist()
+            order = weights.cpu()[rest].argsort(descending=True, stable=True)
+            return picked + rest[order][: n_select - len(picked)].tolist()
         if settled is None:
             settled = upper.clone()
             coverage.settle()

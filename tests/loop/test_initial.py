@@ -6,7 +6,9 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.datasets import load_digits
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 from torch.utils.data import Dataset, TensorDataset
 
@@ -284,9 +286,30 @@ def test_herding_of_what_is_no_numbers_is_refused():
         make_loop(initial="herd").fit(X, RARE)
     items = Items(torch.from_numpy(np.float32(X)))
     items[77][0] = np.nan  # A few rows that are looked at do not tell.
-    for initial in (None, "herding"):
-        with pytest.raises(ValueError, match="row 77 of X holds NaN .*='uniform'"):
-            first(items, initial)
+    with pytest.raises(ValueError, match="row 77 of X holds NaN .*='uniform'"):
+        first(items, "herding")
+
+
+@pytest.mark.parametrize("of", [sparse.csr_array, torch.tensor, pd.DataFrame])
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_the_first_set_of_rows_with_holes_is_uniform_by_default(of, odd):
+    rows = X.copy()
+    rows[77, 0] = odd
+    np.testing.assert_array_equal(first(of(rows), None), first(rows, "uniform"))
+    loop = make_loop().set_params(
+        estimator=make_pipeline(SimpleImputer(), DecisionTreeClassifier()),
+        strategy=RandomQuery(),
+    )
+    if np.isnan(odd) and of is not torch.tensor:
+        loop.fit(of(rows), np.arange(len(rows)) % 2)
+
+
+@pytest.mark.parametrize("shape", [(300, 6), (200, 150)])
+def test_huge_and_tiny_rows_are_herded_as_others(shape):
+    rows = np.random.default_rng(0).normal(size=shape)
+    picks = first(rows, "herding")
+    for scale in (2.0**600, 2.0**-600):
+        np.testing.assert_array_equal(first(scale * rows, "herding"), picks)
 
 
 def test_labels_given_need_no_first_set(monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -363,12 +364,21 @@ def several_sizes():
         (np.zeros((0, 3, 4, 4)), "no rows"),
         (np.full((2, 3, 4, 4), np.nan), "NaN or infinite features of row 0"),
         (np.zeros((2, 3, 5, 5)), r"fails on items of shape \(3, 5, 5\)"),
+        (np.array(3.0), "X must have rows, got the one number"),
+        (pd.DataFrame({"file": ["no.png"]}), "which is no file"),
     ],
 )
 def test_bad_rows_are_named(net, tmp_path, X, match):
     with pytest.raises(ValueError, match=match):
         FrozenFeatures(net, cache=tmp_path).transform(X)
     assert not list(tmp_path.rglob("*.npy"))
+
+
+class Asserting(nn.Module):
+    """As a transformer of torchvision does where images are of another size."""
+
+    def forward(self, x):
+        raise AssertionError("wrong height")
 
 
 class Two(nn.Module):
@@ -389,6 +399,11 @@ class Two(nn.Module):
             {"backbone": nn.Flatten(), "preprocess": lambda x: x @ x[0, :2]},
             "fails on row 0",
         ),
+        (
+            {"backbone": nn.Flatten(), "preprocess": lambda x: {}["x"]},
+            "fails on row 0.*KeyError: 'x'",
+        ),
+        ({"backbone": Asserting()}, "Asserting fails on.*wrong height"),
         ({"backbone": "resnet18"}, "must be an nn.Module, torchvision:NAME"),
         ({"backbone": "torchvision:resnet19"}, "no model 'resnet19'; did you mean"),
         ({"backbone": nn.Flatten(), "batch_size": 0}, "batch_size"),
@@ -445,7 +460,7 @@ def test_torchvision_by_name(squeezed, tmp_path):
     assert np.array_equal(grey, named.transform(np.repeat(X[:, :1], 3, axis=1)))
     assert np.array_equal(named.transform(X[:, 0] / 255), grey)
     assert named.transform([X[0], images(1, size=9)[0]]).shape == (2, 1024)
-    for bad in (X.reshape(3, -1), X[:, [0, 0]], X * 1.0):
+    for bad in (X.reshape(3, -1), X[:, [0, 0]], X * 1.0, X[:, :, :0] / 255):
         with pytest.raises(ValueError, match="row 0 of X"):
             named.transform(bad)
 
@@ -456,7 +471,8 @@ def test_weights_that_cannot_be_had_name_the_file_and_the_place(hub):
     with pytest.raises(FileNotFoundError, match="fetch https://.*put it at") as error:
         features.transform(images())
     assert str(path) in str(error.value)
-    for content in (b"", b"no weights"):
+    torch.save([1, 2], hub / "others")
+    for content in (b"", b"no weights", (hub / "others").read_bytes()):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="are damaged.*Remove the file") as error:
             features.transform(images())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
 from skal import (
@@ -13,6 +14,7 @@ from skal import (
     EpigQuery,
     LeastConfidenceQuery,
     MarginQuery,
+    PoolView,
     StochasticQuery,
 )
 from skal.net import dropout
@@ -277,6 +279,32 @@ def test_epig_draws_targets_by_its_seed():
         several = strategy._score(make_pool())
         strategy.set_params(n_targets=1000)
         torch.testing.assert_close(strategy._score(make_pool()), several)
+
+
+@pytest.mark.parametrize("target", [np.zeros((0, 6)), "abc", np.zeros((4, 99))])
+def test_targets_that_are_no_rows(target):
+    strategy = EpigQuery(posterior=MCDropout(8), target=target)
+    with pytest.raises(ValueError, match="^target "):
+        strategy.query(make_pool(), 2)
+
+
+class OneOutput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.head(x).squeeze(1)
+
+
+@pytest.mark.parametrize("dtype", [int, bool, float])
+def test_an_ensemble_of_a_binary_net_takes_labels_of_any_type(dtype):
+    X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    y = X[:, 0] > 0
+    net = NeuralNetBinaryClassifier(OneOutput, train_split=None, verbose=0)
+    net.fit(X[:40], y[:40].astype(np.float32))
+    pool = PoolView(net, X[40:], X_labeled=X[:40], y_labeled=y[:40].astype(dtype))
+    assert len(BaldQuery(posterior=DeepEnsemble(n_members=2)).query(pool, 3)) == 3
 
 
 def test_power_epig():

@@ -459,6 +459,16 @@ def test_u_herding_with_a_narrow_kernel_takes_the_smallest_margins(fake_pool):
     assert picks.tolist() == MarginQuery().query(pool, 60).tolist()
 
 
+def test_u_herding_of_parallel_embeddings_takes_the_smallest_margins(fake_pool):
+    """No row adds coverage, but some are unsure, as with one positive column."""
+    proba = np.random.default_rng(3).dirichlet(np.ones(3), 60)
+    _, pool = herding_pool(fake_pool, proba)
+    pool.embeddings = torch.linspace(1, 2, 60)[:, None]
+    pool.labeled.embeddings = torch.ones(8, 1)
+    picks = UHerdingQuery().query(pool, 60)
+    assert picks.tolist() == MarginQuery().query(pool, 60).tolist()
+
+
 def test_u_herding_tells_apart_what_is_all_but_certain(fake_pool):
     # 1 - (p_1 - p_2) is 0 for each of them in double precision.
     logits = np.stack([np.arange(50.0, 90.0), np.zeros(40)], 1)

@@ -6,6 +6,7 @@ import torch
 from scipy.stats import chi2, chisquare
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -290,6 +291,15 @@ def test_falcun_draws_uniformly_from_certain_rows(fake_pool):
     picks = [FalcunQuery(random_state=seed).query(pool, 6) for seed in range(600)]
     for place in np.transpose(picks):
         assert chisquare(np.bincount(place, minlength=6)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("cls", [FalcunQuery, MarginQuery, StochasticQuery])
+def test_a_model_of_one_class_has_no_margins(cls):
+    X = np.random.default_rng(0).normal(size=(30, 5))
+    model = GaussianNB().fit(X[:12], np.zeros(12, dtype=int))
+    with pytest.raises(ValueError, match="knows one class alone.*pass classes"):
+        cls().query(PoolView(model, X[12:]), 3)
+    assert len(cls().query(PoolView(model, X[12:], classes=[0, 1]), 3)) == 3
 
 
 # -- stochastic batches ---------------------------------------------------------------

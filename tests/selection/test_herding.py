@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from skal.selection import _herding, herding, kmeans_plusplus
 from skal.selection._herding import _Coverage
@@ -157,6 +158,19 @@ def test_copies_of_centres_come_last():
     assert herding(np.ones((5, 2)), 5).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_rows_that_add_nothing_come_by_weight():
+    weights = np.array([1.0, 3.0, 0.0, 3.0, 2.0])
+    picks = herding(np.ones((5, 2)), 5, centers=np.ones((1, 2)), weights=weights)
+    assert picks.tolist() == [1, 3, 4, 0, 2]
+
+
+@pytest.mark.parametrize("of", [np.asarray, torch.tensor])
+def test_integers_that_float32_cannot_hold(of):
+    points = 2**24 + np.array([[0], [1], [2], [3], [9]])
+    picks = herding(points.astype(float), 2, width=2.0)
+    assert herding(of(points), 2, width=2.0).tolist() == picks.tolist() == [2, 4]
+
+
 def test_rows_too_far_apart_to_tell_apart():
     # All gains are 1: no row needs more than a look, or this takes minutes.
     points = make("plain", np.random.default_rng(13), n=4000)
@@ -238,6 +252,7 @@ def test_nothing_of_the_caller_changes():
     "changed, message",
     [
         ({"points": np.ones(3)}, "points must be 2-D"),
+        ({"points": sparse.eye_array(5)}, "points must be dense, got a sparse"),
         ({"points": [[np.nan, 0.0]], "n_select": 1}, "points must be finite"),
         ({"n_select": 6}, "n_select must be an int between 0 and 5"),
         ({"centers": np.ones((2, 3))}, "centers must have 2 columns"),
