@@ -252,7 +252,7 @@ def test_nothing_of_the_caller_changes():
     "changed, message",
     [
         ({"points": np.ones(3)}, "points must be 2-D"),
-        ({"points": sparse.eye_array(5)}, "points must be dense, got a sparse"),
+        ({"points": sparse.csr_array(np.eye(5))}, "points must be dense, got a sparse"),
         ({"points": [[np.nan, 0.0]], "n_select": 1}, "points must be finite"),
         ({"n_select": 6}, "n_select must be an int between 0 and 5"),
         ({"centers": np.ones((2, 3))}, "centers must have 2 columns"),
