@@ -495,8 +495,9 @@ class PoolView(Parts, Derived):
     def training_set(self) -> tuple[Any, Any]:
         """Give labelled rows and labels, of the type a net wants, or (None, None)."""
         X, rows, y = self._labeled_data
-        if y is not None and is_net(self._final) and np.asarray(y).dtype.kind in "biuf":
-            y = np.asarray(y, dtype=label_dtype(self._final))
+        if y is not None and is_net(self._final):
+            y = np.asarray(y)
+            y = y.astype(label_dtype(self._final)) if y.dtype.kind in "biuf" else y
         if rows is None:
             return X, y
         return DatasetRows(X, rows, y) if is_dataset(X) else take(X, rows), y

@@ -255,9 +255,11 @@ class EpigQuery(_BayesianQuery, ScoreQuery):
         try:
             others = pool.of_others(self.target, drawn)
             targets = others.sample_proba(posterior, random_state=seed)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"target must be rows like those of X, which the model takes, but with "
+                "target must be rows like those of X, which the model takes, but with "
                 f"them it fails: {error}"
             ) from error
         return predictive_information(samples, targets)

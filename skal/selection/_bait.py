@@ -15,6 +15,7 @@ from skal.utils.seeds import SeedLike, check_generator
 N_ROWS, N_NUMBERS = 256, 2**16
 TIE = 1e-9  # Gains that differ by less of themselves count as equal.
 DOUBT = 1e-8  # Of gains, by bounds that are far too wide, before all is computed anew.
+ROOM = 1e-6  # Of 1 - a: where less is left, it has too few digits to divide by.
 LONGEST = 1e12  # What a row may be of the root of the ridge.
 
 
@@ -167,7 +168,7 @@ def _backward(traces, n_left):
     while len(traces.added) > n_left:
         losses, room = traces.losses()
         least = losses.min()
-        if traces.doubt_c + least * traces.doubt_a > DOUBT * least * room.min():
+        if traces.doubt_c + least * traces.doubt_a > DOUBT * least * room:
             traces.compute()
             losses, _ = traces.losses()
             least = losses.min()
@@ -191,18 +192,23 @@ class _Traces:
 
     def compute(self):
         """Compute all anew."""
-        root = _with_rows(self._known, self._points[self.added])
+        inverse, pair = self._under(self.added)
+        self._inverse = inverse @ inverse.T
+        self.a, self.c = self._by_row(pair)
+        self.doubt_a = self.doubt_c = 0.0
+
+    def _under(self, added):
+        """Invert R where these rows are added; also a function, of rows to a and c."""
+        root = _with_rows(self._known, self._points[added])
         one = torch.eye(len(root)).to(root)
         inverse = torch.linalg.solve_triangular(root, one, upper=True)
         effect = (self._wanted @ inverse).T
-        self._inverse = inverse @ inverse.T
 
         def pair(g):
             z = g @ inverse
             return z.square().sum(1), (z @ effect).square().sum(1)
 
-        self.a, self.c = self._by_row(pair)
-        self.doubt_a = self.doubt_c = 0.0
+        return inverse, pair
 
     def gains(self):
         """Say what each row that is not added would lower the trace by."""
@@ -211,13 +217,27 @@ class _Traces:
         return gains
 
     def losses(self):
-        """Say what each row that is added keeps from the trace, and their 1 - a."""
+        """Say what each row that is added keeps from the trace; the least of 1 - a.
+
+        Those that leave too little of it are put to all others anew.
+        """
         room = 1 - self.a[self.added]
-        return self.c[self.added] / room, room
+        losses = self.c[self.added] / room
+        for i in torch.nonzero(room < ROOM).flatten().tolist():
+            _, pair = self._under(self.added[:i] + self.added[i + 1 :])
+            a, c = pair(self._points[[self.added[i]]].double())
+            losses[i] = c / (1 + a)
+        return losses, room.min().clamp(min=ROOM)
 
     def change(self, row, sign):
         """Add a row to M, or with -1 take it away."""
         self.added.append(row) if sign > 0 else self.added.remove(row)
+        if sign < 0 and 1 - self.a[row] < ROOM:
+            self.compute()
+        else:
+            self._update(row, sign)
+
+    def _update(self, row, sign):
         g = self._points[row].double()
         u = self._inverse @ g
         v = self._wanted.T @ (self._wanted @ u)

@@ -30,9 +30,10 @@ def check_matrix(matrix, name, ndim=2):
         matrix = np.asarray(matrix)
         if matrix.dtype.kind not in "biuf":
             raise ValueError(f"{name} must be numeric, got dtype {matrix.dtype}.")
-        double = matrix.dtype.itemsize >= 8
-        if matrix.dtype.kind != "f" and matrix.size:
-            double = max(-int(matrix.min()), int(matrix.max())) > 2**24
+        if matrix.dtype.kind == "f":
+            double = matrix.dtype.itemsize >= 8
+        else:
+            double = np.abs(matrix.astype(np.float32)).max(initial=0) >= 2**24
         matrix = np.asarray(matrix, dtype=np.float64 if double else np.float32)
         if any(s < 0 or s % matrix.itemsize for s in matrix.strides):
             matrix = matrix.copy()
@@ -46,9 +47,10 @@ def check_matrix(matrix, name, ndim=2):
     if matrix.ndim != ndim:
         raise ValueError(f"{name} must be {ndim}-D, got shape {tuple(matrix.shape)}.")
     if matrix.dtype not in (torch.float32, torch.float64):
+        single = matrix.float()
         whole = not matrix.is_floating_point() and matrix.numel() > 0
-        large = whole and max(-int(matrix.min()), int(matrix.max())) > 2**24
-        matrix = matrix.double() if large else matrix.float()
+        double = whole and bool(single.abs().max() >= 2**24)
+        matrix = matrix.double() if double else single
     return matrix.cpu() if matrix.device.type == "mps" else matrix  # MPS: no float64
 
 
@@ -71,6 +73,8 @@ def check_points(points, centers, n_select):
     """Return points, centres (none: no rows) and the number to select, or raise."""
     points = check_matrix(points, "points")
     n_rows, n_columns = points.shape
+    if n_rows and not n_columns:
+        raise ValueError(f"points must have one column at least, got {n_rows} x 0.")
     n_select = check_n_select(n_select, n_rows, "points")
     centers = points[:0] if centers is None else centers
     centers = check_matrix(centers, "centers").to(points.device)

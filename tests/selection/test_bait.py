@@ -143,11 +143,11 @@ def test_rows_that_are_long_beside_the_ridge(kind, ridge):
         assert gains[pick] >= gains.max() * (1 - 1e-6)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e5])
+@pytest.mark.parametrize("scale", [1.0, 1e5, 1e8, 1e11])
 def test_pruning_of_long_rows(scale):
     """What is given back raises the trace least, of what is left."""
     points = scale * np.random.default_rng(8).normal(size=(20, 4))
-    for n_select in range(3, 8):
+    for n_select in (1, 3, 5, 7):
         left = bait(points, 8, random_state=0).tolist()  # with ties
         while len(left) > n_select:
             without = [left[:i] + left[i + 1 :] for i in range(len(left))]

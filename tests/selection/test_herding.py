@@ -164,6 +164,14 @@ def test_rows_that_add_nothing_come_by_weight():
     assert picks.tolist() == [1, 3, 4, 0, 2]
 
 
+def test_points_of_any_type():
+    points = np.array([[0], [1], [2], [3], [9]])
+    for kind in (np.int8, np.uint16, np.uint64, ">i4", np.float16, np.longdouble):
+        assert herding(points.astype(kind), 2, width=2.0).tolist() == [2, 4]
+    for kind in (torch.uint8, torch.uint16, torch.int32, torch.bfloat16):
+        assert herding(torch.tensor(points).to(kind), 2, width=2.0).tolist() == [2, 4]
+
+
 @pytest.mark.parametrize("of", [np.asarray, torch.tensor])
 def test_integers_that_float32_cannot_hold(of):
     points = 2**24 + np.array([[0], [1], [2], [3], [9]])
@@ -252,6 +260,7 @@ def test_nothing_of_the_caller_changes():
     "changed, message",
     [
         ({"points": np.ones(3)}, "points must be 2-D"),
+        ({"points": np.ones((5, 0))}, "points must have one column"),
         ({"points": sparse.csr_array(np.eye(5))}, "points must be dense, got a sparse"),
         ({"points": [[np.nan, 0.0]], "n_select": 1}, "points must be finite"),
         ({"n_select": 6}, "n_select must be an int between 0 and 5"),
