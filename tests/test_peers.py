@@ -98,17 +98,18 @@ BROKEN = "print('once'); raise TypeError('no argument like this')"
 FINE = "import sys; open(sys.argv[1], 'w').write('{\"seconds\": 1.5}')"
 
 
+# A processor may take long to start Python or to fill memory: one tight limit a case.
 @pytest.mark.parametrize(
-    "code, found",
+    "code, limits, found",
     [
-        (ENDLESS, {"note": "over 0.3 s"}),
-        (LARGE, {"note": "over 0.2 GB"}),
-        (BROKEN, {"note": "TypeError: no argument like this"}),
-        (FINE, {"seconds": 1.5}),
+        (ENDLESS, {"seconds": 0.3}, {"note": "over 0.3 s"}),
+        (LARGE, {"seconds": 60, "gigabytes": 0.2}, {"note": "over 0.2 GB"}),
+        (BROKEN, {"seconds": 60}, {"note": "TypeError: no argument like this"}),
+        (FINE, {"seconds": 60}, {"seconds": 1.5}),
     ],
 )
-def test_what_takes_too_much_or_breaks_says_so(load, code, found):
-    limits = load("limits").Limits(seconds=0.3, gigabytes=0.2)
+def test_what_takes_too_much_or_breaks_says_so(load, code, limits, found):
+    limits = load("limits").Limits(**limits)
     assert limits.run([sys.executable, "-S", "-c", code]) == found
 
 
