@@ -1,4 +1,4 @@
-"""Every example runs as it is."""
+"""Every example runs as it is; `pytest -m slow` and the documentation run them."""
 
 import runpy
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("plot_*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path, monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")

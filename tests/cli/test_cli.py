@@ -16,6 +16,7 @@ from skal.experiment.names import STRATEGIES
 from skal.experiment.options import UsageError
 
 
+@pytest.mark.slow
 def test_run_alone_is_a_whole_experiment_on_digits(tmp_path):
     """The defaults, with fewer epochs."""
     command = [sys.executable, "-m", "skal", "run", "--epochs", "1"]

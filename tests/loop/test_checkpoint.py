@@ -594,7 +594,7 @@ def kill_often(case, n_kills, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed(tmp_path):
-    kill_often("warm net", 3, tmp_path)
+    kill_often("warm net", 2, tmp_path)
 
 
 @pytest.mark.slow

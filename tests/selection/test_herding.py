@@ -78,8 +78,7 @@ def kernels(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("width", [1.0, 4.0])
-@pytest.mark.parametrize("n_centers", [0, 40])
+@pytest.mark.parametrize("n_centers, width", [(0, 1.0), (40, 4.0)])
 @pytest.mark.parametrize("kind", [*DISTINCT, *TIED, "far groups"])
 def test_each_pick_adds_most(kind, n_centers, width):
     # More numbers than products are in double precision for, and several blocks.
