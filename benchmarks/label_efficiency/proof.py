@@ -33,9 +33,10 @@ import skal.experiment
 from skal import ActiveLearningLoop, PoolView
 from skal.analysis import holm_adjust, labels_saved, mean_interval, rank_strategies
 from skal.datasets import load_dataset
-from skal.experiment.strategies import describe_strategies, named_strategies
+from skal.experiment.strategies import describe_strategies
 from skal.models import MLP, ConvNet
 from skal.query import UHerdingQuery
+from skal.utils.discovery import named_strategies
 
 SCORES = Path(__file__).with_name("proof.csv")
 N_POOL, N_TEST, N_ROUNDS = 4_000, 2_000, 4

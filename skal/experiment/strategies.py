@@ -8,8 +8,8 @@ from pathlib import Path
 
 from skal.experiment.options import UsageError, unknown
 from skal.posterior import DeepEnsemble, MCDropout
-from skal.query import PartitionedQuery, StochasticQuery, SubsampleQuery
-from skal.utils import all_strategies, command_line_name
+from skal.query import PartitionedQuery, SubsampleQuery
+from skal.utils.discovery import named_strategies
 from skal.utils.validation import check_params
 
 Description = namedtuple(
@@ -18,33 +18,6 @@ Description = namedtuple(
 # Measured by benchmarks/label_efficiency/proof.py.
 _MEASURED = Path(__file__).with_name("measured.csv")
 _PREDICTIONS = {"proba", "log_proba", "logits", "decision_values"}
-
-
-def named_strategies():
-    """Make every strategy, by its name on the command line.
-
-    Returns
-    -------
-    strategies : dict of str to QueryStrategy
-        One with a parameter `posterior` comes with its default spelled out, and with
-        -dropout and -ensemble where that is another. `StochasticQuery` is named by the
-        strategy that it wraps, as in power-bald.
-    """
-    found = {}
-    for _, cls in all_strategies():
-        if hasattr(cls, "active_strategy"):
-            continue
-        name, strategy = command_line_name(cls), cls()
-        if hasattr(strategy, "active_posterior"):
-            default = strategy.active_posterior
-            if default is None:
-                found[f"{name}-dropout"] = cls(posterior=MCDropout())
-            found[f"{name}-ensemble"] = cls(posterior=DeepEnsemble())
-            strategy.set_params(posterior=default)
-        found[name] = strategy
-    for name in ("bald", "entropy", "margin"):
-        found[f"power-{name}"] = StochasticQuery(found[name])
-    return dict(sorted(found.items()))
 
 
 def named_strategy(name):

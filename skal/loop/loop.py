@@ -58,8 +58,8 @@ class ActiveLearningLoop(
         Any scikit-learn classifier: a skorch net, a Pipeline or search object that ends
         in one, LogisticRegression, a forest. Cloned, never touched.
     strategy : QueryStrategy or str
-        Chooses the rows. Cloned, never touched. A name, such as "badge", stands for the
-        strategy with its default parameters.
+        Chooses the rows. Cloned, never touched. A name of `skal list`, such as
+        "badge" or "margin-ensemble", stands for that strategy with its defaults.
     batch_size : int, default=10
         Labels bought a round; the last batch may be short.
     n_initial : int, default=10

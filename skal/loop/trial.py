@@ -29,8 +29,7 @@ from skal.net.training import (
 from skal.net.wrapped import warn_of_wrapped_nets
 from skal.pool import OF_HEAD, PoolView
 from skal.posterior import DeepEnsemble, IdenticalMembersError, MCDropout
-from skal.utils import all_strategies, command_line_name
-from skal.utils.discovery import innermost, needs_another
+from skal.utils.discovery import innermost, named_strategies
 from skal.utils.rows import (
     dense_rows,
     is_dataset,
@@ -81,7 +80,7 @@ def named_strategy(strategy):
     Parameters
     ----------
     strategy : QueryStrategy or str
-        A name is that of the command line, see `skal.utils.command_line_name`.
+        A name is one of `skal list`, see `skal.utils.discovery.named_strategies`.
 
     Returns
     -------
@@ -89,13 +88,12 @@ def named_strategy(strategy):
     """
     if not isinstance(strategy, str):
         return strategy
-    found = [cls for _, cls in all_strategies() if not needs_another(cls)]
-    known = {command_line_name(cls): cls for cls in found}
+    known = named_strategies()
     if strategy not in known:
         raise InvalidParameterError(
             f"strategy={strategy!r} is no strategy; the names are {', '.join(known)}."
         )
-    return known[strategy]()
+    return known[strategy]
 
 
 def try_estimator(

@@ -73,6 +73,40 @@ def _load(point, base):
     return cls
 
 
+def named_strategies() -> dict[str, Any]:
+    """Make every strategy that needs no other one, by its name in `skal list`.
+
+    Returns
+    -------
+    strategies : dict of str to QueryStrategy
+        In the order of the names. One with a parameter `posterior` comes with its
+        default spelled out, and with -dropout and -ensemble where that is another.
+        `StochasticQuery` is named by the strategy that it wraps, as in power-bald.
+
+    Raises
+    ------
+    ValueError
+        As of `all_strategies`.
+    """
+    posteriors = import_module("skal.posterior")
+    found = {}
+    for _, cls in all_strategies():
+        if hasattr(cls, "active_strategy"):
+            continue
+        name, strategy = command_line_name(cls), cls()
+        if hasattr(strategy, "active_posterior"):
+            default = strategy.active_posterior
+            if default is None:
+                found[f"{name}-dropout"] = cls(posterior=posteriors.MCDropout())
+            found[f"{name}-ensemble"] = cls(posterior=posteriors.DeepEnsemble())
+            strategy.set_params(posterior=default)
+        found[name] = strategy
+    stochastic = import_module("skal.query").StochasticQuery
+    for name in ("bald", "entropy", "margin"):
+        found[f"power-{name}"] = stochastic(found[name])
+    return dict(sorted(found.items()))
+
+
 def needs_another(cls: type[Any]) -> bool:
     """Tell whether a strategy cannot be made without another one, its `strategy`.
 

@@ -8,11 +8,11 @@ from skal.experiment.strategies import (
     _MEASURED,
     build_strategy,
     describe_strategies,
-    named_strategies,
 )
-from skal.posterior import DeepEnsemble, MCDropout
+from skal.posterior import DeepEnsemble
 from skal.query import BaldQuery
 from skal.utils import all_strategies, command_line_name
+from skal.utils.discovery import named_strategies
 
 
 def test_options_reach_the_strategy():
@@ -71,14 +71,6 @@ def test_every_strategy_is_described():
     assert described["entropy-dropout"].paper.startswith("Gal and Ghahramani")
     assert described["entropy-dropout"].year == "2016"
     assert described["entropy-ensemble"].year == "2017"
-
-
-@pytest.mark.parametrize("measure", ["entropy", "least-confidence", "margin"])
-def test_names_of_posteriors(measure):
-    named = named_strategies()
-    assert named[measure].posterior is None
-    assert isinstance(named[f"{measure}-dropout"].posterior, MCDropout)
-    assert isinstance(named[f"{measure}-ensemble"].posterior, DeepEnsemble)
 
 
 @pytest.mark.parametrize("name", ["bald", "batch-bald"])

@@ -45,8 +45,6 @@ from skal import (
 )
 from skal.loop.trial import named_strategy
 from skal.posterior import DeepEnsemble, MCDropout
-from skal.utils import all_strategies, command_line_name
-from skal.utils.discovery import needs_another
 
 RNG = np.random.default_rng(0)
 Y = np.tile([0, 1, 2], 30)
@@ -389,15 +387,14 @@ def test_a_bare_module(module):
 
 
 def test_strategies_by_name():
-    for _, cls in all_strategies():
-        if needs_another(cls):
-            continue
-        assert type(named_strategy(command_line_name(cls))) is cls
+    assert type(named_strategy("k-means")) is KMeansQuery
     options = {"n_rounds": 1, "random_state": 0}
     by_name = ActiveLearningLoop(LogisticRegression(), "k-means", **options).fit(X, Y)
     given = ActiveLearningLoop(LogisticRegression(), KMeansQuery(), **options).fit(X, Y)
     np.testing.assert_array_equal(by_name.labeled_indices_, given.labeled_indices_)
     assert by_name.strategy == clone(by_name).strategy == "k-means"
+    stochastic = ActiveLearningLoop(LogisticRegression(), "power-margin", **options)
+    assert isinstance(stochastic.fit(X, Y).strategy_.strategy, MarginQuery)
     with pytest.raises(ValueError, match="'badger' is no strategy.*badge, .*vaal"):
         ActiveLearningLoop(LogisticRegression(), "badger").fit(X, Y)
     with pytest.raises(TypeError, match="the class BadgeQuery; pass an ins"):

@@ -6,7 +6,9 @@ import sys
 import pytest
 
 import skal.query
+from skal.posterior import DeepEnsemble, MCDropout
 from skal.utils import all_strategies, command_line_name
+from skal.utils.discovery import named_strategies
 
 NEW_MODULE = """
 from abc import abstractmethod
@@ -150,3 +152,11 @@ def test_command_line_name(name, expected):
 def test_command_line_names_are_distinct():
     names = [command_line_name(cls) for _, cls in all_strategies()]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("measure", ["entropy", "least-confidence", "margin"])
+def test_names_of_posteriors(measure):
+    named = named_strategies()
+    assert named[measure].posterior is None
+    assert isinstance(named[f"{measure}-dropout"].posterior, MCDropout)
+    assert isinstance(named[f"{measure}-ensemble"].posterior, DeepEnsemble)
