@@ -23,7 +23,8 @@ from skal.selection._kmeans_plusplus import kmeans_plusplus
 from skal.utils.scratch import Scratch
 from skal.utils.seeds import SeedLike, check_generator
 
-TIE = 1e-11  # Gains that differ by less of themselves count as equal.
+TIE = 1e-9  # The first of rows whose gains differ by no more of themselves is taken.
+FAR = 40  # Of squared distances by the squared width; kernels beyond it are nothing.
 N_KEPT = 2**24  # Kernels of so many pairs of rows are computed once and kept.
 
 
@@ -68,7 +69,7 @@ def herding(
     -------
     positions : ndarray of int64, of shape (n_select,)
         In the order of the picks, distinct. Of copies that may be picked the first
-        is; other ties (within 1e-11) fall always the same way. Rows that add nothing,
+        is; other ties (within 1e-9) fall always the same way. Rows that add nothing,
         such as copies of a centre, come last, by weight and then in ascending order.
 
     Raises
@@ -241,7 +242,7 @@ class _Coverage:
         place, and what they are too large by, at most. Where the kernel does not reach
         the lower cover there is no doubt that they add nothing.
         """
-        error, slack, weights = torch.finfo(dtype), _slack(dtype), self._weights[part]
+        error, weights = torch.finfo(dtype), self._weights[part]
         kernel, row_width, column_width = self._kernel(part, rows, dtype)
         if own is not None:
             here = (own >= part.start) & (own < part.stop)
@@ -251,14 +252,15 @@ class _Coverage:
         kernel.sub_(low[:, None]).clamp_(min=0)
         sides = torch.stack([weights, weights * row_width]).to(dtype)
         total = (sides @ kernel).double()
-        between = total[0]
+        gain = between = total[0]
         if above is not None:
             height = above[part].to(dtype) - low
             kernel = torch.minimum(kernel, height[:, None], out=kernel)
             between = (sides[0] @ kernel).double()
         total = total + ((sides * low) @ kernel.sign_()).double()  # of what is reached
-        doubt = total[1] + total[0] * (column_width + 3 * slack)
-        return between, doubt + len(weights) * error.tiny
+        doubt = total[1] + total[0] * (column_width + 3 * _error(dtype))
+        doubt += 2 * N_ROWS**0.5 * error.eps * gain  # of the sum over a chunk
+        return between, doubt + len(weights) * _least(dtype)
 
     def _kernel(self, part, rows, dtype):
         """Bound the kernel of references with rows from above; what it is too large by.
@@ -292,7 +294,7 @@ class _Coverage:
     def _products(self, part, rows, dtype):
         x, c = self.points[self._references[part]], self.points[rows]
         kernel, *widths = lower_bounds([x], [c], self._origin, dtype=dtype)
-        kernel.clamp_(min=0).mul_(-1 / self._square).exp_().mul_(1 + _slack(dtype))
+        kernel.clamp_(min=0).mul_(-1 / self._square).exp_().mul_(1 + _error(dtype))
         return kernel, *((x.double() / self._square).clamp(max=1) for x in widths)
 
     def _of_itself(self, rows):
@@ -323,10 +325,15 @@ class _Coverage:
         torch.maximum(self._covered, kernel, out=self._covered)
 
 
-def _slack(dtype):
-    """Relative error of a sum over a chunk, and of a kernel that does not underflow."""
+def _error(dtype):
+    """Relative error of kernels that are not `FAR` away: of the quotient and of exp."""
+    return torch.finfo(dtype).eps * (2 * FAR + 16)
+
+
+def _least(dtype):
+    """Error of any kernel that is `FAR` away."""
     error = torch.finfo(dtype)
-    return error.eps * (2 * N_ROWS**0.5 - 2 * math.log(error.tiny))
+    return error.tiny - 2 * error.eps * math.log(error.tiny) * math.exp(-FAR)
 
 
 def _greedy(coverage, n_select, weights):
@@ -382,7 +389,7 @@ def _refreshed(coverage, upper, rows, dtype):
     best, n = -torch.inf, N_CANDIDATES // 8
     while True:
         top = stale.topk(min(n, len(stale)))
-        block = top.indices[top.values > max(best, best * (1 + TIE))]
+        block = top.indices[top.values > best]
         if len(block) == 0:
             break
         bounds = coverage.bounds(block.to(coverage.points.device), dtype)

@@ -96,6 +96,18 @@ def test_each_pick_adds_most(kind, n_centers, width):
         assert picks.tolist() == plain(points, n_select, **known)[0]
 
 
+def test_ties_go_by_position_and_are_not_looked_at_one_by_one(monkeypatch):
+    exact, looks = _herding._Coverage.exact, []
+
+    def looked(self, row):
+        looks.append(row)
+        return exact(self, row)
+
+    monkeypatch.setattr(_herding._Coverage, "exact", looked)
+    assert herding(np.eye(400), 50).tolist() == list(range(50))
+    assert len(looks) == 50
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_centers", [0, 1, 7])
 def test_equals_the_plain_loop(dtype, n_centers):
