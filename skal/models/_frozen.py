@@ -77,9 +77,10 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     The network is in evaluation mode, and no gradient is kept.
 
     In the cache a row is known by its content, a file by its path, size and time of
-    change; a backbone by its layers, weights, layer and preprocess (by the code of
-    a function, not by what it refers to). So other backbones lie side by side, and
-    nothing stale is read; what is computed anew lies beside what was kept.
+    change; a backbone by its layers, their weights and attributes, layer and preprocess
+    (a function by its code, defaults and closure, not by global variables). So other
+    backbones lie side by side, and nothing stale is read; what is computed anew lies
+    beside what was kept.
     Chunks of some 512 rows are written whole: after a kill the same call goes on. Two
     processes may use one folder; the second waits for what the first computes.
 

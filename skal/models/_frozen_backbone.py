@@ -1,15 +1,13 @@
 """Pretrained networks by name, and networks of the user's own, ready to run."""
 
-import inspect
-import re
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import cached_property
-from hashlib import blake2b
 
 import torch
 from torch import nn
 
+from skal.models._frozen_fingerprint import fingerprint
 from skal.models._pretrained import load_pretrained
 from skal.net.heads import HeadProbe, scores_of
 
@@ -80,16 +78,9 @@ class Backbone:
     @cached_property
     def fingerprint(self):
         """Text that is another one where features may be others."""
-        digest = blake2b(digest_size=16)
-        parts = self.module, self.prepare, self.takes, self.layer, self.about
-        for part in parts:
-            digest.update(_described(part).encode())
-        values = [*self.module.named_parameters(), *self.module.named_buffers()]
-        for name, value in values:
-            value = value.detach().cpu().contiguous()
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return fingerprint(
+            self.module, self.prepare, self.takes, self.layer, self.about
+        )
 
     @contextmanager
     def running(self, device):
@@ -235,28 +226,3 @@ def _as_image(x, row):
             )
         x = (x * (255 / top)).round().to(torch.uint8)
     return x.expand(3, -1, -1)
-
-
-def _described(part):
-    """Describe a layer, a function or the like, the same in every process."""
-    if isinstance(part, str | None):
-        return repr(part)
-    code = getattr(part, "__code__", None)
-    text = [f"{type(part).__module__}.{type(part).__qualname__}", repr(part)]
-    if code is not None:
-        text += [code.co_code.hex(), repr(code.co_consts)]
-    elif " at 0x" in text[-1]:
-        text.append(repr(sorted(getattr(part, "__dict__", {}).items())))
-    if isinstance(part, nn.Module):
-        kinds = {type(each) for each in part.modules()}
-        for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
-            if not kind.__module__.startswith("torch."):
-                text.append(_source(kind))
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(text))
-
-
-def _source(kind):
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # typed in, or written in C
-        return kind.__qualname__
