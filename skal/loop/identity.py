@@ -1,5 +1,6 @@
 """What a fit is of: its parameters and data, in words that are the same tomorrow."""
 
+import re
 from functools import partial
 
 import joblib
@@ -67,7 +68,8 @@ def _describe(value, name, about):
     about[name] = f"{type(value).__module__}.{type(value).__qualname__}"
     if isinstance(value, nn.Module):
         weights = {k: digest(v) for k, v in value.state_dict().items()}
-        about[name] += f" {joblib.hash(weights)}"
+        layers = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+        about[name] += f" {joblib.hash((weights, layers))}"
     elif hasattr(value, "get_params"):
         inner = {f"__{k}": v for k, v in value.get_params(deep=False).items()}
     elif isinstance(value, dict):

@@ -17,7 +17,7 @@ from torch import nn
 
 from skal.models._frozen_backbone import load_backbone
 from skal.models._frozen_cache import FeatureCache
-from skal.models._frozen_items import find_items, refuse_sparse
+from skal.models._frozen_items import find_items, refuse_others
 from skal.utils.devices import usable_device
 from skal.utils.seeds import isolated_rng
 from skal.utils.validation import Interval, StrOptions, check_params
@@ -140,7 +140,7 @@ class FrozenFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self : FrozenFeatures
         """
         check_params(self)
-        refuse_sparse(X)
+        refuse_others(X)
         return self
 
     def transform(

@@ -166,7 +166,7 @@ class Backbone:
     def _cast(self, x):
         """Make floats of bytes, and floats of the type of the weights."""
         kinds = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
-        if x.dtype in (torch.uint8, torch.bool) or x.is_floating_point():
+        if x.dtype.itemsize == 1 or x.is_floating_point():
             return x if x.dtype in kinds else x.to(next(iter(kinds), torch.float32))
         return x
 
@@ -217,6 +217,7 @@ def _as_image(x, row):
             "(n_channels, height, width) with one or three channels."
         )
     if x.dtype != torch.uint8:
+        x = x if x.is_floating_point() else x.long()  # of uint16 there is no minimum
         low, high = float(x.min()), float(x.max())
         top = 1 if x.is_floating_point() else 255
         if not 0 <= low <= high <= top:

@@ -9,7 +9,14 @@ import torch
 from scipy import sparse
 
 from skal.datasets import image_paths, read_image
-from skal.utils.rows import DatasetRows, as_rows, frame_to_array, is_dataset, is_frame
+from skal.utils.rows import (
+    DatasetRows,
+    as_rows,
+    frame_to_array,
+    is_dataset,
+    is_frame,
+    native,
+)
 
 
 def find_items(X, takes):
@@ -40,8 +47,10 @@ def find_items(X, takes):
         cells = np.asarray(X)
         names = cells.shape[1:] == (1,) and cells.dtype.kind in "OUT"
         X = frame_to_array(X) if takes == "rows" and not names else cells
+    elif hasattr(X, "iloc"):  # a Series, whose index may be any
+        X = X.tolist()
     elif not isinstance(X, list | tuple):
-        refuse_sparse(X)
+        refuse_others(X)
         X = as_rows(X)
         if getattr(X, "shape", None) == ():
             raise ValueError(f"X must have rows, got the one number {X!r}.")
@@ -58,12 +67,14 @@ def find_items(X, takes):
     return _Files(X) if names else _Arrays(X)
 
 
-def refuse_sparse(X):
-    """Raise where X is a sparse matrix."""
+def refuse_others(X):
+    """Raise where X is what no backbone takes."""
     if sparse.issparse(X):
         raise TypeError(
             "X is a sparse matrix, which no backbone takes; pass X.toarray()."
         )
+    if isinstance(X, dict):
+        raise TypeError("X is a dict, which no backbone takes; pass one of its parts.")
 
 
 def _number(*parts):
@@ -103,7 +114,7 @@ class _Arrays:
         return x.transpose(2, 0, 1) if last else x
 
     def read(self, row):
-        return torch.from_numpy(np.array(self._row(row)))
+        return torch.from_numpy(native(np.array(self._row(row))))
 
     def key(self, row):
         return _number_of_array(self._row(row))
@@ -155,7 +166,7 @@ class _DatasetItems:
     def read(self, row):
         x, _ = self.rows[row]
         if isinstance(x, torch.Tensor):
-            return x
+            return x.detach().clone()  # preprocess may write to it
         x = np.array(x)
         if x.dtype.kind not in "biuf":
             raise ValueError(
@@ -163,7 +174,8 @@ class _DatasetItems:
                 "give tensors, arrays or PIL images."
             )
         x = x[None] if x.ndim == 2 else x
-        return torch.from_numpy(x.transpose(2, 0, 1).copy() if _is_last(x.shape) else x)
+        x = x.transpose(2, 0, 1) if _is_last(x.shape) else x
+        return torch.from_numpy(native(x))
 
     def key(self, row):
         return _number_of_array(self.read(row).detach().cpu().numpy())

@@ -291,7 +291,7 @@ def telling_rows(X, n_rows_at_most=40):
     rows = np.linspace(0, n - 1, min(n, n_rows_at_most)).astype(np.int64)
     holes = np.zeros(n, dtype=bool)
     if hasattr(X, "isna"):
-        holes = X.isna().to_numpy().any(axis=1)
+        holes = X.isna().to_numpy().reshape(n, -1).any(axis=1)  # a Series, too
     elif isinstance(X, np.ndarray) and X.dtype.kind == "f":
         step = max(1, N_NUMBERS // max(1, math.prod(X.shape[1:])))
         for start in range(0, n, step):  # of a memory map no more are in memory
@@ -316,8 +316,14 @@ def is_shared(rows):
 
 
 def native(rows):
-    """Contiguous, writable, native byte order: what torch takes without a warning."""
-    rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("="))
+    """Contiguous, writable, native byte order: what torch takes without a warning.
+
+    Floats of more than eight bytes become float64.
+    """
+    dtype = rows.dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        dtype = np.float64
+    rows = np.ascontiguousarray(rows, dtype=dtype)
     return rows if rows.flags.writeable else rows.copy()
 
 

@@ -26,6 +26,7 @@ from skal import ActiveLearningLoop, ClusterMarginQuery, MarginQuery, RandomQuer
 from skal.callbacks import ScorePlateau, StabilizingPredictions
 from skal.loop import checkpoint as checkpoint_module
 from skal.loop.identity import digest
+from skal.models import FrozenFeatures
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the initial set of"),
@@ -304,6 +305,19 @@ def test_another_fit_is_refused(options, data, name, tmp_path):
         make_loop(path, **options).fit(**({"X": X} | data))
     assert name in str(refused.value)
     assert path.read_bytes() == before
+
+
+def test_a_backbone_of_other_layers_is_refused(tmp_path):
+    def loop(layer):
+        backbone = nn.Sequential(nn.Flatten(), layer)
+        estimator = make_pipeline(FrozenFeatures(backbone), LogisticRegression())
+        return make_loop(tmp_path / "a", estimator, Oracle(n_answers=1))
+
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            loop(nn.ReLU()).fit(X)
+    with pytest.raises(ValueError, match="is of another fit: .*backbone"):
+        loop(nn.Tanh()).fit(X)
 
 
 def test_what_may_differ(tmp_path):

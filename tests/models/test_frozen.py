@@ -120,6 +120,34 @@ def write_images(folder, X):
     return paths
 
 
+@pytest.mark.parametrize("index", [[3, 2, 1, 0], [1, 3, 5, 7], list("abcd")])
+def test_a_series_is_read_in_its_order(net, index, tmp_path):
+    X = images(4)
+    expected = FrozenFeatures(net).transform(X)
+    rows = pd.Series(list(X), index=index)
+    np.testing.assert_array_equal(FrozenFeatures(net).transform(rows), expected)
+    names = [str(tmp_path / f"{k}.png") for k in range(4)]
+    for name, x in zip(names, X, strict=True):
+        Image.fromarray(x.transpose(1, 2, 0)).save(name)
+    found = FrozenFeatures(net).transform(pd.Series(names, index=index))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "longdouble", "int8", "bool"])
+def test_numbers_of_any_layout(net, dtype):
+    X = (images(4) // 128).astype(dtype)
+    expected = FrozenFeatures(net).transform(X.astype(np.float32))
+    np.testing.assert_allclose(FrozenFeatures(net).transform(X), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [list, TensorDataset])
+def test_preprocess_that_writes_to_a_row_changes_no_row_of_the_caller(net, kind):
+    X = torch.rand(4, 3, 4, 4)
+    before = X.clone()
+    FrozenFeatures(net, preprocess=lambda x: x.mul_(0)).transform(kind(X))
+    assert X.equal(before)
+
+
 def test_files_folder_dataset_and_array_agree(net, tmp_path):
     X = images()
     paths = write_images(tmp_path, X)

@@ -22,6 +22,7 @@ from skal.utils.rows import (
     is_dataset,
     is_frame,
     n_rows,
+    stack_rows,
     take,
     telling_rows,
 )
@@ -344,6 +345,17 @@ def test_telling_rows_are_spread_and_have_holes(shape, monkeypatch):
         for row, hole in ((17, np.nan), (18, np.inf), (97, np.nan)):
             rows[row, -1] = hole
         np.testing.assert_array_equal(telling_rows(rows, 4), [0, 17, 18, 33, 66, 99])
+
+
+def test_telling_rows_of_a_series():
+    texts = pd.Series(["a", None, "b", "c", "d", "e"], index=[5, 4, 3, 2, 1, 0])
+    np.testing.assert_array_equal(telling_rows(texts, 3), [0, 1, 2, 5])
+
+
+def test_long_doubles_become_doubles():
+    rows = np.array([[1, 2], [3, 0.1]], dtype=np.longdouble)
+    assert stack_rows(rows).dtype == torch.float64
+    np.testing.assert_array_equal(stack_rows(rows), [[1, 2], [3, 0.1]])
 
 
 def test_no_mask_of_a_whole_array_is_made_to_find_telling_rows(monkeypatch):
