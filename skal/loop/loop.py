@@ -18,7 +18,7 @@ from skal.loop.data_checks import check_data
 from skal.loop.initial import buy_second_class, first_rows, initial_order
 from skal.loop.model import print_round, print_training, score_model, train_model
 from skal.loop.prediction import CodedClassifierMixin
-from skal.loop.stateless import behind, in_front
+from skal.loop.stateless import behind, in_front, rows_behind
 from skal.loop.trial import check_choices, named_strategy, try_estimator
 from skal.net.training import private_clone, warn_of_instances
 from skal.pool import PoolView
@@ -459,6 +459,7 @@ class ActiveLearningLoop(
         if self._checkpoint and self._checkpoint.seed is not None:
             self.seed_ = self._checkpoint.seed
         strategy = clone(named_strategy(self.strategy))
+        rows_behind(data.head, strategy, data.X)
         try_estimator(
             behind(data.head, self.estimator),
             data.X,

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from skal.models import FrozenFeatures
 from skal.utils.blocks import BlockRows
-from skal.utils.rows import is_dataset, is_frame, n_rows, take, telling_rows
+from skal.utils.discovery import innermost
+from skal.utils.rows import as_rows, is_dataset, is_frame, n_rows, take, telling_rows
 from skal.utils.seeds import isolated_rng
 
 
@@ -89,6 +90,50 @@ def _same(rows, others):
     if is_frame(rows):
         return rows.equals(others)
     return rows.dtype == others.dtype and rows.tobytes() == others.tobytes()
+
+
+def rows_behind(head, strategy, X):
+    """Apply a head to the rows that a strategy has as parameters; see `row_params`.
+
+    Parameters
+    ----------
+    head : list of tuple
+        As `apply_head` gives it.
+    strategy : QueryStrategy
+        A private clone, which is changed.
+    X : rows
+        As the head gave them.
+
+    Raises
+    ------
+    ValueError
+        Where these are no rows like those of `X`.
+    """
+    strategy = innermost(strategy)
+    for name in strategy.row_params:
+        rows = getattr(strategy, name)
+        if rows is None:
+            continue
+        try:
+            rows = as_rows(rows)
+            for _, step in head:
+                if hasattr(step, "transform"):  # not "passthrough"
+                    frozen = isinstance(step, FrozenFeatures)
+                    with isolated_rng(0):
+                        rows = step.transform(rows if frozen else _copy(rows))
+        except Exception as error:  # whatever a step may raise
+            raise ValueError(
+                f"{name} must be rows like those of X, got {rows!r:.60}: {error}"
+            ) from error
+        shape, wanted = (getattr(each, "shape", (None,)) for each in (rows, X))
+        if None not in (*shape, *wanted) and shape[1:] != wanted[1:]:
+            raise ValueError(
+                f"{name} must be rows like those of X, of shape {tuple(wanted[1:])}, "
+                f"got {name} of shape {tuple(shape)}."
+            )
+        if n_rows(rows) == 0:
+            raise ValueError(f"{name} has no rows; pass some, or None.")
+        strategy.set_params(**{name: rows})
 
 
 def behind(head, estimator):

@@ -45,12 +45,16 @@ class QueryStrategy(BaseEstimator, metaclass=ABCMeta):
         "labeled.embeddings", ...
     weighs : bool
         Whether it counts the `weights` of a `PoolView`.
+    row_params : tuple of str
+        Names of parameters that hold rows like those of `X`; a loop applies to them,
+        too, what it applies to `X` once, before the rounds.
     training_note : str
         How `prepare` lets the network learn from more than labels, or "".
     """
 
     requires: tuple[str, ...] = ()
     weighs = False
+    row_params: tuple[str, ...] = ()
     training_note = ""
     _parameter_constraints = {
         "random_state": [

@@ -236,6 +236,7 @@ class EpigQuery(_BayesianQuery, ScoreQuery):
     n_targets: int = 100
     random_state: int | None = None
 
+    row_params = ("target",)
     _parameter_constraints = {
         **PosteriorQuery._parameter_constraints,
         "target": [HasMethods(["__getitem__"]), None],

@@ -18,12 +18,14 @@ from skal import (
     ActiveLearningLoop,
     BadgeQuery,
     EntropyQuery,
+    EpigQuery,
     KMeansQuery,
     MarginQuery,
+    StochasticQuery,
 )
 from skal.loop.stateless import apply_head
 from skal.models import FrozenFeatures
-from skal.posterior import DeepEnsemble
+from skal.posterior import DeepEnsemble, MCDropout
 from skal.utils.scratch import Scratch
 
 SEEN = []
@@ -250,3 +252,63 @@ def test_a_backbone_is_applied_once_under_a_memory_limit(backbone):
     pipeline = make_pipeline(backbone, net())
     run(pipeline, images(), memory_limit="16K")
     assert len(SEEN) == 60
+
+
+# -- rows that a strategy has as a parameter -------------------------------------------
+
+
+class Dropping(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(8, 9), nn.ReLU(), nn.Dropout(0.5), nn.Linear(9, 3))
+
+
+def bought(step, target, X, wrap=lambda strategy: strategy, **options):
+    strategy = wrap(EpigQuery(posterior=MCDropout(8), target=target, n_targets=20))
+    net = NeuralNetClassifier(
+        Dropping,
+        criterion=nn.CrossEntropyLoss,
+        train_split=None,
+        verbose=0,
+    )
+    options = {"n_rounds": 1, "batch_size": 9, "random_state": 0} | options
+    loop = ActiveLearningLoop(make_pipeline(step, net), strategy, **options)
+    y = None if "oracle" in options else Y
+    return loop.fit(X, y).labeled_indices_.tolist()
+
+
+@pytest.mark.parametrize("wrap", [lambda strategy: strategy, StochasticQuery])
+def test_a_target_passes_through_the_head(wrap):
+    X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    target = 100 * X[:5] ** 2
+    found = bought(Normalizer(), target, X, wrap)
+    assert found == bought(Normalizer(), Normalizer().transform(target), X, wrap)
+    assert found == bought(Normalizer(), target, X, wrap, memory_limit="10M")
+    assert found != bought(Normalizer(), X[:5], X, wrap)
+    assert np.array_equal(target, 100 * X[:5] ** 2)
+
+
+def test_a_target_of_images_passes_through_the_backbone(backbone):
+    X = np.random.default_rng(0).random((60, 3, 2, 2), dtype=np.float32)
+    found = bought(backbone, X[7:12], X)
+    assert found == bought(backbone, list(X[7:12]), X)
+
+
+@pytest.mark.parametrize(
+    "target, match",
+    [
+        (np.zeros(8, dtype=np.float32), "^target must be rows like "),
+        (np.zeros((4, 7), dtype=np.float32), "^target must be rows like those of X"),
+        (np.zeros((0, 8), dtype=np.float32), "^target (has no rows|must be rows like)"),
+    ],
+)
+@pytest.mark.parametrize("step", [Normalizer(), StandardScaler()])
+def test_a_target_that_is_no_rows_is_told_before_anything_is_bought(
+    step, target, match
+):
+    X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+
+    def oracle(rows):
+        raise AssertionError("a label was bought")
+
+    with pytest.raises(ValueError, match=match):
+        bought(step, target, X, oracle=oracle, classes=[0, 1, 2])
