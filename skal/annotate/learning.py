@@ -246,7 +246,10 @@ def try_out(source, settings):
         y = np.array(["a", "b", None, None] * 4, dtype=object)
         build_loop(settings, X, ["a", "b"], 2).fit(X, y)
     except (ImportError, OSError, ValueError) as error:
-        raise UsageError(f"{option}: {error}") from error
+        text = f"{option}: {error}"
+        if str(error).startswith("backbone="):
+            text = str(error).replace("backbone=", "--backbone ", 1)
+        raise UsageError(text) from error
 
 
 def estimate_accuracy(settings, X, y, level=0.95):

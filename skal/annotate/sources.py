@@ -14,6 +14,7 @@ from skal.experiment.options import UsageError, unknown
 from skal.utils.files import find_images
 
 _PART = 2**16
+_LARGEST = 1e150  # Squares of larger numbers overflow.
 TEXT_FILES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 
@@ -151,9 +152,15 @@ class RowSource:
         return Listing(list(map(str, self.frame.index)), contents, [""] * len(contents))
 
     def faults(self, names):
-        """Find the texts that are empty; see `ImageSource`."""
+        """Find empty texts, and numbers no model takes; see `ImageSource`."""
         if self.kind == "table":
-            return {}
+            numbers = self.frame.loc[list(map(int, names))].select_dtypes("number")
+            rows, columns = np.nonzero((numbers.abs() > _LARGEST).to_numpy())
+            return {
+                names[row]: f"the number {float(numbers.iat[row, column])!r} in column "
+                f"{numbers.columns[column]!r} is too large for a model"
+                for row, column in zip(rows, columns, strict=True)
+            }
         texts = zip(names, self.raw(names), strict=True)
         return {name: "the text is empty" for name, text in texts if not text.strip()}
 

@@ -14,7 +14,7 @@ from pydantic import SkipValidation
 from skal._version import __version__
 from skal.cli.serve import label
 from skal.experiment.config import GridConfig, Places, RunConfig, Workers
-from skal.experiment.options import UsageError, flag, pairs, read_options
+from skal.experiment.options import UsageError, flag, pairs, read_options, unknown
 
 app = App(
     name="skal",
@@ -229,14 +229,14 @@ def list_strategies(name: str | None = None, /, *, debug: Tracebacks = False):
         Print the paper and the options of this one.
     """
     from skal.cli.display import print_strategies, print_strategy
-    from skal.experiment.strategies import describe_strategies, named_strategy
+    from skal.experiment.strategies import describe_strategies
 
-    if name is not None:
-        named_strategy(name)
-    found = describe_strategies()
+    found = {each.name: each for each in describe_strategies()}
     if name is None:
-        return print_strategies(found)
-    print_strategy(next(each for each in found if each.name == name))
+        return print_strategies(list(found.values()))
+    if name not in found:
+        raise UsageError(f"NAME cannot be {unknown(name, found)}.")
+    print_strategy(found[name])
 
 
 @app.command

@@ -37,6 +37,8 @@ class FeatureCache:
     """
 
     def __init__(self, folder, fingerprint):
+        if not os.fspath(folder):
+            raise ValueError("cache='' names no folder; pass None to keep nothing.")
         folder = Path(folder).expanduser()
         if folder.is_file():
             raise NotADirectoryError(

@@ -273,5 +273,9 @@ def _first_line(error):
 def _check_known(model, known, library):
     if model not in known:
         near = difflib.get_close_matches(model, known, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise ValueError(f"backbone: {library} has no model {model!r}{hint}")
+        hint = "see its documentation."
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
+        raise ValueError(
+            f"backbone='{library}:{model}' names no model of {library}; {hint}"
+        )

@@ -501,7 +501,7 @@ class HerdingQuery(QueryStrategy):
         "space": [StrOptions({"embeddings", "features"})],
         "width": [
             StrOptions({"median", "smallest"}),
-            Interval(Real, 0, None, closed="neither"),
+            Interval(Real, 1e-150, 1e150, closed="neither"),
         ],
         "max_references": [Interval(Integral, 1, None, closed="left")],
     }

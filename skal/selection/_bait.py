@@ -1,13 +1,12 @@
 """Forward selection by Fisher information of rank one a row (BAIT), and pruning."""
 
 import math
-from numbers import Real
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_norms, check_points
+from skal.selection._base import check_norms, check_number, check_points
 from skal.utils.scratch import Scratch
 from skal.utils.seeds import SeedLike, check_generator
 
@@ -89,8 +88,8 @@ def bait(
     """
     points, centers, n_select = check_points(points, centers, n_select)
     n_rows, n_columns = points.shape
-    _check_number(ridge, "ridge", 0, strict=True)
-    _check_number(oversample, "oversample", 1)
+    check_number(ridge, "ridge", 0, above=True)
+    check_number(oversample, "oversample", 1)
     rng = check_generator(random_state)
     with torch.no_grad():
         for name, rows in (("points", points), ("centers", centers)):
@@ -100,7 +99,7 @@ def bait(
                 _check_lengths(norms, name, ridge)
         if n_select == 0:
             return np.empty(0, dtype=np.int64)
-        n_taken = min(n_rows, math.ceil(oversample * n_select))
+        n_taken = math.ceil(min(n_rows, oversample * n_select))
         order = torch.from_numpy(rng.permutation(n_rows)).to(points.device)
         one = torch.eye(n_columns, dtype=torch.float64, device=points.device)
         wanted = _with_rows(0 * one, points) / math.sqrt(n_rows)
@@ -110,13 +109,6 @@ def bait(
             traces = _Traces(points[picks], known, wanted, range(n_taken))
             picks = [picks[i] for i in _backward(traces, n_select)]
         return np.array(picks, dtype=np.int64)
-
-
-def _check_number(value, name, least, strict=False):
-    valid = isinstance(value, Real) and not isinstance(value, bool)
-    if not valid or not least <= value < math.inf or (strict and value == least):
-        above = "above" if strict else "of at least"
-        raise ValueError(f"{name} must be a number {above} {least}, got {value!r}.")
 
 
 def _blocks(rows):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_matrix, check_points
+from skal.selection._base import check_count, check_matrix, check_number, check_points
 from skal.selection._distances import (
     N_CANDIDATES,
     N_PAIRS,
@@ -78,8 +78,8 @@ def ball_cover(
     """
     points, centers, n_select = check_points(points, centers, n_select)
     n_rows = len(points)
-    if not radius > 0:
-        raise ValueError(f"radius must be positive, got {radius!r}.")
+    check_number(radius, "radius", 0, math.inf, above=True)
+    check_count(max_references, "max_references")
     references = torch.arange(n_rows)
     if n_rows > max_references:
         rng = check_generator(random_state)
@@ -164,6 +164,11 @@ def pure_radius(
         Exact, without a grid: a quantile of the distances of rows to the nearest one
         of another label. Infinite where there is but one label.
 
+    Raises
+    ------
+    ValueError
+        If a parameter has the wrong shape, type or range.
+
     Notes
     -----
     Memory beyond the input: the rows of other labels, some times over: 63 MB at
@@ -182,6 +187,13 @@ def pure_radius(
     """
     points = check_matrix(points, "points")
     labels = np.asarray(labels)
+    if labels.shape != (len(points),) or len(points) == 0:
+        raise ValueError(
+            f"labels must be one for each of the rows of points, at least one, got "
+            f"shape {labels.shape} and {len(points)} rows."
+        )
+    check_number(purity, "purity", 0, 1)
+    check_count(max_references, "max_references")
     rows = np.arange(len(points))
     if len(rows) > max_references:
         rows = check_generator(random_state).choice(rows, max_references, replace=False)

@@ -1,7 +1,8 @@
 """What the kernels share: validation."""
 
+import math
 import warnings
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -17,6 +18,27 @@ def check_n_select(n_select, n_rows, name):
             f"{name}, got {n_select!r}; select fewer rows or pass more."
         )
     return int(n_select)
+
+
+def check_count(value, name, most=None):
+    """Raise unless a value is an int of at least 1, and at most `most`."""
+    valid = isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    if not valid or (most is not None and value > most):
+        span = "of at least 1" if most is None else f"between 1 and {most}"
+        raise ValueError(f"{name} must be an int {span}, got {value!r}.")
+
+
+def check_number(value, name, least, most=None, *, above=False):
+    """Raise unless a value is a number of at least `least`, or `above` it.
+
+    It is finite where `most` is None.
+    """
+    valid = isinstance(value, Real) and not isinstance(value, bool)
+    valid = valid and (least < value if above else least <= value)
+    if not valid or not (value < math.inf if most is None else value <= most):
+        span = f"{'above' if above else 'of at least'} {least}"
+        span += f" and at most {most}" if most not in (None, math.inf) else ""
+        raise ValueError(f"{name} must be a number {span}, got {value!r}.")
 
 
 def check_matrix(matrix, name, ndim=2):

@@ -1,13 +1,12 @@
 """What labels tell about the model that drew the predictions: BALD and BatchBALD."""
 
 import warnings
-from numbers import Integral
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_matrix, check_n_select
+from skal.selection._base import check_count, check_matrix, check_n_select
 from skal.utils.seeds import SeedLike, check_generator
 
 # Doubles in one block of temporaries.
@@ -99,8 +98,8 @@ def batch_bald(
     """
     samples = _check_samples(proba_samples)
     n_select = check_n_select(n_select, len(samples), "proba_samples")
-    _check_positive(max_configurations, "max_configurations")
-    _check_positive(n_particles, "n_particles")
+    check_count(max_configurations, "max_configurations")
+    check_count(n_particles, "n_particles")
     rng = check_generator(random_state)
     with torch.no_grad():
         labels = _Labels(samples, max_configurations, n_particles, rng)
@@ -243,11 +242,6 @@ def _descending_values(values):
 
 def _descending(values):
     return values.argsort(descending=True, stable=True)
-
-
-def _check_positive(value, name):
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an int of at least 1, got {value!r}.")
 
 
 def _warn_saturated(n_picks, n_select, gain, n_draws):

@@ -1,13 +1,13 @@
 """Greedy maximisation of kernel coverage (herding), lazy, by blocks of candidates."""
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_matrix, check_norms, check_points
+from skal.selection._base import check_count, check_matrix, check_norms, check_points
 from skal.selection._distances import (
     N_CANDIDATES,
     N_NUMBERS,
@@ -105,7 +105,7 @@ def herding(
     points, centers, n_select = check_points(points, centers, n_select)
     weights = _check_weights(weights, points)
     _check_width(width)
-    _check_max_references(max_references)
+    check_count(max_references, "max_references")
     rng = check_generator(random_state)
     with torch.no_grad():
         for name, rows in (("points", points), ("centers", centers)):
@@ -126,15 +126,6 @@ def herding(
             references = references[torch.from_numpy(np.sort(drawn)).to(points.device)]
         coverage = _Coverage(points, references, weights, float(width), distances)
         return np.array(_greedy(coverage, n_select, weights), dtype=np.int64)
-
-
-def _check_max_references(max_references):
-    """Raise unless it is a positive int."""
-    valid = isinstance(max_references, Integral)
-    if not valid or isinstance(max_references, bool) or max_references < 1:
-        raise ValueError(
-            f"max_references must be a positive int, got {max_references!r}."
-        )
 
 
 def _check_weights(weights, points):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skal.selection._base import check_matrix
+from skal.selection._base import check_count, check_matrix
 from skal.selection._distances import N_PAIRS, closest, origin_of, working_dtype
 
 
@@ -25,6 +25,11 @@ def typicality(
     typicality : ndarray of float64, of shape (n_rows,)
         Infinite where all neighbours are copies.
 
+    Raises
+    ------
+    ValueError
+        If a parameter has the wrong shape, type or range.
+
     Notes
     -----
     Distances are computed by blocks of a million; memory beyond the input is theirs,
@@ -43,11 +48,7 @@ def typicality(
     [0.333, 0.4, 0.222]
     """
     points = check_matrix(points, "points")
-    if not 1 <= n_neighbors < len(points):
-        raise ValueError(
-            f"n_neighbors must be an int between 1 and {len(points) - 1}, one less "
-            f"than the rows of points, got {n_neighbors!r}."
-        )
+    check_count(n_neighbors, "n_neighbors", len(points) - 1)
     with torch.no_grad():
         exact, origin = [points.double()], origin_of(points)
         dtype = working_dtype(points)

@@ -56,6 +56,16 @@ def test_empty_texts_are_faults(tmp_path):
     assert set(source.faults(["0", "1", "2", "3"])) == {"1", "2"}
 
 
+def test_numbers_no_model_takes_are_faults(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("size,more,kind\n1,2,a\n,3,b\n3,inf,a\n-1e308,4,b\n")
+    found = find_source(path).faults(["0", "1", "2", "3"])
+    assert found == {
+        "2": "the number inf in column 'more' is too large for a model",
+        "3": "the number -1e+308 in column 'size' is too large for a model",
+    }
+
+
 @pytest.mark.parametrize(
     "name, content, column, message",
     [

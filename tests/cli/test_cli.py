@@ -256,7 +256,7 @@ def test_list_says_more_of_one_strategy(capsys):
     assert "Houlsby" in printed and "Reads: sample_proba" in printed
     assert "--strategy-option posterior__n_members=5" in printed
     assert main(["list", "blad"]) == 2
-    assert "did you mean 'bald'?" in capsys.readouterr().err
+    assert "NAME cannot be 'blad'; did you mean 'bald'?" in capsys.readouterr().err
 
 
 def test_a_module_of_the_present_folder(tmp_path):

@@ -433,7 +433,7 @@ class Two(nn.Module):
         ),
         ({"backbone": Asserting()}, "Asserting fails on.*wrong height"),
         ({"backbone": "resnet18"}, "must be an nn.Module, torchvision:NAME"),
-        ({"backbone": "torchvision:resnet19"}, "no model 'resnet19'; did you mean"),
+        ({"backbone": "torchvision:resnet19"}, "names no model of .*; did you mean"),
         ({"backbone": nn.Flatten(), "batch_size": 0}, "batch_size"),
     ],
 )
@@ -550,7 +550,7 @@ def test_timm_by_name(tmp_path, monkeypatch):
         x = torch.stack([transform(picture) for picture in pictures])
         expected = module.eval().forward_head(module.forward_features(x), True)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="no model 'resnet10tt'; did you mean"):
+    with pytest.raises(ValueError, match="'timm:resnet10tt' names no .*; did you mean"):
         FrozenFeatures("timm:resnet10tt").transform(X)
     with pytest.raises(FileNotFoundError, match="put its config.json and model"):
         FrozenFeatures(f"timm:local-dir:{tmp_path}").transform(X)

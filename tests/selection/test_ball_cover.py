@@ -72,9 +72,23 @@ def test_many_rows_are_covered_by_those_drawn():
 
 
 def test_bad_parameters():
-    for radius in (0.0, -1.0, np.nan):
-        with pytest.raises(ValueError, match="radius must be positive"):
+    for radius in (0.0, -1.0, np.nan, "a", None, True):
+        with pytest.raises(ValueError, match="radius must be a number above 0, got"):
             ball_cover(np.eye(3), 1, radius)
+    for count in (0, 1.5, None):
+        with pytest.raises(ValueError, match="max_references must be an int of at"):
+            ball_cover(np.eye(3), 1, 1.0, max_references=count)
+        with pytest.raises(ValueError, match="max_references must be an int of at"):
+            pure_radius(np.eye(3), [0, 1, 1], max_references=count)
+    for share in (-0.1, 2, np.nan, "a"):
+        match = "purity must be a number of at least 0 and at most 1, got"
+        with pytest.raises(ValueError, match=match):
+            pure_radius(np.eye(3), [0, 1, 1], purity=share)
+    for labels in ([0, 1], [[0, 1, 1]]):
+        with pytest.raises(ValueError, match="labels must be one for each"):
+            pure_radius(np.eye(3), labels)
+    with pytest.raises(ValueError, match="at least one, got"):
+        pure_radius(np.zeros((0, 3)), [])
     with pytest.raises(ValueError, match="3 columns"):
         ball_cover(np.eye(3), 1, 1.0, centers=np.eye(2))
     with pytest.raises(ValueError, match="n_select"):

@@ -286,7 +286,7 @@ def test_nothing_of_the_caller_changes():
         ({"width": "mean"}, "width must be a positive number"),
         ({"width": "smallest"}, "needs two distinct centers"),
         ({"width": "smallest", "centers": np.ones((2, 2))}, "two distinct centers"),
-        ({"max_references": 0}, "max_references must be a positive int"),
+        ({"max_references": 0}, "max_references must be an int of at least 1"),
         ({"random_state": "a"}, "random_state must be"),
     ],
 )

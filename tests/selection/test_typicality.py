@@ -21,7 +21,7 @@ def test_copies_are_most_typical():
     assert typicality(points, 2).tolist() == [np.inf, np.inf, np.inf, 1.0]
 
 
-@pytest.mark.parametrize("n_neighbors", [0, 3])
+@pytest.mark.parametrize("n_neighbors", [0, 3, 1.5, "a", True, None])
 def test_bad_number_of_neighbors(n_neighbors):
     with pytest.raises(ValueError, match="n_neighbors must be an int between 1 and 2"):
         typicality(np.eye(3), n_neighbors)
