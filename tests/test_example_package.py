@@ -79,6 +79,7 @@ def test_command_line_lists_it(site, capsys):
     assert "Freeman" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_command_line_runs_it(site, tmp_path):
     options = "--n-rounds 1 --n-initial 20 --batch-size 10 --epochs 1"
     child = skal(

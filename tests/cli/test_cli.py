@@ -259,6 +259,7 @@ def test_list_says_more_of_one_strategy(capsys):
     assert "NAME cannot be 'blad'; did you mean 'bald'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_module_of_the_present_folder(tmp_path):
     (tmp_path / "nets.py").write_text(
         "from torch import nn\n"

@@ -82,7 +82,7 @@ def test_next_gives_the_same_batch_until_it_is_answered(photos, capsys):
         ("label init . --classes a b --backbone resnet18", "--backbone must be torchv"),
         (
             "label init . --classes a b --backbone timm:local-dir:no",
-            "timm:local-dir:no: ",
+            "timm:local-dir:no",
         ),
     ],
 )
