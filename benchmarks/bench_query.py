@@ -14,7 +14,6 @@ from torch import nn
 
 from skal import PoolView
 from skal.utils import all_strategies
-from skal.utils.discovery import needs_another
 
 # Rows of the pool, and picks.
 SIZES = {
@@ -23,11 +22,12 @@ SIZES = {
     "large": [(10_000, 100), (50_000, 100)],
 }
 N_FEATURES, N_CLASSES, N_LABELED = 512, 10, 100
+WRAPPERS = ("PartitionedQuery", "SubsampleQuery")
 # Those that train another network have benchmarks of their own.
 STRATEGIES = [
     (name, cls)
     for name, cls in all_strategies()
-    if not needs_another(cls) and not hasattr(cls(), "aux")
+    if name not in WRAPPERS and not hasattr(cls(), "aux")
 ]
 # It would use up its half minute in each call.
 OPTIONS = {"CoreSetQuery": {"time_limit": 5}}

@@ -154,12 +154,13 @@ class RowSource:
     def faults(self, names):
         """Find empty texts, and numbers no model takes; see `ImageSource`."""
         if self.kind == "table":
-            numbers = self.frame.loc[list(map(int, names))].select_dtypes("number")
-            rows, columns = np.nonzero((numbers.abs() > _LARGEST).to_numpy())
+            frame = self.frame.loc[list(map(int, names))]
+            frame = frame.select_dtypes("number", exclude="timedelta")
+            numbers = frame.to_numpy(dtype=float, na_value=np.nan)
             return {
-                names[row]: f"the number {float(numbers.iat[row, column])!r} in column "
-                f"{numbers.columns[column]!r} is too large for a model"
-                for row, column in zip(rows, columns, strict=True)
+                names[row]: f"the number {float(numbers[row, column])!r} in column "
+                f"{frame.columns[column]!r} is too large for a model"
+                for row, column in np.argwhere(np.abs(numbers) > _LARGEST)
             }
         texts = zip(names, self.raw(names), strict=True)
         return {name: "the text is empty" for name, text in texts if not text.strip()}

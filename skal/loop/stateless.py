@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from skorch.helper import SliceDict
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
 from skal.models import FrozenFeatures
 from skal.utils.blocks import BlockRows
@@ -121,6 +121,8 @@ def rows_behind(head, strategy, X):
                     frozen = isinstance(step, FrozenFeatures)
                     with isolated_rng(0):
                         rows = step.transform(rows if frozen else _copy(rows))
+        except (MemoryError, OSError, OutOfMemoryError):
+            raise
         except Exception as error:  # whatever a step may raise
             raise ValueError(
                 f"{name} must be rows like those of X, got {rows!r:.60}: {error}"

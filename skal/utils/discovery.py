@@ -107,22 +107,6 @@ def named_strategies() -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-def needs_another(cls: type[Any]) -> bool:
-    """Tell whether a strategy cannot be made without another one, its `strategy`.
-
-    Parameters
-    ----------
-    cls : class
-        A strategy.
-
-    Returns
-    -------
-    needs : bool
-    """
-    parameter = inspect.signature(cls).parameters.get("strategy")
-    return parameter is not None and parameter.default is parameter.empty
-
-
 def innermost(strategy: Any) -> Any:
     """Take a strategy out of those that wrap it.
 

@@ -66,6 +66,16 @@ def test_numbers_no_model_takes_are_faults(tmp_path):
     }
 
 
+def test_numbers_of_any_type_are_looked_at(tmp_path):
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"size": [1.0, np.inf], "time": pd.to_timedelta([1, 2], "s")})
+    frame["n"] = pd.array([1, None], dtype="Int64")
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert set(find_source(tmp_path / "a.parquet").faults(["0", "1"])) == {"1"}
+    frame[["time"]].to_parquet(tmp_path / "b.parquet")
+    assert find_source(tmp_path / "b.parquet").faults(["0", "1"]) == {}
+
+
 @pytest.mark.parametrize(
     "name, content, column, message",
     [
